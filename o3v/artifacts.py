@@ -1,0 +1,140 @@
+"""The run folder: what a notebook reads and writes, with content hashes.
+
+`runs/<run_id>/<notebook>/` belongs to one notebook. A notebook opens its folder with `open_stage`, asks for
+the files of earlier notebooks with `need`, and ends with `record`, which leaves two files: `results.json` (its
+findings) and `stage.json` (hashes of everything it read and wrote). The driver skips a notebook while those
+hashes still hold. Knows nothing of what the files mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+STAGE = "stage.json"
+
+
+class MissingInput(FileNotFoundError):
+    """A notebook was started before the one that makes its input."""
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path`; moved onto it when the block ends well, removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes a UTF-8 text whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes JSON whole or not at all: sorted keys, NaN refused, so equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Reads JSON; a ValueError names the file that is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def hash_path(path: Path | str) -> str:
+    """sha256 of a file, or of a folder as the sorted list of its files' names and hashes."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        listing = "".join(f"{p.relative_to(path).as_posix()} {hash_path(p)}\n" for p in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass
+class Stage:
+    """One notebook's part of a run. `name` is the notebook's file name without its ending."""
+
+    run_dir: Path
+    name: str
+    inputs: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return self.run_dir / self.name
+
+    def path(self, relative: str) -> Path:
+        """Where this notebook writes a file; the folders above it exist."""
+        path = self.folder / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def need(self, relative: str) -> Path:
+        """A file or folder that an earlier notebook made, as `<notebook>/<path>`, noted as an input.
+
+        Raises MissingInput naming the notebook to run first.
+        """
+        path = self.run_dir / relative
+        if not path.exists():
+            maker = relative.split("/")[0]
+            raise MissingInput(f"{path} does not exist: run notebooks/{maker}.ipynb with the same run_dir first")
+        if relative not in self.inputs:
+            self.inputs.append(relative)
+        return path
+
+    def record(self, results: Mapping[str, Any], outputs: list[str]) -> None:
+        """Writes `results.json`, then `stage.json` with the hashes of inputs and outputs.
+
+        `outputs` are paths in this notebook's folder; FileNotFoundError when one was not written.
+        """
+        write_json(self.path(RESULTS), results)
+        listed = [RESULTS, *outputs]
+        stage = {
+            "inputs": {name: hash_path(self.run_dir / name) for name in sorted(self.inputs)},
+            "outputs": {name: hash_path(self.folder / name) for name in sorted(listed)},
+        }
+        write_json(self.path(STAGE), stage)
+        log.info("%s: recorded %d outputs", self.name, len(listed))
+
+
+def open_stage(run_dir: Path | str, name: str) -> Stage:
+    """Opens the folder of notebook `name` in a run; what an earlier run recorded there no longer counts."""
+    stage = Stage(Path(run_dir).resolve(), name)
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    (stage.folder / STAGE).unlink(missing_ok=True)
+    return stage
+
+
+def unchanged(run_dir: Path, name: str) -> bool:
+    """True when a notebook recorded itself in this run and all that it read and wrote still has those hashes."""
+    record = run_dir / name / STAGE
+    if not record.exists():
+        return False
+    stage = read_json(record)
+    paths = {run_dir / p: h for p, h in stage["inputs"].items()}
+    paths |= {run_dir / name / p: h for p, h in stage["outputs"].items()}
+    return all(path.exists() and hash_path(path) == digest for path, digest in paths.items())

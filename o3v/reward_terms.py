@@ -1,0 +1,188 @@
+"""The terms of the reward, each a pure function of what a response says and what is true (arXiv:2510.20579).
+
+Spans and times in seconds, boxes (x0, y0, x1, y1) of one picture in the same frame of reference. A term is None
+when the row has nothing to compare with, and 0 when the response has nothing to show. Names of objects are never
+compared, in the paper as in its public code (commit 1eb6eca). Knows no task and no text: `rewards` puts them together.
+
+Choices where the article is silent: a timestamp's boxes are those of the claim it closes; τ itself passes the gate;
+an answer of more than MAX_ROUGE_CHARS earns no ROUGE, so that scoring stays linear in the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from o3v.evidence import STRUCTURE_KINDS, Claim, Response, answer_choice
+from o3v.geometry import Box, Span, box_iou, span_iou
+
+MAX_ROUGE_CHARS = 10_000  # twice the longest completion (768 tokens, paper)
+
+KeyBoxes = tuple[float, Mapping[str, Sequence[Box]]]
+"""A key frame as the spatial term sees it: its time in seconds and its boxes by object name."""
+
+GATES: Mapping[str, Callable[[float, float], bool]] = {  # of key time − predicted time, and τ
+    "two_sided": lambda ahead_s, gate_s: abs(ahead_s) <= gate_s + 1e-9,  # paper; 3.0 s apart may be 3.0000000000000004
+    "one_sided": lambda ahead_s, gate_s: ahead_s < gate_s,  # code: without abs, a late prediction always passes
+}
+"""When a key frame is near enough to a predicted time for its boxes to count."""
+
+
+def exact_choice(answer: str, letter: str, marked: bool) -> float:
+    """1 when the chosen letter is the right one, else 0. Paper: r_acc of multiple choice is an exact match.
+
+    `marked`: the letter stands behind `Correct Option:` (temporal MCQ), else it is the whole answer.
+
+    >>> exact_choice("(B)", "B", marked=False), exact_choice("I think B", "B", marked=False)
+    (1.0, 0.0)
+    """
+    return float(answer_choice(answer, marked) == letter)
+
+
+@cache
+def _rouge_scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import
+
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+
+
+def rouge(answer: str, truth: str) -> float:
+    """Mean F of ROUGE-1, ROUGE-2 and ROUGE-L with stemming, 0–1. Paper: r_acc of free-form questions; mean: code.
+
+    >>> round(rouge("the cat", "the dog"), 4)  # (1/2 + 0 + 1/2) / 3
+    0.3333
+    """
+    if len(answer) > MAX_ROUGE_CHARS:
+        return 0.0
+    return sum(score.fmeasure for score in _rouge_scorer().score(truth, answer).values()) / 3
+
+
+def answered_span(span: Span | None, truth: Span) -> float:
+    """Temporal IoU of the answered span in seconds, 0 without one. Paper: r_acc of temporal grounding.
+
+    >>> answered_span((0.0, 4.0), (2.0, 6.0))
+    0.3333333333333333
+    """
+    return span_iou(span, truth) if span else 0.0
+
+
+def answered_box(box_px: Box | None, truth_px: Box) -> float:
+    """IoU of the answered box, both in pixels of the resized picture, 0 without one. Paper: r_acc of grounding.
+
+    >>> answered_box((0, 0, 2, 2), (0, 0, 2, 4))
+    0.5
+    """
+    return box_iou(box_px, truth_px) if box_px else 0.0
+
+
+def temporal_segment(times_s: Sequence[float], span: Span) -> float:
+    """r_t with a span as supervision: the share of the M timestamps in [start, end], ends included; 0 for M = 0.
+
+    >>> temporal_segment([1.0, 2.0, 9.0], (2.0, 5.0))
+    0.3333333333333333
+    """
+    return sum(span[0] <= time_s <= span[1] for time_s in times_s) / len(times_s) if times_s else 0.0
+
+
+def temporal_proximity(pred_s: float, key_s: Sequence[float], sigma_s: float) -> float | None:
+    """exp(−Δ²/2σ²), Δ the distance to the nearest key time. Paper: r_t. None without key times.
+
+    >>> round(temporal_proximity(4.0, [3.0, 9.0], sigma_s=1.0), 3)
+    0.607
+    """
+    if not key_s:
+        return None
+    widths = min(abs(pred_s - key) for key in key_s) / sigma_s
+    return math.exp(-widths * widths / 2)
+
+
+def temporal_point(times_s: Sequence[float], key_s: Sequence[float], sigma_s: float) -> float | None:
+    """r_t with key frames: the mean proximity of the M timestamps; 0 for M = 0, None without key times.
+
+    >>> temporal_point([3.0, 9.0], [3.0, 9.0], sigma_s=1.0)
+    1.0
+    """
+    if not key_s:
+        return None
+    return sum(temporal_proximity(time_s, key_s, sigma_s) or 0.0 for time_s in times_s) / max(1, len(times_s))
+
+
+def best_box(boxes: Sequence[Box], truth: Sequence[Box]) -> float:
+    """Best IoU of any box with any true box, 0 without one. Paper: r_s of pictures.
+
+    >>> best_box([(0, 0, 1, 1), (0, 0, 2, 2)], [(0, 0, 2, 4)])
+    0.5
+    """
+    return max((box_iou(box, other) for box in boxes for other in truth), default=0.0)
+
+
+def best_pair(boxes: Sequence[Box], objects: Mapping[str, Sequence[Box]]) -> float:
+    """v_m as in the paper: the best IoU of any claimed box with any annotated box.
+
+    >>> best_pair([(0, 0, 2, 2)], {"cup": [(0, 0, 2, 2), (4, 4, 6, 6)]})
+    1.0
+    """
+    return max((best_box(boxes, truth) for truth in objects.values()), default=0.0)
+
+
+def best_object(boxes: Sequence[Box], objects: Mapping[str, Sequence[Box]]) -> float:
+    """v_m as in the code: for each object the mean over its boxes of the best claimed box; then the best object.
+
+    >>> best_object([(0, 0, 2, 2)], {"cup": [(0, 0, 2, 2), (4, 4, 6, 6)]})
+    0.5
+    """
+    means = (sum(best_box(boxes, [box]) for box in truth) / len(truth) for truth in objects.values() if truth)
+    return max(means, default=0.0)
+
+
+BOX_MATCHES = {"best_pair": best_pair, "mean_over_truth": best_object}
+
+
+def gated_spatial(
+    claims: Sequence[Claim],
+    n_times: int,
+    key_boxes: Sequence[KeyBoxes],
+    gate: str = "two_sided",
+    gate_s: float = 3.0,
+    mean_over: str = "timestamps",
+    box_match: str = "best_pair",
+) -> float | None:
+    """r_s = mean of 1[|t − t_key| ≤ τ]·v over the M timestamps, t_key the nearest key time that passes the gate.
+
+    `n_times` is M, all timestamps of the thinking: one without a claim counts 0; `mean_over="claims"` divides by the
+    claims with a time instead. 0 for M = 0, None without annotated boxes. Paper: r_s; the names of the options are
+    keys of GATES and BOX_MATCHES.
+
+    >>> cup = Claim("cup", ((0, 0, 2, 2),), 5.0, 0, 0)
+    >>> gated_spatial([cup], 2, [(8.0, {"cup": [(0, 0, 2, 4)]})])
+    0.25
+    """
+    if not any(boxes for _, objects in key_boxes for boxes in objects.values()):
+        return None
+    passes, match = GATES[gate], BOX_MATCHES[box_match]
+    timed = [(claim.boxes, claim.time_s) for claim in claims if claim.time_s is not None]
+    total = 0.0
+    for boxes, time_s in timed:
+        near = [key for key in key_boxes if math.isfinite(time_s) and passes(key[0] - time_s, gate_s)]
+        if near:
+            total += match(boxes, min(near, key=lambda key: abs(key[0] - time_s))[1])
+    return total / max(1, len(timed) if mean_over == "claims" else n_times)
+
+
+def strict_format(response: Response, has_evidence: bool) -> float:
+    """r_fmt by correct tags: 1 without any problem and with the task's evidence, 0.5 for sound sections, else 0.
+
+    Paper: 1.0 for correct sections and correct evidence tags, 0.5 for the sections alone, else 0. `has_evidence`: the
+    thinking holds at least one piece of the kind the task asks for.
+    """
+    kinds = {problem.kind for problem in response.problems}
+    if kinds & STRUCTURE_KINDS:
+        return 0.0
+    return 1.0 if has_evidence and not kinds else 0.5
+
+
+def counting_format(paired: bool, has_evidence: bool) -> float:
+    """r_fmt by numbers of tags: 0 when they are unequal, 1 with the task's evidence, else 0.5. Source: code."""
+    return (1.0 if has_evidence else 0.5) if paired else 0.0

@@ -1,0 +1,300 @@
+"""V-STAR: what, when and where, scored from saved predictions (metrics of the benchmark, arXiv:2510.20579 T1).
+
+Each item has an answer (what), and in two chains a span (when) and boxes by second (where): chain 1 asks
+what–when–where, chain 2 what–where–when. Every list [a, b] in the results holds chain 1, then chain 2. Boxes are
+pixels of the original video, times seconds. Knows nothing of models, and of judges only that they are callables.
+
+Two protocols. "official" does what the public scorer prints (code, commit 1eb6eca), except where that divides by
+zero or takes the logarithm of 0. "fixed" differs from it in what PROTOCOLS names, field by field.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from o3v.evidence import parse_response
+from o3v.geometry import Box, box_iou, span_iou
+from o3v.schema import Row, SchemaError
+
+CHAINS = ("", "_2")  # suffixes of the result fields
+R1_THRESHOLDS = (0.3, 0.5, 0.7)
+AP_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+JOINT_TIOU, JOINT_VIOU, CORRECT_SCORE = 0.3, 0.1, 2  # an item counts as right in time, in place, in its answer
+JOINT_RATES = {
+    "vqa_temporal": ("what", "when"),
+    "vqa_spatial": ("what", "where"),
+    "temporal_spatial": ("when", "where"),
+    "vqa_temporal_spatial": ("what", "when", "where"),
+}
+DURATIONS = {"short": 60.0, "medium": 180.0, "long": math.inf}  # below so many seconds
+LGM_CEILING = 1 - 1e-6  # ours: a perfect metric adds −ln(1e-6)/3 = 4.6 where the scorer's logarithm fails
+
+Metrics = dict[str, Any]
+Judge = Callable[[str, str], int]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How items are read and counted."""
+
+    numeric_seconds: bool  # "3" and "3.0" are the same second; the scorer compares str(timestamp) with the key
+    units_in_times: bool  # "26s to 30.5s" is a span; the scorer reads no "26" before a letter, and of "30.5s" the 30
+    count_unanswered: bool  # in everything, as wrong; the scorer: in the overall accuracy and joint rates alone
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "official": Protocol(numeric_seconds=False, units_in_times=False, count_unanswered=False),
+    "fixed": Protocol(numeric_seconds=True, units_in_times=True, count_unanswered=True),
+}
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """One item. `judge` is 0–3; the pairs hold chain 1 and 2; `ious` the box IoU at each annotated second."""
+
+    answered: bool
+    judge: int
+    tiou: tuple[float, float]
+    ious: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @property
+    def viou(self) -> tuple[float, float]:
+        """Mean box IoU of each chain over the annotated seconds, 0 without any."""
+        return (_mean(self.ious[0]), _mean(self.ious[1]))
+
+    def right(self, chain: int) -> set[str]:
+        """Which of what, when and where count as right in the joint rates."""
+        when, where = self.tiou[chain] >= JOINT_TIOU, self.viou[chain] >= JOINT_VIOU
+        parts = {"what": self.judge >= CORRECT_SCORE, "when": when, "where": where}
+        return {part for part, passed in parts.items() if passed}
+
+
+def judge_exact(predicted: str, truth: str) -> int:
+    """Stands in for the LLM judge (0–3): 3 when the truth's words stand in a row in the prediction, else 0.
+
+    Case, punctuation and articles do not matter. It never gives 1 or 2: it cannot tell nearly right from wrong.
+
+    >>> judge_exact("It is the red car.", "a red car"), judge_exact("red cart", "red car")
+    (3, 0)
+    """
+    said, right = _words(predicted), _words(truth)
+    return 3 if right and f" {' '.join(right)} " in f" {' '.join(said)} " else 0
+
+
+def _words(text: str) -> list[str]:
+    words = re.findall(r"\w+", text.casefold())
+    return [word for word in words if word not in ("a", "an", "the")] or words
+
+
+def temporal_iou(predicted: Any, truth: Sequence[float]) -> float:
+    """Temporal IoU of an answered span [start, end] in seconds, which may be written as text; 0 for anything else."""
+    if isinstance(predicted, str):
+        try:
+            predicted = ast.literal_eval(predicted)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return 0.0
+    return span_iou(predicted, truth) if _numbers(predicted, 2) else 0.0
+
+
+def spoken_span(text: str, protocol: str = "official") -> list[float]:
+    """The span in a raw temporal response: its only two numbers in seconds, m:ss read as one; [] otherwise."""
+    answer = parse_response(text).answer
+    text = text if answer is None else answer
+    clocks = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
+    if PROTOCOLS[protocol].units_in_times:
+        text = clocks.sub(lambda clock: _seconds(clock[0]), text)
+        found = re.findall(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?(?=s(?:ec|econds?)?\b|\b)", text)
+    else:
+        for clock in clocks.findall(text)[:3]:  # as the scorer: inside of a longer clock too; a third decides it
+            text = text.replace(clock, f"<{_seconds(clock)}>s")
+        found = re.findall(r"\b[0-9]+(?:\.[0-9]+)?\b", text)
+    return [float(found[0]), float(found[1])] if len(found) == 2 else []
+
+
+def _seconds(clock: str) -> str:
+    minutes, seconds = clock.split(":")
+    return str(int(minutes) * 60 + int(seconds))
+
+
+def item_boxes(item: Mapping[str, Any]) -> dict[float, Box]:
+    """The annotated boxes of an item by second, from either schema of the benchmark's file.
+
+    >>> item_boxes({"bboxes": [{"3_72": {"xmin": 0, "ymin": 0, "xmax": 4, "ymax": 2}}]})
+    {3.0: (0, 0, 4, 2)}
+    """
+    return {float(second): box for second, box in _annotations(item)}
+
+
+def _annotations(item: Mapping[str, Any]) -> list[tuple[str, Box]]:
+    """Seconds, as the scorer writes them, and boxes, in order; a second may come twice."""
+    pairs: list[tuple[str, Mapping[str, Any]]] = []
+    for entry in item["bboxes"]:
+        old = [(key.split("_")[0], box) for key, box in entry.items() if isinstance(box, Mapping)]
+        pairs += old or [(str(entry["timestamp"]), entry)]
+    return [(second, (box["xmin"], box["ymin"], box["xmax"], box["ymax"])) for second, box in pairs]
+
+
+def second_ious(predicted: Any, truth: Sequence[tuple[str, Box]], protocol: str = "official") -> tuple[float, ...]:
+    """Box IoU at each annotated second; of several boxes at one second the best, 0 where nothing is predicted.
+
+    `predicted` maps seconds to a box or to boxes; `truth` lists seconds, as written, with their boxes.
+    """
+    as_key = _as_number if PROTOCOLS[protocol].numeric_seconds else str
+    by_second = {as_key(second): boxes for second, boxes in predicted.items()} if isinstance(predicted, Mapping) else {}
+    return tuple(_best_iou(by_second.get(as_key(second)), box) for second, box in truth)
+
+
+def _as_number(second: Any) -> Any:
+    try:
+        return float(second)
+    except (TypeError, ValueError):
+        return second
+
+
+def _best_iou(predicted: Any, truth: Box) -> float:
+    boxes = [predicted] if _numbers(predicted, 4) else predicted if isinstance(predicted, list | tuple) else []
+    return max((box_iou(box, truth) for box in boxes if _numbers(box, 4)), default=0.0)
+
+
+def _numbers(value: Any, count: int) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != count:
+        return False
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else 0.0
+
+
+def score_item(item: Mapping[str, Any], protocol: str = "official", judge: Judge = judge_exact) -> ItemScore:
+    """Scores one row of the benchmark with its results. `judge_score` (−1: unreadable, counts 0) replaces the judge.
+
+    Raises KeyError when the row lacks its truth; missing or malformed results score 0.
+    """
+    answer, rating = item.get("answer_vqa"), item.get("judge_score")
+    if answer and rating is None:
+        rating = judge(str(answer), item["answer"])
+    tious, ious = [], []
+    for chain in CHAINS:
+        span = item.get(f"answer_temporal{chain}")
+        if span == []:
+            span = spoken_span(str(item.get(f"answer_temporal_pre{chain}") or ""), protocol)
+        tious.append(temporal_iou(span, item["timestamps"]))
+        ious.append(second_ious(item.get(f"answer_spatial{chain}"), _annotations(item), protocol))
+    return ItemScore(bool(answer), max(0, rating or 0) if answer else 0, tuple(tious), tuple(ious))
+
+
+def arithmetic_mean(accuracy: float, m_tiou: float, m_viou: float) -> float:
+    """AM = (acc + m_tIoU + m_vIoU) / 3. Source: V-STAR."""
+    return (accuracy + m_tiou + m_viou) / 3
+
+
+def log_geometric_mean(accuracy: float, m_tiou: float, m_viou: float) -> float:
+    """LGM = −(ln(1 − acc) + ln(1 − m_tIoU) + ln(1 − m_vIoU)) / 3. Source: V-STAR. Each at most LGM_CEILING.
+
+    >>> round(log_geometric_mean(0.5, 0.5, 0.0), 4)  # 2 ln 2 / 3
+    0.4621
+    """
+    return -sum(math.log(1 - min(value, LGM_CEILING)) for value in (accuracy, m_tiou, m_viou)) / 3
+
+
+def summarise(scores: Sequence[ItemScore], total: int) -> Metrics:
+    """The metrics of a group: means over `scores`, accuracy and joint rates as shares of `total` items; 0 over none."""
+
+    def per_chain(value: Callable[[ItemScore, int], float], count: int = len(scores)) -> list[float]:
+        return [math.fsum(value(score, chain) for score in scores) / count if count else 0.0 for chain in (0, 1)]
+
+    accuracy = per_chain(lambda score, _: score.judge >= CORRECT_SCORE, total)[0]
+    m_tiou = per_chain(lambda score, chain: score.tiou[chain])
+    m_viou = per_chain(lambda score, chain: score.viou[chain])
+    am = [arithmetic_mean(accuracy, m_tiou[chain], m_viou[chain]) for chain in (0, 1)]
+    lgm = [log_geometric_mean(accuracy, m_tiou[chain], m_viou[chain]) for chain in (0, 1)]
+    metrics: Metrics = {"items": total, "answered": sum(score.answered for score in scores), "accuracy": accuracy}
+    metrics |= {"m_tiou": m_tiou, "m_viou": m_viou, "am": am, "lgm": lgm, "mam": fmean(am), "mlgm": fmean(lgm)}
+    metrics["r1"] = {at: per_chain(lambda score, chain, at=at: score.tiou[chain] >= at) for at in R1_THRESHOLDS}
+    metrics["ap"] = {
+        at: per_chain(lambda item, chain, at=at: _mean([iou >= at for iou in item.ious[chain]])) for at in AP_THRESHOLDS
+    }
+    for name, parts in JOINT_RATES.items():
+        metrics[name] = per_chain(lambda score, chain, parts=parts: score.right(chain).issuperset(parts), total)
+    return metrics
+
+
+def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", judge: Judge = judge_exact) -> Metrics:
+    """Metrics of rows with results: {"overall": …, "by_duration": {"short": …}, "by_domain": {…}}, not rounded.
+
+    Raises ValueError for no items, an unknown protocol, or an item without its truth (naming item and field).
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol {protocol!r} is none of {list(PROTOCOLS)}")
+    overall: list[ItemScore] = []
+    groups: dict[str, dict[str, list[ItemScore]]] = {"by_duration": {}, "by_domain": {}}
+    total = 0
+    for total, item in enumerate(items, 1):
+        try:
+            score = score_item(item, protocol, judge)
+            mine = {"by_duration": duration_name(item), "by_domain": str(item.get("domain", "unknown"))}
+        except KeyError as error:
+            raise ValueError(f"item {item.get('vid', total)!r}: field {error} is missing") from None
+        for scores in (overall, *(groups[kind].setdefault(name, []) for kind, name in mine.items())):
+            if score.answered or PROTOCOLS[protocol].count_unanswered:
+                scores.append(score)
+    if not total:
+        raise ValueError("there are no items to score")
+    metrics: Metrics = {"overall": summarise(overall, total)}
+    for kind, named in groups.items():
+        metrics[kind] = {name: summarise(scores, len(scores)) for name, scores in sorted(named.items())}
+    return metrics
+
+
+def duration_name(item: Mapping[str, Any]) -> str:
+    """short < 60 s ≤ medium < 180 s ≤ long, by frame_count / fps rounded to hundredths (code)."""
+    length_s = round(item["frame_count"] / item["fps"], 2)
+    return next(name for name, limit_s in DURATIONS.items() if length_s < limit_s)
+
+
+def rounded(metrics: Any, digits: int = 4) -> Any:
+    """The metrics with every number rounded as the public scorer prints it."""
+    if isinstance(metrics, Mapping):
+        return {name: rounded(value, digits) for name, value in metrics.items()}
+    if isinstance(metrics, list):
+        return [rounded(value, digits) for value in metrics]
+    return float(f"{metrics:.{digits}f}") if isinstance(metrics, float) else metrics
+
+
+def read_items(path: Path | str) -> list[Row]:
+    """Rows of a V-STAR file, with or without results: a JSON list, or one object a line in a `.jsonl` file.
+
+    Both schemas of `bboxes` are kept as they are. Raises SchemaError naming file, row and field.
+    """
+    text, jsonl = Path(path).read_text(encoding="utf-8"), Path(path).suffix == ".jsonl"
+    try:
+        rows = [json.loads(x) for x in text.split("\n") if x.strip()] if jsonl else json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SchemaError(f"{path}: {error}") from None
+    for number, row in enumerate(rows):
+        for name, is_good in _CHECKS.items():
+            try:
+                good = is_good(row)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                good = False
+            if not good:
+                raise SchemaError(f"{path}, row {number}: field {name!r} is missing or malformed")
+    return rows
+
+
+_CHECKS: Mapping[str, Callable[[Row], bool]] = {
+    "answer": lambda row: isinstance(row["answer"], str),
+    "fps": lambda row: row["fps"] > 0,
+    "frame_count": lambda row: row["frame_count"] > 0,
+    "timestamps": lambda row: _numbers(row["timestamps"], 2),
+    "bboxes": lambda row: all(_numbers(box, 4) for box in item_boxes(row).values()),
+}

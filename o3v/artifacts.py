@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -106,6 +107,22 @@ class Stage:
             self.inputs.append(relative)
         return path
 
+    def work_folder(self, name: str, *facts: Any) -> Path:
+        """A folder for unfinished work (checkpoints, partial answers) that only the same work goes on with.
+
+        Its name holds a hash of `facts`, of the inputs so far and of the package's source; leftovers of other
+        work under the same name are removed.
+        """
+        inputs = {relative: hash_path(self.run_dir / relative) for relative in sorted(self.inputs)}
+        source = {path.name: hash_path(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
+        digest = hashlib.sha256(repr((facts, inputs, source)).encode()).hexdigest()[:12]
+        folder = self.folder / f"{name}-{digest}"
+        for other in self.folder.glob(f"{name}-*"):
+            if other != folder:
+                shutil.rmtree(other)
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def record(self, results: Mapping[str, Any], outputs: list[str]) -> None:
         """Writes `results.json`, then `stage.json` with the hashes of inputs and outputs.
 
@@ -129,12 +146,21 @@ def open_stage(run_dir: Path | str, name: str) -> Stage:
     return stage
 
 
+def read_stage(run_dir: Path, name: str) -> dict[str, dict[str, str]] | None:
+    """What a notebook recorded in this run: hashes of its `inputs` and `outputs` by path; None before it has."""
+    record = run_dir / name / STAGE
+    try:
+        return read_json(record) if record.exists() else None
+    except ValueError as error:  # not ours: a record is written whole
+        log.warning("%s; %s counts as not run", error, name)
+        return None
+
+
 def unchanged(run_dir: Path, name: str) -> bool:
     """True when a notebook recorded itself in this run and all that it read and wrote still has those hashes."""
-    record = run_dir / name / STAGE
-    if not record.exists():
+    stage = read_stage(run_dir, name)
+    if stage is None:
         return False
-    stage = read_json(record)
     paths = {run_dir / p: h for p, h in stage["inputs"].items()}
     paths |= {run_dir / name / p: h for p, h in stage["outputs"].items()}
     return all(path.exists() and hash_path(path) == digest for path, digest in paths.items())

@@ -1,0 +1,171 @@
+"""What a run depends on besides its inputs: code, packages, machine. Written into `manifest.json`.
+
+A stage's key hashes its notebook, its parameters, the o3v modules it imports (and theirs), Python and the packages
+that can change a number; while the key and the files hold, the stage need not run again. Comments and layout of
+modules do not count. Knows nothing of video or models, and imports none of the packages it lists.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import o3v
+
+log = logging.getLogger(__name__)
+
+PACKAGE = Path(o3v.__file__).parent
+DECISIVE = (
+    "accelerate",
+    "av",
+    "datasets",
+    "decord",
+    "matplotlib",
+    "nltk",
+    "numpy",
+    "peft",
+    "pillow",
+    "rouge-score",
+    "seaborn",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+)
+
+
+def stage_key(cells: Iterable[tuple[str, str]], parameters: Mapping[str, Any]) -> str:
+    """sha256 over all that decides a notebook's results except its input files.
+
+    `cells` are (kind, source), all of them; `parameters` without the run folder, which may move.
+    """
+    cells = list(cells)
+    parts = {
+        "cells": cells,
+        "parameters": dict(parameters),
+        "modules": module_digests(source for kind, source in cells if kind == "code"),
+        "packages": package_versions(DECISIVE),
+        "python": platform.python_version(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def module_digests(sources: Iterable[str]) -> dict[str, str]:
+    """Digest of each o3v module that the sources import, directly or through one another, by name."""
+    digests: dict[str, str] = {}
+    waiting = {"__init__"}.union(*(_scan(_without_magics(source))[1] for source in sources))
+    while waiting:
+        name = waiting.pop()
+        path = PACKAGE / f"{name}.py"
+        if name not in digests and path.is_file():
+            digests[name], imported = _scan(path.read_text(encoding="utf-8"))
+            waiting |= imported
+    return digests
+
+
+@cache
+def _scan(source: str) -> tuple[str, frozenset[str]]:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # it cannot run either; its text stands for it until it is mended
+        return hashlib.sha256(source.encode()).hexdigest(), frozenset()
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(imported_modules(tree))
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """Names, relative to `o3v`, that a piece of source imports from the package, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("o3v.")}
+        elif isinstance(node, ast.ImportFrom):
+            module = ("o3v." if node.level else "") + (node.module or "")
+            if module.rstrip(".") == "o3v":
+                names |= {alias.name for alias in node.names}
+            elif module.startswith("o3v."):
+                names.add(module.split(".")[1])
+    return names
+
+
+def _without_magics(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+@cache
+def package_versions(names: tuple[str, ...] | None = None) -> dict[str, str | None]:
+    """Installed versions by package name, None where one is missing; of every package without `names`."""
+    if names is None:
+        return dict(sorted((dist.name.lower(), dist.version) for dist in metadata.distributions()))
+    versions: dict[str, str | None] = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The commit checked out around `folder` and whether files differ from it; None outside git."""
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    status = _output("git", "-C", str(folder), "status", "--porcelain")
+    if commit is None or status is None:
+        return None
+    return {"commit": commit, "dirty": bool(status)}
+
+
+def environment() -> dict[str, Any]:
+    """Python, package versions and the machine, for the manifest."""
+    return {
+        "o3v": o3v.__version__,
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "machine": machine(),
+    }
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """Platform, processor, cores, memory and accelerators of this machine, found without importing torch."""
+    import psutil
+
+    gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_mb": psutil.virtual_memory().total // 2**20,
+        "accelerators": gpus.splitlines() if gpus else [],
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints; None when it is not installed, fails or takes more than 20 s."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (subprocess.SubprocessError, OSError) as error:
+        log.debug("%s: %s", command[0], error)
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,87 @@
+"""The notebooks: kept tidy (`hygiene`), and run from the first to the last on the profile smoke."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from o3v import batch
+from o3v.notebook import read_notebook
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MAX_LINES = 25
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> tuple[dict, list[dict], list[dict]]:
+    """The notebook, its code cells and its markdown cells."""
+    book = json.loads(path.read_text(encoding="utf-8"))
+    kinds = ([c for c in book["cells"] if c["cell_type"] == kind] for kind in ("code", "markdown"))
+    return book, *kinds
+
+
+def code_of(cell: dict) -> str:
+    """A cell's source without IPython's own lines."""
+    lines = "".join(cell["source"]).splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
+@each_notebook
+def test_hygiene_of_parameters(path):
+    parameters = read_notebook(path).parameters  # raises where the cell holds more than literals
+    assert {"profile", "seed", "run_dir"} <= parameters.keys()
+    assert parameters["profile"].types == (str,)
+    assert parameters["seed"].types == (int,)
+    assert parameters["run_dir"].types == (str,)
+
+
+@each_notebook
+def test_hygiene_of_cells(path):
+    _, code, prose = read(path)
+    assert len(prose) >= len(code), "at least one markdown cell for each code cell"
+    for number, cell in enumerate(code, 1):
+        source = code_of(cell)
+        assert source.strip(), f"code cell {number} is empty"
+        assert len("".join(cell["source"]).splitlines()) <= MAX_LINES, f"code cell {number} is too long"
+        nodes = ast.walk(ast.parse(source))
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        assert not [node.name for node in nodes if isinstance(node, kinds)], f"code cell {number} defines something"
+
+
+@each_notebook
+def test_hygiene_of_the_end(path):
+    _, code, _ = read(path)
+    calls = [node.func for node in ast.walk(ast.parse(code_of(code[-1]))) if isinstance(node, ast.Call)]
+    assert any(isinstance(func, ast.Attribute) and func.attr == "record" for func in calls), "the last cell records"
+
+
+@each_notebook
+def test_hygiene_of_what_is_stored(path):
+    book, code, _ = read(path)
+    assert book["metadata"]["kernelspec"]["name"] == "python3"
+    assert "widgets" not in book["metadata"]
+    assert not any(cell["outputs"] for cell in code), "clear the outputs before committing"
+    assert not any(cell["execution_count"] for cell in code), "clear the outputs before committing"
+
+
+@pytest.mark.smoke
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not list(FOLDER.glob("05_*.ipynb")), reason="notebook 05 does not exist yet")
+def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
+    summary = batch.run("smoke", 0, tmp_path, timeout_s=600)
+    assert summary.error is None
+    numbered = [path.stem for path in NOTEBOOKS if path.stem[:2].isdigit()]
+    stages = json.loads((summary.run_dir / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    assert list(stages) == numbered
+    for name in numbered:
+        assert stages[name]["status"] == "done"
+        assert json.loads((summary.run_dir / name / "results.json").read_text(encoding="utf-8"))
+        assert (summary.run_dir / f"{name}.html").stat().st_size > 10_000
+    assert summary.metrics.keys() >= batch.MODELS.keys()
+    for model in batch.MODELS:
+        assert summary.metrics[model].keys() >= batch.COLUMNS.keys()

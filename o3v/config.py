@@ -32,11 +32,12 @@ class FrameConfig:
 class PretrainConfig:
     """The short pretraining of the stand-in base model (ours; the paper starts from Qwen2.5-VL)."""
 
-    vision_steps: int
-    vision_batch: int
-    dense_steps: int
-    batch: int
     scenes: int
+    vision_steps: int
+    vision_batch: int  # frames
+    picture_steps: int
+    film_steps: int
+    batch: int  # films
     learning_rate: float
 
 
@@ -46,9 +47,12 @@ class SftConfig:
 
     epochs: float = 1.0  # paper
     batch: int = 8  # ours: one row a GPU on the paper's eight
+    device_batch: int = 1  # ours: rows in one forward pass
     learning_rate: float = 1e-6  # paper
+    warmup_steps: int = 0  # paper says none
     max_grad_norm: float = 5.0  # paper
     save_steps: int = 500  # ours
+    cached_rows: int = 0  # ours: decoded rows kept in memory
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class GspoConfig:
     max_steps: int = -1  # one epoch, paper
     prompts_per_step: int = 8  # ours: one prompt a GPU on the paper's eight
     generations: int = 4  # paper
+    device_batch: int = 4  # ours: completions in one forward pass
     learning_rate: float = 1e-6  # paper
     weight_decay: float = 0.01  # paper
     lr_scheduler: str = "cosine"  # paper
@@ -68,6 +73,7 @@ class GspoConfig:
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
     save_steps: int = 500  # ours
+    cached_rows: int = 0  # ours: decoded rows kept in memory
 
 
 @dataclass(frozen=True)
@@ -99,15 +105,32 @@ TINY = Profile(
     name="tiny",
     base=None,
     pretrain=PretrainConfig(
-        vision_steps=700, vision_batch=64, dense_steps=400, batch=16, scenes=4_000, learning_rate=2e-3
+        scenes=2_000, vision_steps=700, vision_batch=64, picture_steps=250, film_steps=250, batch=16, learning_rate=2e-3
     ),
     data=DataConfig(sft_rows=1_600, rl_rows=1_200, eval_items=80),
     # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
     frames=FrameConfig(n_frames=8, max_pixels=84 * 84),
     # a model of 2.6M parameters learns at a thousand times the rate of 7B
-    sft=SftConfig(epochs=2.0, batch=16, learning_rate=1e-3, max_grad_norm=1.0, save_steps=50),
+    sft=SftConfig(
+        epochs=2.0,
+        batch=16,
+        device_batch=16,
+        learning_rate=1e-3,
+        warmup_steps=10,
+        max_grad_norm=1.0,
+        save_steps=50,
+        cached_rows=4_096,
+    ),
     gspo=GspoConfig(
-        max_steps=60, generations=8, learning_rate=1e-4, beta=0.0, max_new_tokens=112, max_grad_norm=1.0, save_steps=10
+        max_steps=60,
+        generations=8,
+        device_batch=64,
+        learning_rate=1e-4,
+        beta=0.0,
+        max_new_tokens=112,
+        max_grad_norm=1.0,
+        save_steps=10,
+        cached_rows=4_096,
     ),
     inference=InferenceConfig(batch=64, max_new_tokens=128),
 )
@@ -115,10 +138,12 @@ TINY = Profile(
 SMOKE = replace(
     TINY,
     name="smoke",
-    pretrain=replace(TINY.pretrain, vision_steps=20, dense_steps=20, scenes=100),
+    pretrain=replace(TINY.pretrain, scenes=100, vision_steps=20, picture_steps=10, film_steps=10),
     data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8),
     sft=replace(TINY.sft, epochs=1.0, save_steps=2),
-    gspo=replace(TINY.gspo, max_steps=4, prompts_per_step=2, generations=4, max_new_tokens=64, save_steps=2),
+    gspo=replace(
+        TINY.gspo, max_steps=4, prompts_per_step=2, generations=4, device_batch=8, max_new_tokens=64, save_steps=2
+    ),
     inference=replace(TINY.inference, max_new_tokens=64, shown=2),
 )
 

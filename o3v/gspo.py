@@ -1,0 +1,149 @@
+"""Reinforcement learning: group sequence policy optimisation with the grounded reward.
+
+TRL's GRPOTrainer in its GSPO setting. `advantages` and `gspo_loss` say the same in ten readable lines; a test
+holds the trainer to them. With one update for each rollout the sequence ratio is 1 and GSPO has GRPO's gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from trl import GRPOConfig, GRPOTrainer
+
+from o3v import artifacts, training
+from o3v.config import FrameConfig, GspoConfig
+from o3v.model import VISION_TOKENS, VideoModel
+from o3v.prompts import example_prompt
+from o3v.rewards import RewardConfig, score_completion
+from o3v.schema import Example, dump_rows
+
+
+def advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """A_i = (r_i − mean_j r_j) / std_j r_j in each group. rewards: (groups, G). Source: GSPO; TRL's 1e-4 included.
+
+    >>> advantages(torch.tensor([[1.0, 3.0]])).round(decimals=3)
+    tensor([[-0.7070,  0.7070]])
+    """
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+def sequence_ratio(logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """s_i = exp( (1/|y_i|) Σ_t log π(y_t)/π_old(y_t) ), from (completions, tokens) to (completions,). Source: GSPO."""
+    return torch.exp(((logp - logp_old) * mask).sum(1) / mask.sum(1).clamp(min=1))
+
+
+def gspo_loss(
+    logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
+) -> torch.Tensor:
+    """−mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε) A_i). Source: paper, GSPO objective. advantage: (completions,)."""
+    ratio = sequence_ratio(logp, logp_old, mask)
+    return -torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage).mean()
+
+
+class Trainer(training.ExactResume, GRPOTrainer):
+    """GRPOTrainer with exact resume."""
+
+
+def grounded_reward(config: RewardConfig, rollouts: Path) -> Callable[..., list[float]]:
+    """The reward function for TRL: the total of every completion; each term's mean is logged under its name.
+
+    The completions of each step are kept in `rollouts/step_NNNNN.jsonl` with their terms.
+    """
+
+    def reward(completions, row, trainer_state, log_metric, **_: Any) -> list[float]:
+        progress = trainer_state.global_step / trainer_state.max_steps
+        texts = [completion[0]["content"] for completion in completions]
+        scores = [score_completion(text, r, progress, config) for text, r in zip(texts, row, strict=True)]
+        for term in scores[0]:
+            values = [score[term] for score in scores if score[term] is not None]
+            if values:
+                log_metric(f"terms/{term}", sum(values) / len(values))
+        kept = [
+            {"step": trainer_state.global_step, "id": r["id"], "task": r["task"], "completion": text, **score}
+            for text, r, score in zip(texts, row, scores, strict=True)
+        ]
+        artifacts.write_text(rollouts / f"step_{trainer_state.global_step:05d}.jsonl", dump_rows(kept))
+        return [score["total"] for score in scores]
+
+    return reward
+
+
+def rollout_row(example: Example, root: Path, frames: FrameConfig, box_space: str) -> dict[str, Any]:
+    """One row as TRL takes it: `prompt`, `images`, and the STGR `row` that reaches the reward."""
+    prompt = example_prompt(example, root, frames, box_space, training=True)
+    return {"prompt": prompt.messages, "images": [Image.fromarray(i) for i in prompt.images], "row": prompt.row}
+
+
+def make_trainer(
+    vlm: VideoModel,
+    examples: Sequence[Example],
+    root: Path,
+    frames: FrameConfig,
+    config: GspoConfig,
+    out: Path,
+    seed: int,
+    reward_config: RewardConfig | None = None,
+    peft_config: Any = None,
+) -> Trainer:
+    """The trainer of a GSPO run; checkpoints and rollouts go to `out`."""
+    row = functools.lru_cache(config.cached_rows)(
+        lambda index: rollout_row(examples[index], root, frames, vlm.box_space)
+    )
+    devices = max(1, torch.cuda.device_count())
+    forbidden = vlm.processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
+    completions = config.prompts_per_step * config.generations
+    arguments = GRPOConfig(
+        output_dir=str(out),
+        importance_sampling_level="sequence",
+        loss_type="grpo",
+        scale_rewards="group",
+        use_bias_correction_kl=False,
+        beta=config.beta,
+        epsilon=config.epsilon,
+        num_generations=config.generations,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_completion_length=config.max_new_tokens,
+        generation_kwargs={"suppress_tokens": forbidden},
+        per_device_train_batch_size=config.device_batch,
+        gradient_accumulation_steps=max(1, completions // (config.device_batch * devices)),
+        num_train_epochs=1,
+        max_steps=config.max_steps,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type=config.lr_scheduler,
+        max_grad_norm=config.max_grad_norm,
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        remove_unused_columns=False,
+        report_to="none",
+        seed=seed,
+        data_seed=seed,
+        **training.device_arguments(),
+    )
+    return Trainer(
+        model=vlm.model,
+        reward_funcs=grounded_reward(reward_config or RewardConfig.paper(), out / "rollouts"),
+        args=arguments,
+        train_dataset=training.row_dataset(len(examples), lambda index: dict(row(index))),
+        processing_class=vlm.processor,
+        peft_config=peft_config,
+        callbacks=[training.MarkComplete()],
+    )
+
+
+def train(trainer: Trainer) -> list[dict[str, float]]:
+    """Trains, or goes on from the last whole checkpoint; leaves the model in evaluation mode.
+
+    Returns one row a step: reward and its terms, advantages' spread, lengths, entropy, KL when beta > 0.
+    """
+    checkpoint = training.last_checkpoint(Path(trainer.args.output_dir))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.model.eval()
+    return training.table_of(trainer.state.log_history)

@@ -1,0 +1,180 @@
+"""Asking a model: many questions in batches, answers kept on disk as they come.
+
+Also the questions of V-STAR and the reading of their answers. The scores are `vstar`'s. Departs from the public
+evaluation in one place: "where" is answered in the evidence grammar, not as JSON, and each annotated second takes
+the claimed box nearest in time.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from o3v import artifacts, evidence, video, vstar
+from o3v.config import FrameConfig, InferenceConfig
+from o3v.geometry import Box, fit_size, rescale_box
+from o3v.model import VideoModel, batches, generate
+from o3v.prompts import Prompt, space_size, video_prompt
+from o3v.rewards import format_score
+from o3v.schema import Row, Task, dump_rows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to ask: `key` names it in the answers, `path` is its video, read by `make` when its turn comes."""
+
+    key: str
+    path: Path
+    make: Callable[[], Prompt]
+
+
+def answer(
+    vlm: VideoModel, questions: Sequence[Question], config: InferenceConfig, out: Path, name: str = "answering"
+) -> list[Row]:
+    """Greedy responses, in order: rows of `key`, `response`, `times_s`, `space_wh`, `row`.
+
+    Each finished batch is a file in the folder `out`; asked again with the same folder, only what is missing is
+    generated. The batches, and so the answers, are the same either way.
+    """
+    answers: list[Row] = []
+    slices = list(batches(questions, config.batch))
+    for number, batch in enumerate(tqdm(slices, desc=name, mininterval=2)):
+        part = out / f"{name}_{number:05d}.jsonl"
+        if not part.exists():
+            prompts = [question.make() for question in batch]
+            texts = generate(vlm, prompts, config.max_new_tokens)
+            rows = [
+                {"key": q.key, "response": t, "times_s": list(p.times_s), "space_wh": list(p.space_wh), "row": p.row}
+                for q, p, t in zip(batch, prompts, texts, strict=True)
+            ]
+            artifacts.write_text(part, dump_rows(rows))
+        answers += [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
+    return answers
+
+
+def file_questions(path: str, question: str, frames: FrameConfig, box_space: str) -> list[Question]:
+    """A question about any video file; none when `path` is empty. Raises ValueError for an empty question."""
+    if not path:
+        return []
+    if not question.strip():
+        raise ValueError("the question is empty")
+    ask = functools.partial(video_prompt, Task.SPATIO_TEMPORAL, question, path, frames, box_space)
+    return [Question(Path(path).name, Path(path), ask)]
+
+
+# V-STAR's questions. Chain 1 asks what, when, where; chain 2 what, where, when: each later one is told more.
+VSTAR_ASKS = ("what", "when", "when_2", "where", "where_2")
+
+
+def vstar_questions(items: Sequence[Row], root: Path, frames: FrameConfig, box_space: str) -> list[Question]:
+    """Five questions an item, in the order of VSTAR_ASKS; keys are `<position>/<ask>`."""
+    return [
+        Question(
+            f"{number}/{ask}", root / item["vid"], functools.partial(_vstar_prompt, item, ask, root, frames, box_space)
+        )
+        for number, item in enumerate(items)
+        for ask in VSTAR_ASKS
+    ]
+
+
+def _vstar_prompt(item: Row, ask: str, root: Path, frames: FrameConfig, box_space: str) -> Prompt:
+    size_wh = (item["width"], item["height"])
+    space_wh = space_size(fit_size(size_wh, frames.max_pixels), box_space)
+    start_s, end_s = item["timestamps"]
+    boxes = [rescale_box(box, size_wh, space_wh) for box in vstar.item_boxes(item).values()]
+    listed = evidence.map_boxes(evidence.format_claim(item["object"], boxes, None), lambda box: box)
+    told = {
+        "what": (Task.SPATIO_TEMPORAL, item["question"]),
+        "when": (Task.TEMPORAL, item["temporal_question"]),
+        "when_2": (Task.TEMPORAL, f"{item['temporal_question']} Its boxes are {listed}."),
+        "where": (Task.SPATIO_TEMPORAL, f"{item['spatial_question']} Look from {start_s:.1f}s to {end_s:.1f}s."),
+        "where_2": (Task.SPATIO_TEMPORAL, f"{item['spatial_question_2']} Give {len(boxes)} boxes."),
+    }
+    task, question = told[ask]
+    return video_prompt(task, question, root / item["vid"], frames, box_space)
+
+
+def read_vstar(items: Sequence[Row], answers: Sequence[Row]) -> list[Row]:
+    """The items with V-STAR's result fields, from the answers to `vstar_questions`; boxes in original pixels.
+
+    `judge_score` is the scripted judge's. A response without an answer section counts whole as the answer.
+    """
+    by_key = {row["key"]: row for row in answers}
+    read = []
+    for number, item in enumerate(items):
+        row = {ask: by_key[f"{number}/{ask}"] for ask in VSTAR_ASKS}
+        said = {ask: evidence.parse_response(row[ask]["response"]) for ask in VSTAR_ASKS}
+        what = (said["what"].text if said["what"].answer is None else said["what"].answer).strip()
+        seconds = list(vstar.item_boxes(item))
+        result: Row = {"answer_vqa": what, "judge_score": vstar.judge_exact(what, item["answer"])}
+        for chain in ("", "_2"):
+            span = evidence.answer_span(said["when" + chain].answer or "")
+            result["answer_temporal_pre" + chain] = row["when" + chain]["response"]
+            result["answer_temporal" + chain] = list(span) if span else []
+            where = said["where" + chain], row["where" + chain]["space_wh"]
+            result["answer_spatial" + chain] = spatial_answer(*where, item, seconds, told_when=chain == "")
+        read.append({**item, **result})
+    return read
+
+
+def spatial_answer(
+    response: evidence.Response, space_wh: Sequence[int], item: Row, seconds: Sequence[float], told_when: bool
+) -> dict[str, list[float]]:
+    """A box (original pixels) for each of the annotated seconds: the one claimed nearest in time.
+
+    A model that was not told when (chain 2) answers only for the seconds from its first to its last claim. Claims
+    that name the item's object count; when none does, all count. Empty without claims.
+    """
+    timed = [claim for claim in response.claims if claim.time_s is not None and claim.boxes]
+    claims = [claim for claim in timed if claim.name.strip().lower() == item["object"].strip().lower()] or timed
+    if not claims:
+        return {}
+    times = [claim.time_s for claim in claims]
+    found = {}
+    for second in seconds:
+        if told_when or math.floor(min(times)) <= second <= math.ceil(max(times)):
+            nearest = min(claims, key=lambda claim, at=second: abs(claim.time_s - at))
+            box = rescale_box(nearest.boxes[0], space_wh, (item["width"], item["height"]))
+            found[f"{second:g}"] = [round(v, 2) for v in box]
+    return found
+
+
+def read_response(row: Row, frames: video.Frames) -> evidence.Response:
+    """An answer's response with its boxes in pixels of these frames, for drawing."""
+    height, width = frames.images.shape[1:3]
+    to_px = functools.partial(rescale_box, from_wh=row["space_wh"], to_wh=(width, height))
+    same = tuple(row["space_wh"]) == (width, height)
+    return evidence.parse_response(row["response"] if same else evidence.map_boxes(row["response"], to_px))
+
+
+def true_boxes(key: str, items: Sequence[Row], frames: video.Frames) -> dict[float, dict[str, list[Box]]]:
+    """The annotated boxes behind a V-STAR question, by second and name, in pixels of these frames; {} for any other."""
+    number = key.split("/")[0]
+    if not number.isdecimal():
+        return {}
+    item, (height, width) = items[int(number)], frames.images.shape[1:3]
+    size_wh = (item["width"], item["height"])
+    return {
+        second: {item["object"]: [rescale_box(box, size_wh, (width, height))]}
+        for second, box in vstar.item_boxes(item).items()
+    }
+
+
+def summary(metrics: vstar.Metrics) -> dict[str, float]:
+    """The columns of the result table from one block of `vstar.score_items`; tIoU and vIoU as means of both chains."""
+    means = {name: math.fsum(metrics[name]) / 2 for name in ("m_tiou", "m_viou")}
+    return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
+
+
+def format_rate(answers: Sequence[Row]) -> float:
+    """Share of answers whose response keeps the grammar and holds the evidence that its task asks for."""
+    return sum(format_score(row["response"], row["row"]["task"]) == 1.0 for row in answers) / len(answers)

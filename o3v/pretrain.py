@@ -1,0 +1,304 @@
+"""A stand-in for the base model: a tiny Qwen2.5-VL that learns to see, in minutes, on a CPU.
+
+The method starts from Qwen2.5-VL-7B, which sees and speaks but does not ground its reasoning. The stand-in, the
+tiny twin, learns on frames drawn on the fly: first the vision tower under a detection head that is thrown away,
+then, over the finished tower, the language model on captions that name every box, of single frames and then of
+films, and on plain questions. It never meets the evidence tags; teaching those is what SFT is for. Not part of the
+paper.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+from transformers import set_seed
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from o3v import artifacts, prompts, synth
+from o3v.config import FrameConfig, PretrainConfig, Profile
+from o3v.geometry import PATCH_FACTOR, Size, box_area, fit_size, rescale_box
+from o3v.model import FrameImageProcessor, VideoModel, save
+from o3v.tiny import build
+
+log = logging.getLogger(__name__)
+
+History = dict[str, list[dict[str, float]]]
+
+EMPTY = -1
+HISTORY = "history.json"  # written last: a folder that has it is whole
+FIRST_SCENE = 1_000_000  # scenes of the sft split that no row asks about
+PICTURE_FACTOR = 6  # pictures in a batch for each video, since they are short
+DENSE_SHARE = 0.5  # of the batches of videos; the others hold questions
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Drawn frames of one scene: images (n, height, width, 3) uint8, times in seconds, boxes in pixels by name."""
+
+    images: np.ndarray
+    times_s: tuple[float, ...]
+    duration_s: float
+    boxes_px: tuple[dict[str, tuple[int, ...]], ...]
+
+
+def draw_clips(count: int, frames: FrameConfig, seed: int) -> list[Clip]:
+    """Scenes of a split of their own, drawn at the size that the model sees, never encoded."""
+    clips = []
+    for index in tqdm(range(count), desc="drawing", leave=False):
+        scene = synth.make_scene("sft", FIRST_SCENE + index, seed)
+        picked = np.linspace(0, scene.n_frames - 1, frames.n_frames).round().astype(int).tolist()
+        size_wh = fit_size(scene.size_wh, frames.max_pixels)
+        images = np.stack([_drawn(scene, i, size_wh) for i in picked])
+        boxes = tuple(
+            {name: tuple(round(v) for v in rescale_box(box, (1, 1), size_wh)) for name, box in found.items()}
+            for found in map(scene.boxes_at, picked)
+        )
+        clips.append(Clip(images, tuple(scene.frame_time_s(i) for i in picked), scene.duration_s, boxes))
+    return clips
+
+
+def _drawn(scene: synth.Scene, index: int, size_wh: Size) -> np.ndarray:
+    return np.asarray(Image.fromarray(synth.draw_frame(scene, index)).resize(size_wh, Image.Resampling.BICUBIC))
+
+
+def patches(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patches (n · patches a frame, 1176) and grid (n, 3) of equal frames, as the image processor gives them.
+
+    The same numbers in one go, since pretraining sees many thousands of frames.
+    """
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (FrameImageProcessor.image_mean, FrameImageProcessor.image_std))
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    n, _, height, width = pixels.shape
+    rows, columns = height // 14, width // 14
+    parts = pixels.view(n, 3, rows // 2, 2, 14, columns // 2, 2, 14).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    parts = parts.unsqueeze(6).expand(*parts.shape[:6], 2, 14, 14)
+    return parts.reshape(n * rows * columns, -1), torch.tensor([[1, rows, columns]] * n)
+
+
+class Detector(nn.Module):
+    """The head of the first stage. Each token says whether the centre of a thing lies in its cell, and if so the
+    thing's colour, kind and box (0–1)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.parts = (1, len(synth.COLORS), len(synth.THINGS), 4)
+        self.layer = nn.Linear(width, sum(self.parts))  # no deeper, so that the tokens themselves say it
+
+    def loss(self, tokens: torch.Tensor, color: torch.Tensor, thing: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
+        """tokens (n, cells, width); color, thing (n, cells), EMPTY where no centre is; box (n, cells, 4)."""
+        there = color != EMPTY
+        found, colors, things, boxes = self.layer(tokens).split(self.parts, dim=-1)
+        return (
+            F.binary_cross_entropy_with_logits(found.squeeze(-1), there.float())
+            + F.cross_entropy(colors[there], color[there])
+            + F.cross_entropy(things[there], thing[there])
+            + 10 * F.l1_loss(boxes[there].sigmoid(), box[there])
+        )
+
+
+def train_vision(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig, seed: int) -> list[dict[str, float]]:
+    """Trains the vision tower as a detector on single frames. Returns rows of step and loss."""
+    set_seed(seed)
+    height, width = clips[0].images.shape[1:3]
+    images = np.concatenate([clip.images for clip in clips])
+    targets = [
+        torch.stack(x) for x in zip(*(_cells(b, (width, height)) for c in clips for b in c.boxes_px), strict=True)
+    ]
+    tower = vlm.model.model.visual
+    head = Detector(tower.config.out_hidden_size)
+    order = np.random.default_rng(seed)
+
+    def loss() -> torch.Tensor:
+        picked = order.integers(len(images), size=config.vision_batch)
+        tokens = tower(*patches(images[picked])).pooler_output
+        return head.loss(tokens.view(len(picked), -1, tokens.shape[-1]).float(), *(t[picked] for t in targets))
+
+    return _train([*tower.parameters(), *head.parameters()], loss, config.vision_steps, config.learning_rate, "vision")
+
+
+def _cells(boxes_px: dict[str, tuple[int, ...]], size_wh: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Targets of one frame, a value for each token: colour, thing and box of the object centred there."""
+    columns, rows = (side // PATCH_FACTOR for side in size_wh)
+    color, thing = (torch.full((rows * columns,), EMPTY) for _ in range(2))
+    box = torch.zeros(rows * columns, 4)
+    for name, box_px in sorted(boxes_px.items(), key=lambda item: box_area(item[1])):
+        x, y = ((box_px[i] + box_px[i + 2]) / 2 / PATCH_FACTOR for i in (0, 1))
+        cell = min(int(y), rows - 1) * columns + min(int(x), columns - 1)
+        words = name.split(" ")
+        color[cell], thing[cell] = list(synth.COLORS).index(words[0]), list(synth.THINGS).index(words[1])
+        box[cell] = torch.tensor(rescale_box(box_px, size_wh, (1, 1)))
+    return color, thing, box
+
+
+def _train(
+    parameters: list[nn.Parameter], loss: Callable[[], torch.Tensor], steps: int, rate: float, name: str
+) -> list[dict[str, float]]:
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.1)
+    history = []
+    for step in tqdm(range(steps), desc=name, mininterval=5):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        history.append({"step": step, "loss": value.item()})
+    return history
+
+
+def some_frames(clip: Clip, kept: Sequence[int]) -> Clip:
+    """The same clip with only those of its frames."""
+    times_s, boxes_px = (tuple(values[i] for i in kept) for values in (clip.times_s, clip.boxes_px))
+    return Clip(clip.images[kept], times_s, clip.duration_s, boxes_px)
+
+
+def describe(clip: Clip) -> str:
+    """The dense caption: every frame's time and every object in it with its box."""
+    return "\n".join(
+        f"{time_s:.1f}s: " + ("; ".join(f"{name} {_box(box)}" for name, box in boxes.items()) or "nothing")
+        for time_s, boxes in zip(clip.times_s, clip.boxes_px, strict=True)
+    )
+
+
+def questions(clip: Clip, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+    """Plain questions about a clip and their answers, in random order."""
+    names = sorted({name for boxes in clip.boxes_px for name in boxes})
+    asked = []
+    for name in names:
+        seen = [i for i, boxes in enumerate(clip.boxes_px) if name in boxes]
+        asked.append(
+            (f"When is the {name} visible?", f"From {clip.times_s[seen[0]]:.1f}s to {clip.times_s[seen[-1]]:.1f}s")
+        )
+        at = seen[rng.integers(len(seen))]
+        asked.append((f"Where is the {name} at {clip.times_s[at]:.1f}s?", _box(clip.boxes_px[at][name])))
+        asked.append((f"At which times is the {name} there?", ", ".join(f"{clip.times_s[i]:.1f}s" for i in seen)))
+    yield from (asked[i] for i in rng.permutation(len(asked)))
+
+
+def _box(box_px: tuple[int, ...]) -> str:
+    return "[" + ",".join(map(str, box_px)) + "]"
+
+
+def plain_texts(clips: Iterable[Clip], seed: int) -> list[str]:
+    """What the stand-in reads and says, for making a tokenizer."""
+    rng = np.random.default_rng(seed)
+    said = [text for clip in clips for text in (describe(clip), *(f"{q} {a}" for q, a in questions(clip, rng)))]
+    return said + [
+        part.get("text", "") for clip in clips for part in prompts.frame_parts(clip.times_s, clip.duration_s)
+    ]
+
+
+def train_language(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig, seed: int) -> list[dict[str, float]]:
+    """Trains the language model over the frozen tower: pictures first, then films. Returns rows of step and loss.
+
+    A picture is one frame of a clip, described. Films come by turns: four frames, all described, or all frames with
+    plain questions.
+    """
+    set_seed(seed + 1)
+    rng = np.random.default_rng(seed + 1)
+    model = vlm.model.train()
+    seen = see(vlm, clips)
+    steps = iter(range(config.picture_steps + config.film_steps))
+
+    def loss() -> torch.Tensor:
+        if next(steps) < config.picture_steps:
+            picked, frames, dense = rng.integers(len(clips), size=config.batch * PICTURE_FACTOR), 1, True
+        else:
+            picked, dense = rng.integers(len(clips), size=config.batch), rng.random() < DENSE_SHARE
+            frames = 4 if dense else len(clips[0].times_s)
+        kept = [sorted(rng.choice(len(clips[0].times_s), frames, replace=False)) for _ in picked]
+        batch = [some_frames(clips[i], k) for i, k in zip(picked, kept, strict=True)]
+        turns = [[("Describe every frame.", describe(c))] if dense else [*questions(c, rng)][:6] for c in batch]
+        inputs, labels = _encode(vlm, batch, turns)
+        features = torch.cat([seen[i, k].flatten(0, 1) for i, k in zip(picked, kept, strict=True)])
+        pictures = {"image": BaseModelOutputWithPooling(pooler_output=(features,))}
+        hidden = model.model(**inputs, mm_encoder_outputs=pictures).last_hidden_state[:, :-1]
+        wanted = labels[:, 1:] != -100
+        return F.cross_entropy(model.lm_head(hidden[wanted]).float(), labels[:, 1:][wanted])
+
+    parameters = [p for name, p in model.named_parameters() if ".visual." not in name]
+    history = _train(parameters, loss, config.picture_steps + config.film_steps, config.learning_rate, "language")
+    model.eval()
+    return history
+
+
+@torch.no_grad()
+def see(vlm: VideoModel, clips: Sequence[Clip]) -> torch.Tensor:
+    """The tower's tokens of every frame: (clips, frames, tokens a frame, width)."""
+    tower = vlm.model.model.visual
+    tokens = [
+        tower(*patches(clip.images)).pooler_output.view(len(clip.images), -1, tower.config.out_hidden_size)
+        for clip in clips
+    ]
+    return torch.stack(tokens)
+
+
+def _encode(
+    vlm: VideoModel, clips: Sequence[Clip], turns: Sequence[list[tuple[str, str]]]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Inputs and labels of conversations of several turns about each clip; only the answers are labelled."""
+    tokenizer = vlm.processor.tokenizer
+    height, width = clips[0].images.shape[1:3]
+    picture = "<|image_pad|>" * (height // PATCH_FACTOR * (width // PATCH_FACTOR))
+    rows = []
+    for clip, asked in zip(clips, turns, strict=True):
+        ids: list[int] = []
+        labels: list[int] = []
+        for number, (question, answer) in enumerate(asked):
+            parts = [] if number else prompts.frame_parts(clip.times_s, clip.duration_s)
+            messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            if number:  # the template opens every conversation with a system turn
+                text = "\n" + text[text.index("<|im_start|>user") :]
+            said, told = tokenizer([text.replace("<|image_pad|>", picture), answer + "<|im_end|>"])["input_ids"]
+            ids += said + told
+            labels += [-100] * len(said) + told
+        rows.append((torch.tensor(ids), torch.tensor(labels)))
+    input_ids = pad_sequence([ids for ids, _ in rows], batch_first=True, padding_value=tokenizer.pad_token_id)
+    mask = pad_sequence([torch.ones_like(ids) for ids, _ in rows], batch_first=True)
+    inputs = {
+        "input_ids": input_ids,
+        "attention_mask": mask,
+        "image_grid_thw": torch.tensor([[1, height // 14, width // 14]] * sum(len(clip.times_s) for clip in clips)),
+        "mm_token_type_ids": (input_ids == vlm.model.config.image_token_id).long(),
+    }
+    return inputs, pad_sequence([labels for _, labels in rows], batch_first=True, padding_value=-100)
+
+
+def pretrain(
+    texts: Iterable[str], frames: FrameConfig, config: PretrainConfig, seed: int
+) -> tuple[VideoModel, History]:
+    """The stand-in base, from nothing: tokenizer, vision stage, dense stage. Returns it and its loss history.
+
+    `texts` are further texts that the tokenizer should know. Deterministic for a seed on one machine.
+    """
+    clips = draw_clips(config.scenes, frames, seed)
+    vlm = build([*plain_texts(clips[:300], seed), *texts], seed)
+    return vlm, {"vision": train_vision(vlm, clips, config, seed), "language": train_language(vlm, clips, config, seed)}
+
+
+def base_model(profile: Profile, texts: Iterable[str], seed: int, folder: Path) -> tuple[str, History]:
+    """Where the profile's base model is, and how it was trained if that happened here.
+
+    A profile that names a model gets that name back and no history. Else the stand-in is pretrained into `folder`,
+    once: a finished one is found again.
+    """
+    if profile.base is not None:
+        return profile.base, {}
+    if not (folder / HISTORY).exists():
+        vlm, history = pretrain(texts, profile.frames, profile.pretrain, seed)
+        save(vlm, folder)
+        artifacts.write_json(folder / HISTORY, history)
+    return str(folder), artifacts.read_json(folder / HISTORY)

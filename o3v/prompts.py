@@ -1,0 +1,140 @@
+"""What the model is told: one system prompt a task, the frame prompt, and the answer to learn.
+
+A prompt is a conversation with one image part for each frame, every frame preceded by its absolute time, as the
+method asks. Boxes leave the schema (0–1, or pixels of the original picture) and enter the model's own space
+here, and only here: pixels of the resized frame for Qwen2.5-VL, thousandths for Qwen3-VL. Knows nothing of
+models; departs from the paper in wording only (our words).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from o3v import evidence, video
+from o3v.config import FrameConfig
+from o3v.geometry import Box, Size, rescale_box
+from o3v.schema import Example, Row, Task
+
+_ORDER = "Reason inside <think></think>, then answer inside <answer></answer>."
+_OBJECTS = "Write each object you name in your reasoning as <obj>name</obj><box>[x0,y0,x1,y1]</box>"
+
+SYSTEM: Mapping[Task, str] = {
+    Task.TEMPORAL: f"{_ORDER} Write each moment as <t>seconds</t>s. "
+    "Answer with the span: From <t>start</t>s to <t>end</t>s",
+    Task.TEMPORAL_MCQ: f"{_ORDER} Write each moment as <t>seconds</t>s. "
+    "Answer with the span, From <t>start</t>s to <t>end</t>s, and on a new line: Correct Option: letter",
+    Task.SPATIAL: f"{_ORDER} {_OBJECTS}. Answer with the object and its box.",
+    Task.SPATIO_TEMPORAL: f"{_ORDER} {_OBJECTS}at<t>seconds</t>s.",
+    Task.MCQ: f"{_ORDER} Answer with the letter.",
+    Task.FREE_FORM: f"{_ORDER} Answer in a few words.",
+}
+
+# what one unit of a model's box coordinates means: the size to which the whole frame is mapped
+BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1000)}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as the model gets it.
+
+    `messages` is a conversation whose image parts stand for `images`, in order: a list of (height, width, 3) uint8
+    arrays. `times_s` are the frames' true times (empty for a picture). `space_wh` is the size in whose units the
+    model writes boxes; `row` is the STGR row for the rewards, its `image_size` set to that size.
+    """
+
+    messages: list[dict[str, Any]]
+    images: list[np.ndarray]
+    times_s: tuple[float, ...]
+    space_wh: Size
+    row: Row
+
+
+def space_size(frame_wh: Size, box_space: str) -> Size:
+    """The size in whose units a model of this `box_space` writes boxes on a frame of this size."""
+    return BOX_SPACES[box_space] or frame_wh
+
+
+def frame_parts(times_s: Sequence[float], duration_s: float) -> list[dict[str, Any]]:
+    """Image parts of a video, each after its absolute time, then the length of the whole. Source: paper, input."""
+    parts: list[dict[str, Any]] = []
+    for number, time_s in enumerate(times_s, 1):
+        parts += [{"type": "text", "text": f"Frame {number} at {time_s:.1f}s: "}, {"type": "image"}]
+        parts += [{"type": "text", "text": "\n"}]
+    return [*parts, {"type": "text", "text": f"The video is in total {duration_s:.1f} seconds.\n"}]
+
+
+def conversation(task: Task, question: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The two messages of a question: the task's system prompt, then pictures and question."""
+    return [
+        {"role": "system", "content": [{"type": "text", "text": SYSTEM[task]}]},
+        {"role": "user", "content": [*parts, {"type": "text", "text": question}]},
+    ]
+
+
+def video_prompt(
+    task: Task, question: str, path: Path | str, frames: FrameConfig, box_space: str, key_times_s: Sequence[float] = ()
+) -> Prompt:
+    """A question about a video file. Key frames are inserted among the uniform ones (training only, paper).
+
+    Raises FileNotFoundError or video.VideoError.
+    """
+    read = video.sample_with_key_frames(path, frames.n_frames, key_times_s, frames.max_pixels, max_fps=frames.max_fps)
+    height, width = read.images.shape[1:3]
+    space_wh = space_size((width, height), box_space)
+    messages = conversation(task, question, frame_parts(read.times_s, read.duration_s))
+    row: Row = {"task": str(task), "question": question, "image_size": list(space_wh)}
+    return Prompt(messages, list(read.images), tuple(float(t) for t in read.times_s), space_wh, row)
+
+
+def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_space: str, training: bool) -> Prompt:
+    """The prompt of an STGR row; `root` is the folder its paths start from.
+
+    `training` inserts the annotated key frames; at inference they are absent.
+    """
+    path = Path(root) / example.media_path
+    if example.task is Task.SPATIAL:
+        image, original_wh = video.read_image(path, frames.max_pixels)
+        space_wh = space_size((image.shape[1], image.shape[0]), box_space)
+        sizes = {"image_size": list(original_wh), "image_size_refine": list(space_wh)}
+        messages = conversation(example.task, example.question, [{"type": "image"}])
+        return Prompt(messages, [image], (), space_wh, example.to_row() | sizes)
+    key_times_s = [k.time_s for k in example.key_frames] if training else []
+    prompt = video_prompt(example.task, example.question, path, frames, box_space, key_times_s)
+    return Prompt(prompt.messages, prompt.images, prompt.times_s, prompt.space_wh, example.to_row() | prompt.row)
+
+
+def target_text(example: Example, space_wh: Size) -> str:
+    """The response to learn from an STGR row: chain and answer in the grammar, boxes in the model's space.
+
+    Raises ValueError when the row has no `reasoning_process`.
+    """
+    if example.reasoning_process is None:
+        raise ValueError(f"row {example.id!r} has no reasoning_process, so there is nothing to imitate")
+    chain_from = example.image_size_wh if example.task is Task.SPATIAL else None
+
+    def to_space(box: Box) -> Box:
+        from_wh = chain_from if chain_from and max(box) > 1 else (1, 1)
+        return tuple(float(round(v)) for v in rescale_box(box, from_wh, space_wh))  # type: ignore[return-value]
+
+    think = evidence.map_boxes(example.reasoning_process, to_space)
+    return evidence.format_response(think, ANSWERS[example.task](example, to_space))
+
+
+def _span_answer(example: Example) -> str:
+    start_s, end_s = (float(v) for v in example.answer.rsplit("[", 1)[1].rstrip("] \n").split(","))
+    return evidence.format_span(start_s, end_s)
+
+
+ANSWERS = {
+    Task.TEMPORAL: lambda example, to_space: _span_answer(example),
+    Task.TEMPORAL_MCQ: lambda example, to_space: f"{_span_answer(example)}\nCorrect Option: {example.answer[0]}",
+    Task.SPATIAL: lambda example, to_space: evidence.map_boxes(example.answer, to_space),
+    Task.SPATIO_TEMPORAL: lambda example, to_space: example.answer,
+    Task.MCQ: lambda example, to_space: example.answer,
+    Task.FREE_FORM: lambda example, to_space: example.answer,
+}

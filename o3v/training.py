@@ -1,0 +1,84 @@
+"""What SFT and GSPO share: rows that are read when needed, exact resume, arguments for CPU and GPU.
+
+TRL trains; this module mends what it lacks for us. A resumed run ends bit-identical to one that was not stopped,
+on one machine. Knows nothing of losses or rewards.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+
+log = logging.getLogger(__name__)
+
+COMPLETE = "complete"  # written into a checkpoint after everything else
+LANGUAGE_ATTENTION = r".*language_model.*\.(q|k|v|o)_proj"  # LoRA targets; "all-linear" would adapt the vision tower
+
+
+def row_dataset(count: int, make_row: Callable[[int], dict[str, Any]]) -> Dataset:
+    """A data set of `count` rows, each made by `make_row(index)` in the process that reads it.
+
+    Only the index is stored: frames stay in their video files until a batch needs them.
+    """
+    return Dataset.from_dict({"index": list(range(count))}).with_transform(
+        lambda batch: _columns([make_row(index) for index in batch["index"]])
+    )
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def device_arguments() -> dict[str, Any]:
+    """Trainer arguments that depend on the machine: bf16 and checkpointed activations on GPUs, fp32 on CPU."""
+    gpu = torch.cuda.is_available()
+    return {"use_cpu": not gpu, "bf16": gpu, "gradient_checkpointing": gpu, "dataloader_pin_memory": gpu}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written whole; half-written ones are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    for path in found:
+        if not (path / COMPLETE).exists():
+            log.warning("%s was not written whole; removed", path.name)
+            shutil.rmtree(path)
+    whole = [path for path in found if path.exists()]
+    if whole:
+        log.info("resuming from %s", whole[-1].name)
+    return whole[-1] if whole else None
+
+
+class MarkComplete(TrainerCallback):
+    """Notes that a checkpoint is whole, once its last file is written."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+class ExactResume:
+    """Mixed into a TRL trainer: loads all weights of a full fine-tuning checkpoint, or fails.
+
+    Upstream (transformers 5.23) reads checkpoint keys under legacy names, finds none and only warns.
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        model = self.model if model is None else model
+        if hasattr(model, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict(), strict=True)
+
+
+def table_of(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The trainer's log rows that hold a step's measurements, without clock times."""
+    clocks = ("step_time", "runtime", "per_second", "total_flos")
+    rows = [row for row in history if "loss" in row or "reward" in row]
+    return [{k: v for k, v in row.items() if v is not None and not any(c in k for c in clocks)} for row in rows]

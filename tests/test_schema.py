@@ -1,0 +1,100 @@
+"""Rows: what is refused and how it is named, then the round trip."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from o3v.schema import Example, KeyFrame, SchemaError, Task, dump_rows, read_examples
+
+GOOD = {
+    "id": "r1",
+    "task": "temporal-spatial free-form QA",
+    "source": "STR_coin",
+    "question": "Where is it?",
+    "answer": "Here",
+    "video_path": "videos/a.mp4",
+    "image_path": None,
+    "image_size": None,
+    "key_frames": [{"idx": 142, "time": 4.7, "path": "k.jpg"}],
+    "key_items": {"142": {"man": [[0.46, 0.43, 0.77, 0.94]]}},
+    "reasoning_process": "He stands.",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "temporal"}, r"row 'r1': field 'task': 'temporal' is none of"),
+        ({"question": "  "}, r"row 'r1': field 'question' must be a text"),
+        ({"answer": 7}, r"row 'r1': field 'answer' must be a text"),
+        ({"video_path": None}, r"row 'r1': no video_path"),
+        ({"key_frames": [{"idx": 1}]}, r"field 'key_frames\[0\]' needs"),
+        ({"key_frames": [{"idx": 1, "time": -1}]}, r"field 'key_frames\[0\].time' is -1.0"),
+        ({"key_frames": [{"idx": 1, "time": float("nan")}]}, r"field 'key_frames\[0\].time' is nan"),
+        ({"key_items": {"142": {"man": [[0.4, 0.4, 0.3, 0.9]]}}}, r"'key_items.142.man': box .* is empty or inverted"),
+        ({"key_items": {"142": {"man": [[4, 4, 30, 90]]}}}, r"'key_items.142.man': a box is four numbers in 0–1"),
+        ({"key_items": {"142": {"man": [[0.1, 0.1, 0.2]]}}}, r"a box is four numbers"),
+        ({"image_size": [640]}, r"field 'image_size' must be \[width, height\]"),
+        ({"task": "visual QA", "image_path": "a.jpg"}, r"field 'image_size' is missing"),
+    ],
+)
+def test_bad_rows_are_refused_by_name(change, message):
+    with pytest.raises(SchemaError, match=message):
+        Example.from_row(GOOD | change)
+
+
+def test_a_row_without_a_task():
+    with pytest.raises(SchemaError, match="field 'task' is missing"):
+        Example.from_row({k: v for k, v in GOOD.items() if k != "task"})
+
+
+def test_a_row_read_by_hand():
+    example = Example.from_row(GOOD)
+    assert example.task is Task.SPATIO_TEMPORAL
+    assert example.key_frames == (KeyFrame(142, 4.7, "k.jpg", {"man": ((0.46, 0.43, 0.77, 0.94),)}),)
+    assert example.media_path == "videos/a.mp4"
+    assert example.to_row() == GOOD
+
+
+def test_arrow_fills_missing_names_with_none():
+    row = GOOD | {"key_items": {"142": {"man": [[0.1, 0.1, 0.2, 0.2]], "dog": None}}}
+    assert set(Example.from_row(row).key_frames[0].items) == {"man"}
+
+
+names = st.text(min_size=1, max_size=9).filter(str.strip)
+unit = st.floats(0, 0.49, allow_nan=False)
+box = st.tuples(unit, unit, unit, unit).map(lambda b: (b[0], b[1], b[2] + 0.5, b[3] + 0.5))
+frames = st.builds(
+    KeyFrame,
+    st.integers(0, 999),
+    st.floats(0, 99),
+    st.none() | names,
+    st.dictionaries(names, st.lists(box, min_size=1, max_size=2).map(tuple), max_size=2),
+)
+
+
+@given(
+    st.lists(frames, max_size=3, unique_by=lambda f: f.idx),
+    st.sampled_from([t for t in Task if t != Task.SPATIAL]),
+    names,
+)
+def test_rows_round_trip_through_json(key_frames, task, text):
+    example = Example("x", task, "s", text, text, None, "v.mp4", None, None, tuple(key_frames))
+    assert Example.from_row(json.loads(dump_rows([example.to_row()]))) == example
+
+
+def test_a_bad_file_names_line_and_field(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(dump_rows([GOOD]) + '{"id": "r2", "task": "visual QA"')
+    with pytest.raises(SchemaError, match="rows.jsonl, line 2"):
+        list(read_examples(path))
+    path.write_text(dump_rows([GOOD, GOOD | {"question": ""}]))
+    with pytest.raises(SchemaError, match="rows.jsonl, line 2: row 'r1': field 'question'"):
+        list(read_examples(path))
+
+
+def test_not_a_number_is_never_written():
+    with pytest.raises(ValueError, match="JSON"):
+        dump_rows([{"x": float("nan")}])

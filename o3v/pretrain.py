@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import set_seed
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -37,6 +36,7 @@ History = dict[str, list[dict[str, float]]]
 EMPTY = -1
 HISTORY = "history.json"  # written last: a folder that has it is whole
 FIRST_SCENE = 1_000_000  # scenes of the sft split that no row asks about
+PADDED_TO = 32  # tokens; few different shapes keep the allocator's memory small
 PICTURE_FACTOR = 6  # pictures in a batch for each video, since they are short
 DENSE_SHARE = 0.5  # of the batches of videos; the others hold questions
 
@@ -225,8 +225,7 @@ def train_language(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfi
         features = torch.cat([seen[i, k].flatten(0, 1) for i, k in zip(picked, kept, strict=True)])
         pictures = {"image": BaseModelOutputWithPooling(pooler_output=(features,))}
         hidden = model.model(**inputs, mm_encoder_outputs=pictures).last_hidden_state[:, :-1]
-        wanted = labels[:, 1:] != -100
-        return F.cross_entropy(model.lm_head(hidden[wanted]).float(), labels[:, 1:][wanted])
+        return F.cross_entropy(model.lm_head(hidden).float().flatten(0, 1), labels[:, 1:].flatten())
 
     parameters = [p for name, p in model.named_parameters() if ".visual." not in name]
     history = _train(parameters, loss, config.picture_steps + config.film_steps, config.learning_rate, "language")
@@ -266,15 +265,19 @@ def _encode(
             ids += said + told
             labels += [-100] * len(said) + told
         rows.append((torch.tensor(ids), torch.tensor(labels)))
-    input_ids = pad_sequence([ids for ids, _ in rows], batch_first=True, padding_value=tokenizer.pad_token_id)
-    mask = pad_sequence([torch.ones_like(ids) for ids, _ in rows], batch_first=True)
+    length = -(-max(len(ids) for ids, _ in rows) // PADDED_TO) * PADDED_TO
+
+    def padded(values: list[torch.Tensor], filler: int) -> torch.Tensor:
+        return torch.stack([F.pad(v, (0, length - len(v)), value=filler) for v in values])
+
+    input_ids = padded([ids for ids, _ in rows], tokenizer.pad_token_id)
     inputs = {
         "input_ids": input_ids,
-        "attention_mask": mask,
+        "attention_mask": padded([torch.ones_like(ids) for ids, _ in rows], 0),
         "image_grid_thw": torch.tensor([[1, height // 14, width // 14]] * sum(len(clip.times_s) for clip in clips)),
         "mm_token_type_ids": (input_ids == vlm.model.config.image_token_id).long(),
     }
-    return inputs, pad_sequence([labels for _, labels in rows], batch_first=True, padding_value=-100)
+    return inputs, padded([labels for _, labels in rows], -100)
 
 
 def pretrain(

@@ -88,10 +88,10 @@ def test_rows_round_trip_through_json(key_frames, task, text):
 def test_a_bad_file_names_line_and_field(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(dump_rows([GOOD]) + '{"id": "r2", "task": "visual QA"')
-    with pytest.raises(SchemaError, match="rows.jsonl, line 2"):
+    with pytest.raises(SchemaError, match=r"rows\.jsonl, line 2"):
         list(read_examples(path))
     path.write_text(dump_rows([GOOD, GOOD | {"question": ""}]))
-    with pytest.raises(SchemaError, match="rows.jsonl, line 2: row 'r1': field 'question'"):
+    with pytest.raises(SchemaError, match=r"rows\.jsonl, line 2: row 'r1': field 'question'"):
         list(read_examples(path))
 
 

@@ -1,0 +1,47 @@
+"""What the tests of training share: a small world on disk and an untrained tiny twin."""
+
+import copy
+
+import pytest
+
+from o3v.config import FrameConfig
+
+FRAMES = FrameConfig(n_frames=3, max_pixels=56 * 56)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A data root with a few films and rows of every split."""
+    from o3v.synth_rows import make_dataset
+
+    root = tmp_path_factory.mktemp("world")
+    make_dataset(root, {"sft": 12, "rl": 12, "eval": 2}, seed=7, workers=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sft_examples(world):
+    from o3v.schema import read_examples
+
+    return list(read_examples(world / "sft.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def rl_examples(world):
+    from o3v.schema import read_examples
+
+    return list(read_examples(world / "rl.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def _twin(sft_examples):
+    from o3v import prompts, tiny
+
+    texts = [text for e in sft_examples for text in (e.question, e.reasoning_process, e.answer)]
+    return tiny.build([*prompts.SYSTEM.values(), *texts], seed=0)
+
+
+@pytest.fixture
+def twin(_twin):
+    """The tiny twin, fresh for each test."""
+    return copy.deepcopy(_twin)

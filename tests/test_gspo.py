@@ -1,0 +1,115 @@
+"""GSPO: the formulas by hand, TRL held to them, exact resume."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+from conftest import FRAMES
+from test_sft import StopAfter
+
+from o3v import gspo
+from o3v.config import GspoConfig
+
+CONFIG = GspoConfig(
+    max_steps=3,
+    prompts_per_step=2,
+    generations=2,
+    device_batch=4,
+    learning_rate=1e-3,
+    beta=0.0,
+    max_new_tokens=6,
+    save_steps=1,
+)
+
+
+def trainer(vlm, examples, world, out, **changes):
+    return gspo.make_trainer(vlm, examples, world, FRAMES, dataclasses.replace(CONFIG, **changes), out, seed=1)
+
+
+def test_advantages_by_hand():
+    # mean 2, sample std √2 for [1, 3]; a group of equals has none
+    got = gspo.advantages(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
+    torch.testing.assert_close(got, torch.tensor([[-0.70706, 0.70706], [0.0, 0.0]]), rtol=0, atol=1e-4)
+
+
+def test_sequence_ratio_is_the_geometric_mean_over_unmasked_tokens():
+    old = torch.zeros(2, 3)
+    new = torch.log(torch.tensor([[2.0, 8.0, 1.0], [2.0, 8.0, 100.0]]))
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    torch.testing.assert_close(gspo.sequence_ratio(new, old, mask), torch.tensor([16 ** (1 / 3), 4.0]))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss"),
+    [(1.5, 1.0, -1.2), (1.5, -1.0, 1.5), (0.5, 1.0, -0.5), (0.5, -1.0, 0.8), (1.1, 2.0, -2.2)],
+)
+def test_clipping_by_hand(ratio, advantage, loss):
+    logp = torch.log(torch.tensor([[ratio, ratio]]))
+    got = gspo.gspo_loss(logp, torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([advantage]), epsilon=0.2)
+    assert got.item() == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.05, 0.5])
+def test_trl_gives_the_gradient_of_the_formula(twin, rl_examples, world, tmp_path, drift):
+    """On-policy (drift 0) and off-policy, with ratios on both sides of the clip."""
+    ours = trainer(twin, rl_examples, world, tmp_path)
+    torch.manual_seed(0)
+    rows = [ours.train_dataset[i] for i in (0, 0, 1, 1)]
+    ours.state.max_steps, ours.current_gradient_accumulation_steps = 3, 1
+    batch = ours._generate_and_score_completions(rows)
+    batch["advantages"] = torch.tensor([1.0, -1.0, 0.5, -2.0])
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    pictures = {k: batch[k] for k in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
+    kept = batch["completion_ids"].shape[1]
+
+    def logp():
+        logits = ours.model(input_ids=ids, attention_mask=mask, **pictures).logits[:, -kept - 1 : -1]
+        return logits.log_softmax(-1).gather(-1, batch["completion_ids"].unsqueeze(-1)).squeeze(-1)
+
+    old = logp().detach() - drift * torch.randn(len(rows), 1)
+    batch["old_per_token_logps"] = old
+    ours.model.zero_grad()
+    ours._compute_loss(ours.model, batch).backward()
+    theirs = {n: p.grad.clone() for n, p in ours.model.named_parameters() if p.grad is not None}
+    ours.model.zero_grad()
+    gspo.gspo_loss(logp(), old, batch["completion_mask"], batch["advantages"], CONFIG.epsilon).backward()
+    assert theirs
+    for name, parameter in ours.model.named_parameters():
+        if name in theirs:
+            torch.testing.assert_close(theirs[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_rewards_are_each_rows_own_and_rollouts_are_kept(tmp_path):
+    logged = {}
+    reward = gspo.grounded_reward(gspo.RewardConfig.paper(), tmp_path)
+    state = type("State", (), {"global_step": 2, "max_steps": 4})()
+    rows = [
+        {"id": "a", "task": "General video QA MCQ", "answer": "B"},
+        {"id": "b", "task": "temporal QA", "answer": "[1.0, 3.0]"},
+    ]
+    texts = ["<think>x</think><answer>B</answer>", "<think>no</think><answer>B</answer>"]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    totals = reward(completions=completions, row=rows, trainer_state=state, log_metric=logged.__setitem__)
+    assert totals == [2.0, 0.5]  # answer and format; thinking and answer alone
+    assert logged["terms/ans_acc"] == 1.0 and logged["terms/ans_tiou"] == 0.0
+    kept = [json.loads(line) for line in (tmp_path / "step_00002.jsonl").read_text().splitlines()]
+    assert [k["id"] for k in kept] == ["a", "b"] and kept[0]["total"] == 2.0
+
+
+def test_a_stopped_run_ends_bit_identical(twin, _twin, rl_examples, world, tmp_path):
+    whole = trainer(twin, rl_examples, world, tmp_path / "whole")
+    expected = gspo.train(whole)
+    broken = trainer(copy.deepcopy(_twin), rl_examples, world, tmp_path / "broken")
+    broken.add_callback(StopAfter(2))
+    with pytest.raises(KeyboardInterrupt):
+        gspo.train(broken)
+    again = trainer(copy.deepcopy(_twin), rl_examples, world, tmp_path / "broken")
+    got = gspo.train(again)
+    assert [row["completions/mean_length"] for row in got] == [row["completions/mean_length"] for row in expected]
+    ours, theirs = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    parts = [sorted(p.read_text() for p in (tmp_path / f / "rollouts").iterdir()) for f in ("whole", "broken")]
+    assert parts[0] == parts[1]

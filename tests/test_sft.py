@@ -1,0 +1,70 @@
+"""Cold start: what is learned from, and that a stopped run goes on exactly."""
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import FRAMES
+from transformers import TrainerCallback
+
+from o3v import sft
+from o3v.config import SftConfig
+from o3v.evidence import parse_response
+
+CONFIG = SftConfig(epochs=1.0, batch=4, device_batch=4, learning_rate=1e-3, save_steps=1)
+
+
+class StopAfter(TrainerCallback):
+    """Ends the run the hard way, right after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def trainer(vlm, examples, world, out, **changes):
+    return sft.make_trainer(vlm, examples, world, FRAMES, dataclasses.replace(CONFIG, **changes), out, seed=1)
+
+
+def test_only_the_answer_is_trained_on(twin, sft_examples, world, tmp_path):
+    tokens, mask = sft.label_mask(trainer(twin, sft_examples, world, tmp_path), 0)
+    trained = "".join(t for t, on in zip(tokens, mask, strict=True) if on)
+    response = parse_response(trained.split("<|im_end|>")[0])
+    assert response.problems == () and response.answer
+    assert trained.startswith("<think>") and not any(on for t, on in zip(tokens, mask, strict=True) if "im_start" in t)
+
+
+def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
+    rows = [sft.training_row(e, world, FRAMES, "pixels") for e in sft_examples]
+    boxes = [b for r in rows for c in parse_response(r["completion"][0]["content"]).claims for b in c.boxes]
+    assert boxes and all(0 <= v <= 56 and v == int(v) for box in boxes for v in box)
+    assert max(max(box) for box in boxes) > 1
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_a_stopped_run_ends_bit_identical(twin, _twin, sft_examples, world, tmp_path, stop_at):
+    import copy
+
+    whole = trainer(twin, sft_examples, world, tmp_path / "whole")
+    expected = sft.train(whole)
+    broken = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
+    broken.add_callback(StopAfter(stop_at))
+    with pytest.raises(KeyboardInterrupt):
+        sft.train(broken)
+    again = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
+    assert sft.train(again) == expected
+    ours, theirs = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_a_half_written_checkpoint_is_not_trusted(tmp_path, caplog):
+    from o3v.training import COMPLETE, last_checkpoint
+
+    for step in (5, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-5" / COMPLETE).touch()
+    assert last_checkpoint(tmp_path).name == "checkpoint-5"
+    assert not (tmp_path / "checkpoint-10").exists() and "not written whole" in caplog.text

@@ -105,9 +105,9 @@ TINY = Profile(
     name="tiny",
     base=None,
     pretrain=PretrainConfig(
-        scenes=2_000, vision_steps=700, vision_batch=64, picture_steps=250, film_steps=250, batch=16, learning_rate=2e-3
+        scenes=2_000, vision_steps=350, vision_batch=64, picture_steps=200, film_steps=150, batch=16, learning_rate=2e-3
     ),
-    data=DataConfig(sft_rows=1_600, rl_rows=1_200, eval_items=80),
+    data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60),
     # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
     frames=FrameConfig(n_frames=8, max_pixels=84 * 84),
     # a model of 2.6M parameters learns at a thousand times the rate of 7B

@@ -1,8 +1,9 @@
 """The frame table of a video file: which frames it shows and when, from one pass over its packets.
 
-Frame counts and times come from here alone, never from the frame rate or the counts that a header states: a
-stream-copied trim hides packets, a phone records at a changing rate, a broken download ends early. The table says whether decord, which builds its own, would agree with it, and
-`decode_wanted` takes from PyAV the frames of the table and no others. This module knows nothing of sampling or sizes.
+Frame counts and times come from here alone, never from the frame rate or the counts that a header states: a stream-
+copied trim hides packets, a phone records at a changing rate, a broken download ends early. The table says whether
+decord, which builds its own, would agree with it, and `decode_wanted` takes from PyAV the frames of the table and no
+others. This module knows nothing of sampling or sizes.
 """
 
 from __future__ import annotations

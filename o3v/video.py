@@ -166,7 +166,8 @@ def write_video(path: PathLike, frames: Iterable[np.ndarray], fps: float) -> Non
         raise ValueError(f"fps must be a positive number, found {fps}")
     path = Path(os.fsdecode(path))
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    options = {"preset": "veryfast", "crf": "18", "threads": "1", "flags": "+cgop+bitexact"}
+    # without mbtree, which reads memory that x264 never set: the same frames would not always give the same bytes
+    options = {"preset": "veryfast", "crf": "20", "threads": "1", "flags": "+cgop+bitexact", "x264-params": "mbtree=0"}
     try:
         with av.open(str(unfinished.absolute()), "w", format="mp4", container_options={"fflags": "+bitexact"}) as out:
             stream, shape, to_yuv = None, None, VideoReformatter()

@@ -19,7 +19,11 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLProcessor, set_seed
 from transformers.models.auto import AutoModelForImageTextToText
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention, apply_rotary_pos_emb_vision
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel,
+    Qwen2_5_VLVisionAttention,
+    apply_rotary_pos_emb_vision,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from o3v.prompts import Prompt
@@ -97,6 +101,27 @@ class EqualFramesAttention(Qwen2_5_VLVisionAttention):
         return self.proj(mixed.transpose(1, 2).reshape(patches, -1))
 
 
+class SharedFramesTower(Qwen2_5_VisionTransformerPretrainedModel):
+    """Qwen2.5-VL's vision tower, encoding each distinct picture of a batch once.
+
+    The G completions of a prompt, and the questions about one film, bring the same frames again and again. Same
+    `pooler_output` and gradients as the parent's; `last_hidden_state` is that of the distinct pictures.
+    """
+
+    def forward(self, hidden_states, grid_thw, **kwargs):
+        pictures = hidden_states.split(grid_thw.prod(1).tolist())
+        keys = [blake2b(p.detach().float().cpu().numpy().tobytes(), digest_size=16).digest() for p in pictures]
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}
+        distinct = sorted(first.values())
+        if len(distinct) == len(keys):
+            return super().forward(hidden_states, grid_thw, **kwargs)
+        out = super().forward(torch.cat([pictures[i] for i in distinct]), grid_thw[distinct], **kwargs)
+        tokens = grid_thw[distinct].prod(1) // self.spatial_merge_unit
+        encoded = dict(zip(distinct, out.pooler_output.split(tokens.tolist()), strict=True))
+        out.pooler_output = torch.cat([encoded[first[key]] for key in keys])
+        return out
+
+
 @dataclass(frozen=True)
 class VideoModel:
     """A model with its processor. `box_space` is a key of prompts.BOX_SPACES."""
@@ -107,8 +132,11 @@ class VideoModel:
 
 
 def join_frames(model: Any) -> Any:
-    """Gives a Qwen2.5-VL the quicker attention for equal frames; the weights stay as they are."""
-    for block in model.model.visual.blocks:
+    """Gives a Qwen2.5-VL the tower and attention that work a frame out once; weights and results stay as they are."""
+    tower = model.model.visual
+    if type(tower) is Qwen2_5_VisionTransformerPretrainedModel:
+        tower.__class__ = SharedFramesTower
+    for block in tower.blocks:
         if type(block.attn) is Qwen2_5_VLVisionAttention:
             block.attn.__class__ = EqualFramesAttention
     return model

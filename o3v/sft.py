@@ -70,14 +70,14 @@ def make_trainer(
         data_seed=seed,
         **training.device_arguments(),
     )
-    return Trainer(
+    trainer = Trainer(
         model=vlm.model,
         args=arguments,
         train_dataset=training.row_dataset(len(examples), lambda index: dict(row(index))),
         processing_class=vlm.processor,
         peft_config=peft_config,
-        callbacks=[training.MarkComplete()],
     )
+    return training.watch(trainer)
 
 
 def train(trainer: Trainer) -> list[dict[str, float]]:

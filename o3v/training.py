@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import logging
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, TrainerCallback
 
 log = logging.getLogger(__name__)
+
+# TRL 1.16 still says gradient_checkpointing, which transformers 5.23 calls deprecated at every turn
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
 
 COMPLETE = "complete"  # written into a checkpoint after everything else
 LANGUAGE_ATTENTION = r".*language_model.*\.(q|k|v|o)_proj"  # LoRA targets; "all-linear" would adapt the vision tower
@@ -39,7 +44,21 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def device_arguments() -> dict[str, Any]:
     """Trainer arguments that depend on the machine: bf16 and checkpointed activations on GPUs, fp32 on CPU."""
     gpu = torch.cuda.is_available()
-    return {"use_cpu": not gpu, "bf16": gpu, "gradient_checkpointing": gpu, "dataloader_pin_memory": gpu}
+    return {
+        "use_cpu": not gpu,
+        "bf16": gpu,
+        "gradient_checkpointing": gpu,
+        "dataloader_pin_memory": gpu,
+        "disable_tqdm": True,
+    }
+
+
+def watch(trainer: Any) -> Any:
+    """The trainer with our callbacks: whole checkpoints are marked, progress is one bar. Returns it."""
+    trainer.remove_callback(PrinterCallback)
+    for callback in (MarkComplete(), ShowProgress()):
+        trainer.add_callback(callback)
+    return trainer
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -60,6 +79,22 @@ class MarkComplete(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+class ShowProgress(TrainerCallback):
+    """One progress bar with the last loss and reward, instead of a line or a table row for every step."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", mininterval=2)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self.bar.set_postfix({k: round(float(v), 3) for k, v in logs.items() if k in ("loss", "reward")}, refresh=False)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.close()
 
 
 class ExactResume:

@@ -61,6 +61,24 @@ def test_equal_frames_attention_gives_the_parents_result(twin, sizes):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [[56, 56, 56, 56], [56, 84, 56, 84, 56]])
+def test_repeated_frames_are_encoded_once_with_the_parents_result_and_gradient(twin, sizes, monkeypatch):
+    pictures = [Image.fromarray(frames(1, size)[0]) for size in sizes]  # equal sizes are equal pictures
+    inputs = twin.processor.image_processor(images=pictures, return_tensors="pt")
+    tower, encoded = twin.model.model.visual, []
+    tower.patch_embed.register_forward_hook(lambda module, args, out: encoded.append(len(args[0])))
+    results = {}
+    for kind in (model.SharedFramesTower, model.Qwen2_5_VisionTransformerPretrainedModel):
+        tower.__class__ = kind
+        tower.zero_grad()
+        out = tower(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
+        (out * torch.arange(len(out)).unsqueeze(1)).sum().backward()
+        results[kind] = [out.detach(), *(p.grad.clone() for p in tower.parameters())]
+    for ours, theirs in zip(*results.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+    assert encoded[0] == sum((size // 14) ** 2 for size in set(sizes)) < encoded[1]
+
+
 def test_saved_and_loaded_is_the_same(twin, tmp_path):
     model.save(twin, tmp_path)
     loaded = model.load(tmp_path)

@@ -1,0 +1,77 @@
+"""Prompts: what the model is told and what it learns to answer."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import FRAMES
+
+from o3v import evidence, prompts
+from o3v.geometry import box_iou, rescale_box
+from o3v.schema import Task
+
+
+def parts(prompt, kind):
+    return [p for message in prompt.messages for p in message["content"] if p["type"] == kind]
+
+
+def example_of(examples, task):
+    return next(e for e in examples if e.task is task)
+
+
+def test_every_task_has_a_system_prompt():
+    assert set(prompts.SYSTEM) == set(Task) == set(prompts.ANSWERS)
+
+
+def test_a_row_without_chain_cannot_be_imitated(sft_examples):
+    with pytest.raises(ValueError, match="no reasoning_process"):
+        prompts.target_text(replace(sft_examples[0], reasoning_process=None), (56, 56))
+
+
+def test_every_frame_comes_after_its_time(sft_examples, world):
+    prompt = prompts.example_prompt(example_of(sft_examples, Task.MCQ), world, FRAMES, "pixels", training=False)
+    assert len(parts(prompt, "image")) == len(prompt.images) == FRAMES.n_frames
+    text = "".join(p.get("text", "▣") for p in prompt.messages[1]["content"])
+    expected = "".join(f"Frame {i} at {t:.1f}s: ▣\n" for i, t in enumerate(prompt.times_s, 1))
+    assert text.startswith(expected + "The video is in total ")
+
+
+def test_key_frames_are_inserted_in_training_only(sft_examples, world):
+    example = example_of(sft_examples, Task.SPATIO_TEMPORAL)
+    told, asked = (prompts.example_prompt(example, world, FRAMES, "pixels", training=t) for t in (True, False))
+    keys = {k.time_s for k in example.key_frames}
+    assert all(any(abs(key - t) < 1e-3 for t in told.times_s) for key in keys)
+    assert set(asked.times_s) <= set(told.times_s) and list(told.times_s) == sorted(told.times_s)
+    assert len(asked.times_s) == FRAMES.n_frames
+
+
+@pytest.mark.parametrize("box_space", ["pixels", "thousandths"])
+def test_boxes_enter_the_models_space(sft_examples, world, box_space):
+    example = example_of(sft_examples, Task.SPATIO_TEMPORAL)
+    prompt = prompts.example_prompt(example, world, FRAMES, box_space, training=True)
+    assert prompt.space_wh == {"pixels": (56, 56), "thousandths": (1000, 1000)}[box_space]
+    claims = evidence.parse_response(prompts.target_text(example, prompt.space_wh)).claims
+    truth = {(round(k.time_s, 1), name): boxes[0] for k in example.key_frames for name, boxes in k.items.items()}
+    assert claims
+    for claim in claims:
+        true_box = rescale_box(truth[round(claim.time_s, 1), claim.name], (1, 1), prompt.space_wh)
+        assert box_iou(claim.boxes[0], true_box) > 0.8  # rounded to whole units
+
+
+def test_pictures_speak_in_pixels_of_the_resized_picture(sft_examples, world):
+    example = example_of(sft_examples, Task.SPATIAL)
+    prompt = prompts.example_prompt(example, world, FRAMES, "pixels", training=True)
+    assert prompt.row["image_size"] == [224, 224] and prompt.row["image_size_refine"] == [56, 56]
+    original = evidence.answer_boxes(example.answer)[0]
+    learned = evidence.answer_boxes(prompts.target_text(example, prompt.space_wh))
+    assert len(learned) == 2  # in the thinking and in the answer
+    assert all(box_iou(box, rescale_box(original, (224, 224), (56, 56))) > 0.8 for box in learned)
+
+
+def test_targets_keep_the_grammar_and_answer_their_task(sft_examples, world):
+    for example in sft_examples:
+        response = evidence.parse_response(prompts.target_text(example, (56, 56)))
+        assert response.problems == (), example.id
+        if example.task in (Task.TEMPORAL, Task.TEMPORAL_MCQ):
+            assert evidence.answer_span(response.answer) is not None
+        if example.task is Task.MCQ:
+            assert evidence.answer_choice(response.answer) == example.answer

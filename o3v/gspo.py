@@ -52,20 +52,24 @@ class Trainer(training.ExactResume, GRPOTrainer):
 def grounded_reward(config: RewardConfig, rollouts: Path) -> Callable[..., list[float]]:
     """The reward function for TRL: the total of every completion; each term's mean is logged under its name.
 
-    The completions of each step are kept in `rollouts/step_NNNNN.jsonl` with their terms.
+    `terms/total_at_start` is the total as the first step would have scored it: σ narrows on the way, so only that
+    one can be compared between steps. The completions of each step are kept in `rollouts/step_NNNNN.jsonl`.
     """
 
     def reward(completions, row, trainer_state, log_metric, **_: Any) -> list[float]:
         progress = trainer_state.global_step / trainer_state.max_steps
         texts = [completion[0]["content"] for completion in completions]
-        scores = [score_completion(text, r, progress, config) for text, r in zip(texts, row, strict=True)]
+        pairs = list(zip(texts, row, strict=True))
+        scores = [score_completion(text, r, progress, config) for text, r in pairs]
+        for score, (text, r) in zip(scores, pairs, strict=True):
+            score["total_at_start"] = score_completion(text, r, 0.0, config)["total"]
         for term in scores[0]:
             values = [score[term] for score in scores if score[term] is not None]
             if values:
                 log_metric(f"terms/{term}", sum(values) / len(values))
         kept = [
             {"step": trainer_state.global_step, "id": r["id"], "task": r["task"], "completion": text, **score}
-            for text, r, score in zip(texts, row, scores, strict=True)
+            for (text, r), score in zip(pairs, scores, strict=True)
         ]
         artifacts.write_text(rollouts / f"step_{trainer_state.global_step:05d}.jsonl", dump_rows(kept))
         return [score["total"] for score in scores]
@@ -117,6 +121,7 @@ def make_trainer(
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.lr_scheduler,
+        warmup_steps=config.warmup_steps,
         max_grad_norm=config.max_grad_norm,
         save_steps=config.save_steps,
         save_total_limit=2,

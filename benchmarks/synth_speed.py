@@ -35,7 +35,7 @@ def main() -> None:
         summary = make_dataset(root, counts, args.seed, args.workers, progress=False)
     print(f"staging {staging_ms:.2f} ms a scene, drawing {drawing_ms:.2f} ms a frame")
     print(
-        f"{args.rows} rows {counts} with {sum(summary.scenes.values())} videos ({summary.video_s / 60:.0f} min of film): "
+        f"{args.rows} rows {counts}, {sum(summary.scenes.values())} videos ({summary.video_s / 60:.0f} min of film): "
         f"{summary.elapsed_s:.1f} s with {args.workers} workers, {args.rows / summary.elapsed_s:.0f} rows a second"
     )
 

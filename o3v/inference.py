@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from o3v.model import VideoModel, batches, generate
 from o3v.prompts import Prompt, space_size, video_prompt
 from o3v.rewards import format_score
 from o3v.schema import Row, Task, dump_rows
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ torchvision). Knows nothing of rewards or training.
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from o3v.prompts import Prompt
-
-log = logging.getLogger(__name__)
 
 # how each family writes boxes (shared facts of the model cards)
 BOX_SPACE = {"qwen2_5_vl": "pixels", "qwen3_vl": "thousandths"}

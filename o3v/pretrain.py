@@ -9,14 +9,11 @@ paper.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -24,51 +21,19 @@ from transformers import set_seed
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from o3v import artifacts, prompts, synth
+from o3v.clips import Clip, describe, draw_clips, plain_texts, questions, some_frames
 from o3v.config import FrameConfig, PretrainConfig, Profile
-from o3v.geometry import PATCH_FACTOR, Size, box_area, fit_size, rescale_box
+from o3v.geometry import PATCH_FACTOR, box_area, rescale_box
 from o3v.model import FrameImageProcessor, VideoModel, save
 from o3v.tiny import build
-
-log = logging.getLogger(__name__)
 
 History = dict[str, list[dict[str, float]]]
 
 EMPTY = -1
 HISTORY = "history.json"  # written last: a folder that has it is whole
-FIRST_SCENE = 1_000_000  # scenes of the sft split that no row asks about
 PADDED_TO = 32  # tokens; few different shapes keep the allocator's memory small
 PICTURE_FACTOR = 6  # pictures in a batch for each video, since they are short
 DENSE_SHARE = 0.5  # of the batches of videos; the others hold questions
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Drawn frames of one scene: images (n, height, width, 3) uint8, times in seconds, boxes in pixels by name."""
-
-    images: np.ndarray
-    times_s: tuple[float, ...]
-    duration_s: float
-    boxes_px: tuple[dict[str, tuple[int, ...]], ...]
-
-
-def draw_clips(count: int, frames: FrameConfig, seed: int) -> list[Clip]:
-    """Scenes of a split of their own, drawn at the size that the model sees, never encoded."""
-    clips = []
-    for index in tqdm(range(count), desc="drawing", leave=False):
-        scene = synth.make_scene("sft", FIRST_SCENE + index, seed)
-        picked = np.linspace(0, scene.n_frames - 1, frames.n_frames).round().astype(int).tolist()
-        size_wh = fit_size(scene.size_wh, frames.max_pixels)
-        images = np.stack([_drawn(scene, i, size_wh) for i in picked])
-        boxes = tuple(
-            {name: tuple(round(v) for v in rescale_box(box, (1, 1), size_wh)) for name, box in found.items()}
-            for found in map(scene.boxes_at, picked)
-        )
-        clips.append(Clip(images, tuple(scene.frame_time_s(i) for i in picked), scene.duration_s, boxes))
-    return clips
-
-
-def _drawn(scene: synth.Scene, index: int, size_wh: Size) -> np.ndarray:
-    return np.asarray(Image.fromarray(synth.draw_frame(scene, index)).resize(size_wh, Image.Resampling.BICUBIC))
 
 
 def patches(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,48 +121,6 @@ def _train(
         schedule.step()
         history.append({"step": step, "loss": value.item()})
     return history
-
-
-def some_frames(clip: Clip, kept: Sequence[int]) -> Clip:
-    """The same clip with only those of its frames."""
-    times_s, boxes_px = (tuple(values[i] for i in kept) for values in (clip.times_s, clip.boxes_px))
-    return Clip(clip.images[kept], times_s, clip.duration_s, boxes_px)
-
-
-def describe(clip: Clip) -> str:
-    """The dense caption: every frame's time and every object in it with its box."""
-    return "\n".join(
-        f"{time_s:.1f}s: " + ("; ".join(f"{name} {_box(box)}" for name, box in boxes.items()) or "nothing")
-        for time_s, boxes in zip(clip.times_s, clip.boxes_px, strict=True)
-    )
-
-
-def questions(clip: Clip, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """Plain questions about a clip and their answers, in random order."""
-    names = sorted({name for boxes in clip.boxes_px for name in boxes})
-    asked = []
-    for name in names:
-        seen = [i for i, boxes in enumerate(clip.boxes_px) if name in boxes]
-        asked.append(
-            (f"When is the {name} visible?", f"From {clip.times_s[seen[0]]:.1f}s to {clip.times_s[seen[-1]]:.1f}s")
-        )
-        at = seen[rng.integers(len(seen))]
-        asked.append((f"Where is the {name} at {clip.times_s[at]:.1f}s?", _box(clip.boxes_px[at][name])))
-        asked.append((f"At which times is the {name} there?", ", ".join(f"{clip.times_s[i]:.1f}s" for i in seen)))
-    yield from (asked[i] for i in rng.permutation(len(asked)))
-
-
-def _box(box_px: tuple[int, ...]) -> str:
-    return "[" + ",".join(map(str, box_px)) + "]"
-
-
-def plain_texts(clips: Iterable[Clip], seed: int) -> list[str]:
-    """What the stand-in reads and says, for making a tokenizer."""
-    rng = np.random.default_rng(seed)
-    said = [text for clip in clips for text in (describe(clip), *(f"{q} {a}" for q, a in questions(clip, rng)))]
-    return said + [
-        part.get("text", "") for clip in clips for part in prompts.frame_parts(clip.times_s, clip.duration_s)
-    ]
 
 
 def train_language(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig, seed: int) -> list[dict[str, float]]:

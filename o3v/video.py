@@ -60,6 +60,12 @@ class Frames:
     duration_s: float
     backend: Literal["decord", "pyav"]
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.images, dtype=dtype, copy=copy)  # np.asarray(frames) is frames.images
+
 
 def uniform_indices(n_total: int, n: int) -> np.ndarray:
     """At most `n` of `n_total` indices, evenly spread, the first and the last included; (n,) int64, ascending.

@@ -113,3 +113,12 @@ def test_a_stopped_run_ends_bit_identical(twin, _twin, rl_examples, world, tmp_p
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
     parts = [sorted(p.read_text() for p in (tmp_path / f / "rollouts").iterdir()) for f in ("whole", "broken")]
     assert parts[0] == parts[1]
+
+
+def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, world, tmp_path):
+    from o3v import model
+
+    model.save(twin, tmp_path / "start")
+    with_kl = trainer(model.load(tmp_path / "start"), rl_examples, world, tmp_path / "run", beta=0.04, max_steps=1)
+    (row,) = gspo.train(with_kl)
+    assert row["kl"] == pytest.approx(0.0, abs=1e-5)  # the reference is the start itself

@@ -18,7 +18,7 @@ LAYERS = {
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards"}
     | {"annotate", "curate", "vstar", "viewers"},
-    4: {"model", "tiny", "training"},
+    4: {"clips", "model", "tiny", "training"},
     5: {"sft", "gspo", "pretrain", "inference", "scaling", "faithful"},
     6: {"batch", "__main__"},
 }

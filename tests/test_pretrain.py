@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from o3v import clips as drawn
 from o3v import pretrain, tiny
 from o3v.config import FrameConfig, PretrainConfig, load_profile
 
@@ -15,7 +16,7 @@ CONFIG = PretrainConfig(
 
 @pytest.fixture(scope="module")
 def clips():
-    return pretrain.draw_clips(CONFIG.scenes, FRAMES, seed=3)
+    return drawn.draw_clips(CONFIG.scenes, FRAMES, seed=3)
 
 
 def test_a_named_base_is_not_trained(tmp_path):
@@ -26,7 +27,7 @@ def test_a_named_base_is_not_trained(tmp_path):
 
 def test_captions_name_every_box_of_every_frame(clips):
     for clip in clips:
-        lines = pretrain.describe(clip).split("\n")
+        lines = drawn.describe(clip).split("\n")
         assert len(lines) == len(clip.times_s) == 4
         for line, time_s, boxes in zip(lines, clip.times_s, clip.boxes_px, strict=True):
             assert line.startswith(f"{time_s:.1f}s: ")
@@ -43,16 +44,16 @@ def test_targets_of_the_detector_by_hand():
 
 def test_no_evidence_tag_is_ever_met(clips):
     rng = np.random.default_rng(0)
-    said = pretrain.plain_texts(clips, 0) + [t for c in clips for qa in pretrain.questions(c, rng) for t in qa]
-    assert said and not any(tag in text for text in said for tag in pretrain.prompts.evidence.TAGS)
+    said = drawn.plain_texts(clips, 0) + [t for c in clips for qa in drawn.questions(c, rng) for t in qa]
+    assert said and not any(tag in text for text in said for tag in drawn.prompts.evidence.TAGS)
 
 
 def test_only_answers_are_labelled(clips):
-    vlm = tiny.build(pretrain.plain_texts(clips, 0), 0)
-    turns = [[("Describe every frame.", pretrain.describe(clips[0])), ("When is it there?", "From 1.0s to 2.0s")]]
+    vlm = tiny.build(drawn.plain_texts(clips, 0), 0)
+    turns = [[("Describe every frame.", drawn.describe(clips[0])), ("When is it there?", "From 1.0s to 2.0s")]]
     inputs, labels = pretrain._encode(vlm, clips[:1], turns)
     told = vlm.processor.tokenizer.decode(inputs["input_ids"][0][labels[0] != -100])
-    assert told == f"{pretrain.describe(clips[0])}<|im_end|>From 1.0s to 2.0s<|im_end|>"
+    assert told == f"{drawn.describe(clips[0])}<|im_end|>From 1.0s to 2.0s<|im_end|>"
     pictures = (inputs["input_ids"] == vlm.model.config.image_token_id).sum()
     assert pictures == 4 * 4 == inputs["mm_token_type_ids"].sum()
 
@@ -70,7 +71,7 @@ def test_the_same_seed_gives_the_same_base_and_a_finished_one_is_found_again(tmp
 
 
 def test_the_loss_falls(clips):
-    vlm = tiny.build(pretrain.plain_texts(clips, 0), 0)
+    vlm = tiny.build(drawn.plain_texts(clips, 0), 0)
     config = PretrainConfig(
         scenes=6, vision_steps=30, vision_batch=16, picture_steps=30, film_steps=0, batch=2, learning_rate=2e-3
     )

@@ -68,3 +68,25 @@ def test_a_half_written_checkpoint_is_not_trusted(tmp_path, caplog):
     (tmp_path / "checkpoint-5" / COMPLETE).touch()
     assert last_checkpoint(tmp_path).name == "checkpoint-5"
     assert not (tmp_path / "checkpoint-10").exists() and "not written whole" in caplog.text
+
+
+def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, world, tmp_path):
+    from peft import LoraConfig
+
+    from o3v import model
+    from o3v.training import LANGUAGE_ATTENTION
+
+    model.save(twin, tmp_path / "base")
+    vlm = model.load(tmp_path / "base")
+    before = {n: p.clone() for n, p in vlm.model.state_dict().items()}
+    lora = LoraConfig(r=2, target_modules=LANGUAGE_ATTENTION)
+    adapted = sft.make_trainer(vlm, sft_examples, world, FRAMES, CONFIG, tmp_path / "run", 1, peft_config=lora)
+    trained = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
+    assert trained and all("language_model" in n and "lora" in n and "self_attn" in n for n in trained)
+    sft.train(adapted)
+    adapted.model.save_pretrained(tmp_path / "adapter")
+    loaded = model.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    state = loaded.model.state_dict()
+    kept = {n.replace(".base_layer", "").removeprefix("base_model.model."): p for n, p in state.items()}
+    assert all(torch.equal(kept[n], before[n]) for n in before)
+    assert any("lora_B" in n and p.any() for n, p in kept.items())

@@ -106,14 +106,14 @@ TINY = Profile(
     name="tiny",
     base=None,
     pretrain=PretrainConfig(
-        scenes=2_000, vision_steps=300, vision_batch=64, picture_steps=260, film_steps=80, batch=16, learning_rate=2e-3
+        scenes=2_000, vision_steps=200, vision_batch=64, picture_steps=120, film_steps=160, batch=16, learning_rate=2e-3
     ),
     data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60),
     # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
     frames=FrameConfig(n_frames=8, max_pixels=84 * 84),
     # a model of 2.4M parameters needs some thousand times the paper's rate
     sft=SftConfig(
-        epochs=2.0,
+        epochs=3.0,  # one does not teach so small a model the grammar
         batch=16,
         device_batch=16,
         learning_rate=1e-3,

@@ -106,7 +106,7 @@ TINY = Profile(
     name="tiny",
     base=None,
     pretrain=PretrainConfig(
-        scenes=2_000, vision_steps=200, vision_batch=64, picture_steps=120, film_steps=160, batch=16, learning_rate=2e-3
+        scenes=2_000, vision_steps=160, vision_batch=64, picture_steps=100, film_steps=120, batch=16, learning_rate=2e-3
     ),
     data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60),
     # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
@@ -114,16 +114,16 @@ TINY = Profile(
     # a model of 2.4M parameters needs some thousand times the paper's rate
     sft=SftConfig(
         epochs=3.0,  # one does not teach so small a model the grammar
-        batch=16,
-        device_batch=16,
+        batch=8,
+        device_batch=8,
         learning_rate=1e-3,
-        warmup_steps=10,
+        warmup_steps=20,
         max_grad_norm=1.0,
         save_steps=50,
         cached_rows=4_096,
     ),
     gspo=GspoConfig(
-        max_steps=45,
+        max_steps=40,
         generations=8,  # few and easy questions: larger groups hold more that differs
         device_batch=64,
         learning_rate=3e-4,
@@ -134,7 +134,7 @@ TINY = Profile(
         save_steps=10,
         cached_rows=4_096,
     ),
-    inference=InferenceConfig(batch=64, max_new_tokens=128),
+    inference=InferenceConfig(batch=64, max_new_tokens=112),
 )
 
 SMOKE = replace(

@@ -102,7 +102,6 @@ def make_trainer(
     forbidden = vlm.processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
     completions = config.prompts_per_step * config.generations
     arguments = GRPOConfig(
-        output_dir=str(out),
         importance_sampling_level="sequence",
         loss_type="grpo",
         scale_rewards="group",
@@ -114,23 +113,12 @@ def make_trainer(
         top_p=config.top_p,
         max_completion_length=config.max_new_tokens,
         generation_kwargs={"suppress_tokens": forbidden},
-        per_device_train_batch_size=config.device_batch,
         gradient_accumulation_steps=max(1, completions // (config.device_batch * devices)),
         num_train_epochs=1,
         max_steps=config.max_steps,
-        learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.lr_scheduler,
-        warmup_steps=config.warmup_steps,
-        max_grad_norm=config.max_grad_norm,
-        save_steps=config.save_steps,
-        save_total_limit=2,
-        logging_steps=1,
-        remove_unused_columns=False,
-        report_to="none",
-        seed=seed,
-        data_seed=seed,
-        **training.device_arguments(),
+        **training.common_arguments(config, out, seed),
     )
     trainer = Trainer(
         model=vlm.model,
@@ -141,14 +129,3 @@ def make_trainer(
         peft_config=peft_config,
     )
     return training.watch(trainer)
-
-
-def train(trainer: Trainer) -> list[dict[str, float]]:
-    """Trains, or goes on from the last whole checkpoint; leaves the model in evaluation mode.
-
-    Returns one row a step: reward and its terms, advantages' spread, lengths, entropy, KL when beta > 0.
-    """
-    checkpoint = training.last_checkpoint(Path(trainer.args.output_dir))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.model.eval()
-    return training.table_of(trainer.state.log_history)

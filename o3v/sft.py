@@ -51,24 +51,12 @@ def make_trainer(
     )
     devices = max(1, torch.cuda.device_count())
     arguments = TrlSftConfig(
-        output_dir=str(out),
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.device_batch,
         gradient_accumulation_steps=max(1, config.batch // (config.device_batch * devices)),
-        learning_rate=config.learning_rate,
-        max_grad_norm=config.max_grad_norm,
-        warmup_steps=config.warmup_steps,
         lr_scheduler_type="cosine",
-        save_steps=config.save_steps,
-        save_total_limit=2,
-        logging_steps=1,
         max_length=None,
         completion_only_loss=True,
-        remove_unused_columns=False,
-        report_to="none",
-        seed=seed,
-        data_seed=seed,
-        **training.device_arguments(),
+        **training.common_arguments(config, out, seed),
     )
     trainer = Trainer(
         model=vlm.model,
@@ -78,17 +66,6 @@ def make_trainer(
         peft_config=peft_config,
     )
     return training.watch(trainer)
-
-
-def train(trainer: Trainer) -> list[dict[str, float]]:
-    """Trains, or goes on from the last whole checkpoint; leaves the model in evaluation mode.
-
-    Returns one row a step: loss, token accuracy, learning rate.
-    """
-    checkpoint = training.last_checkpoint(Path(trainer.args.output_dir))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.model.eval()
-    return training.table_of(trainer.state.log_history)
 
 
 def label_mask(trainer: Trainer, index: int) -> tuple[list[str], list[bool]]:

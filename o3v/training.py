@@ -41,16 +41,43 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def device_arguments() -> dict[str, Any]:
-    """Trainer arguments that depend on the machine: bf16 and checkpointed activations on GPUs, fp32 on CPU."""
+def common_arguments(config: Any, out: Path, seed: int) -> dict[str, Any]:
+    """Trainer arguments that SFT and GSPO share: `config`'s rates and steps, and what the machine decides.
+
+    bf16 and checkpointed activations on GPUs, fp32 on CPU; nothing is reported to the outside.
+    """
     gpu = torch.cuda.is_available()
     return {
+        "output_dir": str(out),
+        "per_device_train_batch_size": config.device_batch,
+        "learning_rate": config.learning_rate,
+        "warmup_steps": config.warmup_steps,
+        "max_grad_norm": config.max_grad_norm,
+        "save_steps": config.save_steps,
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "seed": seed,
+        "data_seed": seed,
         "use_cpu": not gpu,
         "bf16": gpu,
         "gradient_checkpointing": gpu,
         "dataloader_pin_memory": gpu,
         "disable_tqdm": True,
     }
+
+
+def train(trainer: Any) -> list[dict[str, float]]:
+    """Trains, or goes on from the last whole checkpoint; leaves the model in evaluation mode.
+
+    Returns one row a step. SFT: loss, token accuracy, entropy. GSPO: reward and its terms, its spread in the groups,
+    lengths, entropy, KL when beta > 0.
+    """
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.model.eval()
+    return table_of(trainer.state.log_history)
 
 
 def watch(trainer: Any) -> Any:

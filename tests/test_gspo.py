@@ -9,7 +9,7 @@ import torch
 from conftest import FRAMES
 from test_sft import StopAfter
 
-from o3v import gspo
+from o3v import gspo, training
 from o3v.config import GspoConfig
 
 CONFIG = GspoConfig(
@@ -101,13 +101,13 @@ def test_rewards_are_each_rows_own_and_rollouts_are_kept(tmp_path):
 
 def test_a_stopped_run_ends_bit_identical(twin, _twin, rl_examples, world, tmp_path):
     whole = trainer(twin, rl_examples, world, tmp_path / "whole")
-    expected = gspo.train(whole)
+    expected = training.train(whole)
     broken = trainer(copy.deepcopy(_twin), rl_examples, world, tmp_path / "broken")
     broken.add_callback(StopAfter(2))
     with pytest.raises(KeyboardInterrupt):
-        gspo.train(broken)
+        training.train(broken)
     again = trainer(copy.deepcopy(_twin), rl_examples, world, tmp_path / "broken")
-    got = gspo.train(again)
+    got = training.train(again)
     assert [row["completions/mean_length"] for row in got] == [row["completions/mean_length"] for row in expected]
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
@@ -120,5 +120,5 @@ def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, wor
 
     model.save(twin, tmp_path / "start")
     with_kl = trainer(model.load(tmp_path / "start"), rl_examples, world, tmp_path / "run", beta=0.04, max_steps=1)
-    (row,) = gspo.train(with_kl)
+    (row,) = training.train(with_kl)
     assert row["kl"] == pytest.approx(0.0, abs=1e-5)  # the reference is the start itself

@@ -7,7 +7,7 @@ import torch
 from conftest import FRAMES
 from transformers import TrainerCallback
 
-from o3v import sft
+from o3v import sft, training
 from o3v.config import SftConfig
 from o3v.evidence import parse_response
 
@@ -49,13 +49,13 @@ def test_a_stopped_run_ends_bit_identical(twin, _twin, sft_examples, world, tmp_
     import copy
 
     whole = trainer(twin, sft_examples, world, tmp_path / "whole")
-    expected = sft.train(whole)
+    expected = training.train(whole)
     broken = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
     broken.add_callback(StopAfter(stop_at))
     with pytest.raises(KeyboardInterrupt):
-        sft.train(broken)
+        training.train(broken)
     again = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
-    assert sft.train(again) == expected
+    assert training.train(again) == expected
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
@@ -83,7 +83,7 @@ def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, worl
     adapted = sft.make_trainer(vlm, sft_examples, world, FRAMES, CONFIG, tmp_path / "run", 1, peft_config=lora)
     trained = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
     assert trained and all("language_model" in n and "lora" in n and "self_attn" in n for n in trained)
-    sft.train(adapted)
+    training.train(adapted)
     adapted.model.save_pretrained(tmp_path / "adapter")
     loaded = model.load(tmp_path / "base", adapter=tmp_path / "adapter")
     state = loaded.model.state_dict()

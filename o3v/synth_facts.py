@@ -80,8 +80,10 @@ def _company(look: Look) -> Iterator[Fact]:
         around = slice(max(start - fringe, 0), start + fringe)
         there = [other for other in rest if look.drawn[other.name][around].any()]
         if start > 0 and len(there) == 1 and look.scene.visible[there[0].name][around].all():
-            frame = int(look.both(sprite.name, there[0].name)[0])
-            yield look.fact("already", there[0], [(sprite.name, frame), (there[0].name, frame)], x=sprite.name)
+            both = look.both(sprite.name, there[0].name)
+            if len(both):
+                shown = [(sprite.name, int(both[0])), (there[0].name, int(both[0]))]
+                yield look.fact("already", there[0], shown, x=sprite.name)
 
 
 def _looks(look: Look) -> Iterator[Fact]:

@@ -68,7 +68,8 @@ def file_questions(path: str, question: str, frames: FrameConfig, box_space: str
     return [Question(Path(path).name, Path(path), ask)]
 
 
-# V-STAR's questions. Chain 1 asks what, when, where; chain 2 what, where, when: each later one is told more.
+# V-STAR's questions. Chain 1 asks what, when, where; chain 2 what, where, when: each later one is told more, in plain
+# words before the question.
 VSTAR_ASKS = ("what", "when", "when_2", "where", "where_2")
 
 
@@ -88,13 +89,13 @@ def _vstar_prompt(item: Row, ask: str, root: Path, frames: FrameConfig, box_spac
     space_wh = space_size(fit_size(size_wh, frames.max_pixels), box_space)
     start_s, end_s = item["timestamps"]
     boxes = [rescale_box(box, size_wh, space_wh) for box in vstar.item_boxes(item).values()]
-    listed = evidence.map_boxes(evidence.format_claim(item["object"], boxes, None), lambda box: box)
+    listed = ", ".join("[" + ",".join(f"{side:.0f}" for side in box) + "]" for box in boxes)
     told = {
         "what": (Task.SPATIO_TEMPORAL, item["question"]),
         "when": (Task.TEMPORAL, item["temporal_question"]),
-        "when_2": (Task.TEMPORAL, f"{item['temporal_question']} Its boxes are {listed}."),
-        "where": (Task.SPATIO_TEMPORAL, f"{item['spatial_question']} Look from {start_s:.1f}s to {end_s:.1f}s."),
-        "where_2": (Task.SPATIO_TEMPORAL, f"{item['spatial_question_2']} Give {len(boxes)} boxes."),
+        "when_2": (Task.TEMPORAL, f"The boxes are {listed}. {item['temporal_question']}"),
+        "where": (Task.SPATIO_TEMPORAL, f"Look from {start_s:.1f}s to {end_s:.1f}s. {item['spatial_question']}"),
+        "where_2": (Task.SPATIO_TEMPORAL, f"Give {len(boxes)} boxes. {item['spatial_question_2']}"),
     }
     task, question = told[ask]
     return video_prompt(task, question, root / item["vid"], frames, box_space)

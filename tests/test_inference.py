@@ -71,7 +71,7 @@ def test_five_questions_an_item_in_the_protocol(world):
     start_s, end_s = item["timestamps"]
     assert texts["what"] == item["question"] and texts["when"] == item["temporal_question"]
     assert f"from {start_s:.1f}s to {end_s:.1f}s" in texts["where"]  # chain 1 is told the true interval
-    assert len(evidence.answer_boxes(texts["when_2"])) == len(item["bboxes"])  # chain 2 the true boxes
+    assert texts["when_2"].count("[") == len(item["bboxes"])  # chain 2 the true boxes
     assert f"{len(item['bboxes'])} boxes" in texts["where_2"]  # and their number
 
 

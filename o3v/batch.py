@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from o3v.artifacts import STAGE, read_json, read_stage, unchanged, write_json
-from o3v.manifest import environment, git_state, stage_key
+from o3v.config import load_profile
+from o3v.manifest import base_digest, environment, git_state, stage_key
 from o3v.notebook import Notebook, UsageError, execute
 from o3v.runs import MANIFEST, Plan, plan_run, read_manifest
 
@@ -178,7 +179,7 @@ def _run_stage(
 ) -> str | None:
     """Runs or skips one notebook and brings the manifest up to date; the error message if it failed."""
     name, parameters, stages = notebook.name, plan.parameters(notebook), manifest["stages"]
-    key = stage_key(notebook.cells, parameters)
+    key = stage_key(notebook.cells, parameters, base_digest(load_profile(plan.profile).base))
     if _is_done(plan, notebook, key, stages.get(name, {})):
         log.info("%-16s skipped: nothing has changed since it ran", name)
         return None

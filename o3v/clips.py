@@ -1,87 +1,150 @@
-"""Short clips for pretraining: drawn frames, their boxes, and what can be said about them in plain words.
+"""Short clips for pretraining: drawn frames and crops of scenes, with their truth.
 
-Drawn at the size that the model sees and never encoded; the scenes are of the sft split, but none that a row asks
-about. No text here holds an evidence tag. Knows nothing of models.
+Drawn at the size that the model sees and never encoded. The scenes lie beyond those that any row asks about, with
+films of one to four minutes in the share that the `eval` split holds. Knows nothing of models or of words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from o3v import prompts, synth, video
+from o3v import synth, video
 from o3v.config import FrameConfig
-from o3v.geometry import fit_size, rescale_box
+from o3v.geometry import Size, fit_size, rescale_box
+from o3v.synth_facts import picture_facts, time_facts, video_facts
+from o3v.synth_look import Fact
 
-FIRST_SCENE = 1_000_000  # scenes of the sft split that no row asks about
+FIRST_SCENE = 1_000_000  # scenes before it may be those of rows and items
+KINDS = {3: 17, 7: 42, 9: 33}  # last digit of a clip's number → place in fifty of a medium or long training scene
+CROPS = 4  # of things, for each clip
+EMPTY_CROPS = 2  # of background
+
+PixelBox = tuple[int, ...]
+Boxes = dict[str, PixelBox]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Drawn frames of one scene: images (n, height, width, 3) uint8, times in seconds, boxes in pixels by name."""
+    """One scene as the model sees it.
 
+    images (n, height, width, 3) uint8 with their times in seconds and boxes in pixels by name. The first
+    `uniform` are evenly spread, as at inference; then come as many at random times, then the one that
+    `picture_facts` ask about. crops (c, height, width, 3) with the name of what each shows, "" for background.
+    """
+
+    scene_id: str
     images: np.ndarray
     times_s: tuple[float, ...]
+    boxes_px: tuple[Boxes, ...]
+    uniform: int
     duration_s: float
-    boxes_px: tuple[dict[str, tuple[int, ...]], ...]
+    spans_s: dict[str, tuple[float, float]]
+    video_facts: tuple[Fact, ...]
+    time_facts: tuple[Fact, ...]
+    picture_facts: tuple[Fact, ...]
+    crops: np.ndarray
+    crop_names: tuple[str, ...]
+
+    @property
+    def size_wh(self) -> Size:
+        return self.images.shape[2], self.images.shape[1]
 
 
-def draw_clips(count: int, frames: FrameConfig, seed: int) -> list[Clip]:
-    """Scenes of a split of their own, drawn at the size that the model sees, never encoded."""
-    clips = []
-    for index in tqdm(range(count), desc="drawing", leave=False):
-        scene = synth.make_scene("sft", FIRST_SCENE + index, seed)
-        picked = video.uniform_indices(scene.n_frames, frames.n_frames).tolist()
-        size_wh = fit_size(scene.size_wh, frames.max_pixels)
-        images = np.stack([video.resize(synth.draw_frame(scene, i), size_wh) for i in picked])
-        boxes = tuple(
-            {name: tuple(round(v) for v in rescale_box(box, (1, 1), size_wh)) for name, box in found.items()}
-            for found in map(scene.boxes_at, picked)
-        )
-        clips.append(Clip(images, tuple(scene.frame_time_s(i) for i in picked), scene.duration_s, boxes))
-    return clips
+def draw_clips(
+    count: int, frames: FrameConfig, seed: int, split: str = "sft", workers: int = 2, progress: bool = True
+) -> list[Clip]:
+    """The first `count` clips of a split. The same arguments give the same clips, whatever the number of workers."""
+    draw = functools.partial(draw_clip, frames=frames, seed=seed, split=split)
+    bar = functools.partial(tqdm, total=count, desc="drawing", disable=not progress, mininterval=5)
+    if workers <= 1:
+        return list(bar(map(draw, range(count))))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # a notebook's process has threads
+        return list(bar(pool.map(draw, range(count), chunksize=32)))
 
 
-def some_frames(clip: Clip, kept: Sequence[int]) -> Clip:
-    """The same clip with only those of its frames."""
-    times_s, boxes_px = (tuple(values[i] for i in kept) for values in (clip.times_s, clip.boxes_px))
-    return Clip(clip.images[kept], times_s, clip.duration_s, boxes_px)
-
-
-def describe(clip: Clip) -> str:
-    """The dense caption: every frame's time and every object in it with its box."""
-    return "\n".join(
-        f"{time_s:.1f}s: " + ("; ".join(f"{name} {_box(box)}" for name, box in boxes.items()) or "nothing")
-        for time_s, boxes in zip(clip.times_s, clip.boxes_px, strict=True)
+def draw_clip(number: int, frames: FrameConfig, seed: int, split: str = "sft") -> Clip:
+    """Clip number `number` of a split."""
+    index = FIRST_SCENE + (number if split == "eval" else number * 50 + KINDS.get(number % 10, 0))
+    scene = synth.make_scene(split, index, seed)
+    rng = np.random.default_rng([seed, synth.SPLITS.index(split), number, 1])
+    uniform = video.uniform_indices(scene.n_frames, frames.n_frames)
+    asked = picture_facts(scene)
+    picked = [
+        *uniform.tolist(),
+        *np.sort(rng.choice(scene.n_frames, len(uniform), replace=False)).tolist(),
+        asked[0].shown[0][1],
+    ]
+    size_wh = fit_size(scene.size_wh, frames.max_pixels)
+    drawn = [synth.draw_frame(scene, i) for i in picked]
+    boxes = [
+        {name: tuple(round(v) for v in rescale_box(box, (1, 1), size_wh)) for name, box in scene.boxes_at(i).items()}
+        for i in picked
+    ]
+    crops, names = _crops(scene, drawn, picked, size_wh, rng)
+    return Clip(
+        scene.scene_id,
+        np.stack([video.resize(frame, size_wh) for frame in drawn]),
+        tuple(scene.frame_time_s(i) for i in picked),
+        tuple(boxes),
+        len(uniform),
+        scene.duration_s,
+        {sprite.name: sprite.span_s for sprite in scene.sprites},
+        tuple(video_facts(scene)),
+        tuple(time_facts(scene)),
+        tuple(asked),
+        crops,
+        names,
     )
 
 
-def questions(clip: Clip, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """Plain questions about a clip and their answers, in random order."""
-    names = sorted({name for boxes in clip.boxes_px for name in boxes})
-    asked = []
-    for name in names:
-        seen = [i for i, boxes in enumerate(clip.boxes_px) if name in boxes]
-        asked.append(
-            (f"When is the {name} visible?", f"From {clip.times_s[seen[0]]:.1f}s to {clip.times_s[seen[-1]]:.1f}s")
-        )
-        at = seen[rng.integers(len(seen))]
-        asked.append((f"Where is the {name} at {clip.times_s[at]:.1f}s?", _box(clip.boxes_px[at][name])))
-        asked.append((f"At which times is the {name} there?", ", ".join(f"{clip.times_s[i]:.1f}s" for i in seen)))
-    yield from (asked[i] for i in rng.permutation(len(asked)))
+def _crops(
+    scene: synth.Scene, drawn: Sequence[np.ndarray], picked: Sequence[int], size_wh: Size, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Crops of things by boxes that are a few pixels off, and of places where there is nothing."""
+    found = [(n, i, box) for n, i in enumerate(picked) for box in scene.boxes_at(i).items()]
+    crops, names = [], []
+    for at in rng.permutation(len(found))[:CROPS]:
+        n, _, (name, box) = found[at]
+        box_px = np.array(rescale_box(box, (1, 1), scene.size_wh))
+        crops.append(letterbox(video.crop(drawn[n], _shaken(box_px, scene.size_wh, rng)), size_wh))
+        names.append(name)
+    for _ in range(EMPTY_CROPS):
+        n = int(rng.integers(len(picked)))
+        tracks = [track[picked[n]] for track in scene.tracks_px.values()]
+        for _ in range(20):
+            corner, size = rng.uniform(0, 0.75, 2), rng.uniform(0.2, 0.4, 2)
+            box_px = np.concatenate([corner, np.minimum(corner + size, 1)]) * (*scene.size_wh, *scene.size_wh)
+            if all(_overlap(box_px, track) <= 0 for track in tracks):
+                crops.append(letterbox(video.crop(drawn[n], box_px), size_wh))
+                names.append("")
+                break
+    return np.stack(crops), tuple(names)
 
 
-def _box(box_px: tuple[int, ...]) -> str:
-    return "[" + ",".join(map(str, box_px)) + "]"
+def _shaken(box_px: np.ndarray, size_wh: Size, rng: np.random.Generator) -> np.ndarray:
+    """The box as a model may have it: every side off by up to a twelfth."""
+    width, height = box_px[2] - box_px[0], box_px[3] - box_px[1]
+    off = rng.uniform(-1, 1, 4) * (width, height, width, height) / 12
+    return np.clip(box_px + off, 0, (*size_wh, *size_wh))
 
 
-def plain_texts(clips: Iterable[Clip], seed: int) -> list[str]:
-    """What the stand-in reads and says, for making a tokenizer."""
-    rng = np.random.default_rng(seed)
-    said = [text for clip in clips for text in (describe(clip), *(f"{q} {a}" for q, a in questions(clip, rng)))]
-    return said + [
-        part.get("text", "") for clip in clips for part in prompts.frame_parts(clip.times_s, clip.duration_s)
-    ]
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    return float((np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).min())
+
+
+def letterbox(image: np.ndarray, size_wh: Size) -> np.ndarray:
+    """An RGB picture as large as fits into `size_wh` without changing its shape, centred on grey."""
+    height, width = image.shape[:2]
+    scale = min(size_wh[0] / width, size_wh[1] / height)
+    new_w, new_h = (max(1, round(side * scale)) for side in (width, height))
+    left, top = (size_wh[0] - new_w) // 2, (size_wh[1] - new_h) // 2
+    canvas = np.full((size_wh[1], size_wh[0], 3), 128, np.uint8)
+    canvas[top : top + new_h, left : left + new_w] = video.resize(image, (new_w, new_h))
+    return canvas

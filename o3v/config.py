@@ -1,13 +1,16 @@
 """Sizes and settings. A profile is one frozen record; its defaults are the paper's, each with its source.
 
 `full` is the paper's run (Qwen2.5-VL-7B on GPUs). `tiny` is the same method on a laptop's two cores in under
-twenty minutes, `smoke` the same again in a few minutes, to see that everything runs; both start from a small
-Qwen2.5-VL pretrained in the run itself. Where a small profile departs from the paper, the reason stands beside.
+twenty minutes, `smoke` the same again in a few minutes, to see that everything runs; both start from the small
+Qwen2.5-VL that lies in `data/`. Where a small profile departs from the paper, the reason stands beside.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,15 @@ class FrameConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The short pretraining of the stand-in base model (ours; the paper starts from Qwen2.5-VL)."""
+    """How the tiny base model was made (ours; the paper starts from Qwen2.5-VL)."""
 
-    scenes: int
-    vision_steps: int
+    clips: int
+    steps: dict[str, int]  # of each stage
     vision_batch: int  # frames
-    picture_steps: int
-    film_steps: int
     batch: int  # films
     learning_rate: float
+    measured: int  # held-out clips behind each number of the model card
+    save_steps: int = 200
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,14 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class Profile:
-    """One size of the whole method. `base` is a hub name, or None for the model that the run pretrains itself."""
+    """One size of the whole method. `base` is a hub name or a folder of this repository; `pretrain` how the tiny
+    base is made at this size."""
 
     name: str
-    base: str | None
-    pretrain: PretrainConfig | None = None
+    base: str
     data: DataConfig = field(default_factory=DataConfig)
     frames: FrameConfig = field(default_factory=FrameConfig)
+    pretrain: PretrainConfig | None = None
     sft: SftConfig = field(default_factory=SftConfig)
     gspo: GspoConfig = field(default_factory=GspoConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -104,9 +108,14 @@ FULL = Profile(name="full", base="Qwen/Qwen2.5-VL-7B-Instruct")
 
 TINY = Profile(
     name="tiny",
-    base=None,
+    base="data/o3v-tiny-base",
     pretrain=PretrainConfig(
-        scenes=2_000, vision_steps=160, vision_batch=64, picture_steps=100, film_steps=120, batch=16, learning_rate=2e-3
+        clips=10_000,
+        steps={"vision": 2_000, "pictures": 500, "films": 1_000},
+        vision_batch=64,
+        batch=8,
+        learning_rate=2e-3,
+        measured=500,
     ),
     data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60),
     # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
@@ -140,7 +149,7 @@ TINY = Profile(
 SMOKE = replace(
     TINY,
     name="smoke",
-    pretrain=replace(TINY.pretrain, scenes=100, vision_steps=20, picture_steps=10, film_steps=10),
+    pretrain=replace(TINY.pretrain, clips=40, steps={"vision": 6, "pictures": 4, "films": 4}, measured=8, save_steps=4),
     data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8),
     sft=replace(TINY.sft, epochs=1.0, save_steps=2),
     gspo=replace(
@@ -157,3 +166,9 @@ def load_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise ValueError(f"profile {name!r} does not exist; choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def find_base(name: str) -> str | Path:
+    """A base model as it can be loaded: its folder in this repository where there is one, else the name as it is."""
+    folder = REPOSITORY / name
+    return folder if folder.is_dir() else name

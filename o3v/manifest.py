@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import o3v
+from o3v.artifacts import hash_path
+from o3v.config import find_base
 
 log = logging.getLogger(__name__)
 
@@ -45,20 +47,29 @@ DECISIVE = (
 )
 
 
-def stage_key(cells: Iterable[tuple[str, str]], parameters: Mapping[str, Any]) -> str:
+def stage_key(cells: Iterable[tuple[str, str]], parameters: Mapping[str, Any], base: str | None = None) -> str:
     """sha256 over all that decides a notebook's results except its input files.
 
-    `cells` are (kind, source), all of them; `parameters` without the run folder, which may move.
+    `cells` are (kind, source), all of them; `parameters` without the run folder, which may move. `base` is the
+    digest of the base model's files; it counts where the notebook has to do with models.
     """
     cells = list(cells)
+    modules = module_digests(source for kind, source in cells if kind == "code")
     parts = {
         "cells": cells,
         "parameters": dict(parameters),
-        "modules": module_digests(source for kind, source in cells if kind == "code"),
+        "modules": modules,
+        "base": base if "model" in modules else None,
         "packages": package_versions(DECISIVE),
         "python": platform.python_version(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def base_digest(name: str) -> str:
+    """What stands for a base model's weights: the digest of its folder in this repository, else its name."""
+    found = find_base(name)
+    return hash_path(found) if isinstance(found, Path) else name
 
 
 def module_digests(sources: Iterable[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ torchvision). Knows nothing of rewards or training.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -145,11 +146,6 @@ def forbid_vision_tokens(model: Any, tokenizer: Any) -> None:
     model.generation_config.suppress_tokens = sorted({i for i in ids if i is not None and i >= 0})
 
 
-def locate(name: str, run_dir: Path) -> str | Path:
-    """A base model as a run records it: a folder of the run, or else a hub name."""
-    return run_dir / name if (run_dir / name).exists() else name
-
-
 def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
     """Loads a model folder or hub name in evaluation mode, on the GPU in bf16 where there is one, else fp32.
 
@@ -173,9 +169,12 @@ def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
     return VideoModel(model.to("cuda" if gpu else "cpu").eval(), processor, BOX_SPACE[family])
 
 
-def save(vlm: VideoModel, folder: Path | str) -> None:
-    """Writes weights (safetensors), configs, tokenizer and image processor, so that `load` reads them again."""
-    vlm.model.save_pretrained(folder)
+def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
+    """Writes weights (safetensors), configs, tokenizer and image processor, so that `load` reads them again.
+
+    `half` stores the weights in half precision, at half the size.
+    """
+    (copy.deepcopy(vlm.model).half() if half else vlm.model).save_pretrained(folder)
     vlm.processor.tokenizer.save_pretrained(folder)
     vlm.processor.image_processor.save_pretrained(folder)
 

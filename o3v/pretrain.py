@@ -1,230 +1,280 @@
-"""A stand-in for the base model: a tiny Qwen2.5-VL that learns to see, in minutes, on a CPU.
+"""The tiny base model, from nothing: a Qwen2.5-VL of a few million parameters that learns to see and to speak plainly.
 
-The method starts from Qwen2.5-VL-7B, which sees and speaks but does not ground its reasoning. The stand-in, the
-tiny twin, learns on frames drawn on the fly: first the vision tower under a detection head that is thrown away,
-then, over the finished tower, the language model on captions that name every box, of single frames and then of
-films, and on plain questions. It never meets the evidence tags; teaching those is what SFT is for. Not part of the
-paper.
+Three stages on scenes drawn for them: the vision tower as a detector; then, over the finished tower, the language
+model on single pictures and crops; then on films as well. It never meets the evidence tags, which SFT is to teach.
+Every step draws its batch from (seed, stage, step), so an interrupted run goes on where it was and ends the same.
+The method's paper starts from Qwen2.5-VL-7B instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 from tqdm.auto import tqdm
-from transformers import set_seed
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from o3v import artifacts, prompts, synth
-from o3v.clips import Clip, describe, draw_clips, plain_texts, questions, some_frames
-from o3v.config import FrameConfig, PretrainConfig, Profile
-from o3v.geometry import PATCH_FACTOR, box_area, rescale_box
-from o3v.model import FrameImageProcessor, VideoModel, save
-from o3v.tiny import build
+from o3v import abilities, artifacts, prompts, tiny
+from o3v import clips as drawn
+from o3v.abilities import Asked
+from o3v.clips import Clip
+from o3v.config import FrameConfig, PretrainConfig
+from o3v.detector import Detector, detection_set, patches
+from o3v.model import VideoModel
+from o3v.packing import Packer, answer_loss
 
-History = dict[str, list[dict[str, float]]]
+Rows = list[dict[str, float]]
+Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
 
-EMPTY = -1
-HISTORY = "history.json"  # written last: a folder that has it is whole
-PADDED_TO = 32  # tokens; few different shapes keep the allocator's memory small
-PICTURE_FACTOR = 6  # pictures in a batch for each video, since they are short
-DENSE_SHARE = 0.5  # of the batches of videos; the others hold questions
-
-
-def patches(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches (n · patches a frame, 1176) and grid (n, 3) of equal frames, as the image processor gives them.
-
-    The same numbers in one go, since pretraining sees many thousands of frames.
-    """
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (FrameImageProcessor.image_mean, FrameImageProcessor.image_std))
-    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
-    n, _, height, width = pixels.shape
-    rows, columns = height // 14, width // 14
-    parts = pixels.view(n, 3, rows // 2, 2, 14, columns // 2, 2, 14).permute(0, 2, 5, 3, 6, 1, 4, 7)
-    parts = parts.unsqueeze(6).expand(*parts.shape[:6], 2, 14, 14)
-    return parts.reshape(n * rows * columns, -1), torch.tensor([[1, rows, columns]] * n)
+STAGES = ("vision", "pictures", "films")
+TOKENIZER_CLIPS = 300
+DECAY = {"vision": 0.3, "pictures": 0.0, "films": 0.5}  # share of a stage's steps over which the rate falls to 0
+LANGUAGE_MIX = {  # batches of each kind in a round
+    "pictures": ("picture", "picture", "crop", "picture"),
+    "films": ("film", "caption", "film", "picture", "film", "caption", "film", "crop", "film", "caption"),
+}
+ROWS_AS = {"film": 1, "caption": 1, "picture": 4, "crop": 4}  # rows in a batch, as a multiple of its films
+PICTURE_QUESTIONS = 6
 
 
-class Detector(nn.Module):
-    """The head of the first stage. Each token says whether the centre of a thing lies in its cell, and if so the
-    thing's colour, kind and box (0–1)."""
+@dataclass
+class Batch:
+    """Rows of one kind: what each sees and what is asked."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.parts = (1, len(synth.COLORS), len(synth.THINGS), 4)
-        self.layer = nn.Linear(width, sum(self.parts))  # no deeper, so that the tokens themselves say it
-
-    def loss(self, tokens: torch.Tensor, color: torch.Tensor, thing: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
-        """tokens (n, cells, width); color, thing (n, cells), EMPTY where no centre is; box (n, cells, 4)."""
-        there = color != EMPTY
-        found, colors, things, boxes = self.layer(tokens).split(self.parts, dim=-1)
-        return (
-            F.binary_cross_entropy_with_logits(found.squeeze(-1), there.float())
-            + F.cross_entropy(colors[there], color[there])
-            + F.cross_entropy(things[there], thing[there])
-            + 10 * F.l1_loss(boxes[there].sigmoid(), box[there])
-        )
+    images: np.ndarray
+    films: list[tuple[tuple[float, ...], float]]
+    asked: list[list[Asked]]
 
 
-def train_vision(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig, seed: int) -> list[dict[str, float]]:
-    """Trains the vision tower as a detector on single frames. Returns rows of step and loss."""
-    set_seed(seed)
-    height, width = clips[0].images.shape[1:3]
-    images = np.concatenate([clip.images for clip in clips])
-    targets = [
-        torch.stack(x) for x in zip(*(_cells(b, (width, height)) for c in clips for b in c.boxes_px), strict=True)
+def draw_batch(kind: str, clips: Sequence[Clip], rows: int, rng: np.random.Generator) -> Batch:
+    """A batch of one kind: `picture`, `crop`, `film` (many questions) or `caption` (one dense caption)."""
+    picked = [clips[i] for i in rng.integers(len(clips), size=rows)]
+    make = {"picture": _picture, "crop": _crop, "film": _film, "caption": _caption}[kind]
+    made = [make(clip, rng) for clip in picked]
+    return Batch(np.concatenate([m[0] for m in made]), [m[1] for m in made], [m[2] for m in made])
+
+
+def _picture(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+    asked = list(abilities.find_in_picture(clip))
+    kept = [asked[i] for i in rng.permutation(len(asked))[: PICTURE_QUESTIONS - 1]]
+    return clip.images[-1:], ((), 0.0), [abilities.one_frame(clip, len(clip.images) - 1, alone=True), *kept]
+
+
+def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+    i = int(rng.integers(len(clip.crops)))
+    shown = clip.crop_names[i]
+    asked = [*abilities.is_this(shown, rng), *abilities.relevance(clip, shown, rng)]
+    return clip.crops[i : i + 1], ((), 0.0), asked
+
+
+def some_frames(clip: Clip, rng: np.random.Generator) -> list[int]:
+    """Frames of a film in the order of time: evenly spread, as at inference, or any three or more."""
+    if rng.random() < 0.5:
+        return list(range(clip.uniform))
+    picked = rng.choice(len(clip.images), int(rng.integers(3, clip.uniform + 1)), replace=False)
+    return sorted(picked.tolist(), key=lambda i: clip.times_s[i])
+
+
+def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+    frames = some_frames(clip, rng)
+    facts = [clip.video_facts[i] for i in rng.permutation(len(clip.video_facts))[:2]]
+
+    def some(asked: Iterator[Asked], count: int) -> list[Asked]:
+        found = list(asked)
+        return [found[i] for i in rng.permutation(len(found))[:count]]
+
+    asked = [
+        *some(abilities.times(clip, frames, rng), 2),
+        *some(abilities.follow(clip, frames, rng), 1),
+        abilities.one_frame(clip, int(rng.choice(frames)), alone=False),
+        *some(abilities.find(clip, frames), 3),
+        *some(abilities.when(clip), 2),
+        *some(abilities.what(clip), 2),
+        *(abilities.choice(fact, rng) for fact in facts),
     ]
-    tower = vlm.model.model.visual
-    head = Detector(tower.config.out_hidden_size)
-    order = np.random.default_rng(seed)
-
-    def loss() -> torch.Tensor:
-        picked = order.integers(len(images), size=config.vision_batch)
-        tokens = tower(*patches(images[picked])).pooler_output
-        return head.loss(tokens.view(len(picked), -1, tokens.shape[-1]).float(), *(t[picked] for t in targets))
-
-    return _train([*tower.parameters(), *head.parameters()], loss, config.vision_steps, config.learning_rate, "vision")
+    fact = clip.time_facts[int(rng.integers(len(clip.time_facts)))]
+    plain = Asked("when", fact.question, "From {:.1f}s to {:.1f}s".format(*fact.span_s), fact.span_s)
+    asked.append(abilities.told_boxes(plain, clip, frames, fact.subject))
+    return clip.images[frames], (tuple(clip.times_s[i] for i in frames), clip.duration_s), asked
 
 
-def _cells(boxes_px: dict[str, tuple[int, ...]], size_wh: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-    """Targets of one frame, a value for each token: colour, thing and box of the object centred there."""
-    columns, rows = (side // PATCH_FACTOR for side in size_wh)
-    color, thing = (torch.full((rows * columns,), EMPTY) for _ in range(2))
-    box = torch.zeros(rows * columns, 4)
-    for name, box_px in sorted(boxes_px.items(), key=lambda item: box_area(item[1])):
-        x, y = ((box_px[i] + box_px[i + 2]) / 2 / PATCH_FACTOR for i in (0, 1))
-        cell = min(int(y), rows - 1) * columns + min(int(x), columns - 1)
-        words = name.split(" ")
-        color[cell], thing[cell] = list(synth.COLORS).index(words[0]), list(synth.THINGS).index(words[1])
-        box[cell] = torch.tensor(rescale_box(box_px, size_wh, (1, 1)))
-    return color, thing, box
+def _caption(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+    frames = some_frames(clip, rng)
+    film = (tuple(clip.times_s[i] for i in frames), clip.duration_s)
+    return clip.images[frames], film, [abilities.every_frame(clip, frames)]
 
 
-def _train(
-    parameters: list[nn.Parameter], loss: Callable[[], torch.Tensor], steps: int, rate: float, name: str
-) -> list[dict[str, float]]:
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.1)
-    history = []
-    for step in tqdm(range(steps), desc=name, mininterval=5):
+def _vision_loss(vlm: VideoModel, head: Detector, clips: Sequence[Clip], config: PretrainConfig) -> Loss:
+    images, targets = detection_set(clips)
+    tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings().weight
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        picked = rng.integers(len(images), size=config.vision_batch)
+        grain = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        tokens = tower(*patches(images[picked], grain)).pooler_output
+        value = head.loss(tokens.view(len(picked), -1, tokens.shape[-1]), targets[picked], embeddings)
+        return value, {}
+
+    return loss
+
+
+def _language_loss(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig, stage: str) -> Loss:
+    packer, kinds, tower = Packer(vlm, clips[0].size_wh), LANGUAGE_MIX[stage], vlm.model.model.visual
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        kind = kinds[step % len(kinds)]
+        batch = draw_batch(kind, clips, config.batch * ROWS_AS[kind], rng)
+        packed = packer.pack(batch.films, [[(a.question, a.answer) for a in row] for row in batch.asked])
+        grain = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        with torch.no_grad():
+            seen = tower(*patches(batch.images, grain)).pooler_output
+        value, right = answer_loss(vlm, packed, seen)
+        return value, {kind: value.item(), f"{kind} right": right.item()}
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was asked to do."""
+
+    frames: FrameConfig
+    config: PretrainConfig
+    seed: int
+
+    @property
+    def made_by(self) -> str:
+        """All that decides the weights, as text."""
+        return repr((self.frames, replace(self.config, measured=0, save_steps=0), self.seed))
+
+
+class Optimizer:
+    """Muon for the matrices inside the layers, AdamW for embeddings, patches, norms and biases."""
+
+    muon = 3.0  # its rate, in units of AdamW's
+
+    def __init__(self, parameters: dict[str, nn.Parameter], rate: float) -> None:
+        inner = [p for n, p in parameters.items() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+        chosen = set(map(id, inner))
+        outer = [p for p in parameters.values() if id(p) not in chosen]
+        self.parts = [
+            torch.optim.Muon(inner, lr=self.muon * rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(outer, lr=rate, weight_decay=0.01, betas=(0.9, 0.98)),
+        ]
+        self.parameters, self.rate = list(parameters.values()), rate
+
+    def step(self, share: float) -> None:
+        """One step at `share` of the rate, gradients clipped."""
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for part, unit in zip(self.parts, (self.muon, 1.0), strict=True):
+            for group in part.param_groups:
+                group["lr"] = unit * self.rate * share
+            part.step()
+            part.zero_grad()
+
+
+def rate_share(step: int, steps: int, decay: float, warmup: int = 50) -> float:
+    """Share of the full rate: rises over the warm-up, holds, and falls to nothing over the last part, if any."""
+    return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps) if decay else 1.0)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a stage in one file, written whole. `made_by` is what it was trained with."""
+
+    path: Path
+    modules: dict[str, nn.Module]
+    optimizer: Optimizer
+    made_by: str
+
+    def save(self, rows: Rows) -> None:
+        state = {
+            "made_by": self.made_by,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": [part.state_dict() for part in self.optimizer.parts],
+            "rows": rows,
+        }
+        with artifacts.atomic_path(self.path) as unfinished:
+            torch.save(state, unfinished)
+
+    def load(self) -> Rows:
+        """The rows of history so far, none without a file. Raises ValueError for one made with other settings."""
+        if not self.path.exists():
+            return []
+        state = torch.load(self.path, weights_only=True)
+        if state["made_by"] != self.made_by:
+            raise ValueError(f"{self.path} was made with other settings; choose another run_dir or remove it")
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+        for part, saved in zip(self.optimizer.parts, state["optimizer"], strict=True):
+            part.load_state_dict(saved)
+        return state["rows"]
+
+
+def run_stage(
+    name: str,
+    modules: dict[str, nn.Module],
+    frozen: nn.Module | None,
+    make_loss: Callable[[], Loss],
+    run: Run,
+    folder: Path,
+) -> Rows:
+    """Trains the modules but for the frozen one, or goes on from the stage's checkpoint. Returns a row a step."""
+    steps, started = run.config.steps[name], time.perf_counter()
+    still = {id(p) for p in frozen.parameters()} if frozen else set()
+    parameters = {f"{m}.{n}": p for m, mod in modules.items() for n, p in mod.named_parameters() if id(p) not in still}
+    optimizer = Optimizer(parameters, run.config.learning_rate)
+    checkpoint = Checkpoint(folder / f"{name}.pt", modules, optimizer, run.made_by)
+    rows = checkpoint.load()
+    before = rows[-1]["elapsed_s"] if rows else 0.0
+    loss = make_loss() if len(rows) < steps else None
+    bar = tqdm(range(len(rows), steps), desc=name, initial=len(rows), total=steps, mininterval=5)
+    for step in bar:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            value = loss()
-        optimizer.zero_grad()
+            value, notes = loss(step, np.random.default_rng([run.seed, STAGES.index(name), step]))
         value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        history.append({"step": step, "loss": value.item()})
-    return history
-
-
-def train_language(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig, seed: int) -> list[dict[str, float]]:
-    """Trains the language model over the frozen tower: pictures first, then films. Returns rows of step and loss.
-
-    A picture is one frame of a clip, described. Films come by turns: four frames, all described, or all frames with
-    plain questions.
-    """
-    set_seed(seed + 1)
-    rng = np.random.default_rng(seed + 1)
-    model = vlm.model.train()
-    seen = see(vlm, clips)
-    steps = iter(range(config.picture_steps + config.film_steps))
-
-    def loss() -> torch.Tensor:
-        if next(steps) < config.picture_steps:
-            picked, frames, dense = rng.integers(len(clips), size=config.batch * PICTURE_FACTOR), 1, True
-        else:
-            picked, dense = rng.integers(len(clips), size=config.batch), rng.random() < DENSE_SHARE
-            frames = 4 if dense else len(clips[0].times_s)
-        kept = [sorted(rng.choice(len(clips[0].times_s), frames, replace=False)) for _ in picked]
-        batch = [some_frames(clips[i], k) for i, k in zip(picked, kept, strict=True)]
-        turns = [[("Describe every frame.", describe(c))] if dense else [*questions(c, rng)][:6] for c in batch]
-        inputs, labels = _encode(vlm, batch, turns)
-        features = torch.cat([seen[i, k].flatten(0, 1) for i, k in zip(picked, kept, strict=True)])
-        pictures = {"image": BaseModelOutputWithPooling(pooler_output=(features,))}
-        hidden = model.model(**inputs, mm_encoder_outputs=pictures).last_hidden_state[:, :-1]
-        return F.cross_entropy(model.lm_head(hidden).float().flatten(0, 1), labels[:, 1:].flatten())
-
-    parameters = [p for name, p in model.named_parameters() if ".visual." not in name]
-    history = _train(parameters, loss, config.picture_steps + config.film_steps, config.learning_rate, "language")
-    model.eval()
-    return history
-
-
-@torch.no_grad()
-def see(vlm: VideoModel, clips: Sequence[Clip]) -> torch.Tensor:
-    """The tower's tokens of every frame: (clips, frames, tokens a frame, width)."""
-    tower = vlm.model.model.visual
-    tokens = [
-        tower(*patches(clip.images)).pooler_output.view(len(clip.images), -1, tower.config.out_hidden_size)
-        for clip in clips
-    ]
-    return torch.stack(tokens)
-
-
-def _encode(
-    vlm: VideoModel, clips: Sequence[Clip], turns: Sequence[list[tuple[str, str]]]
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Inputs and labels of conversations of several turns about each clip; only the answers are labelled."""
-    tokenizer = vlm.processor.tokenizer
-    height, width = clips[0].images.shape[1:3]
-    picture = "<|image_pad|>" * (height // PATCH_FACTOR * (width // PATCH_FACTOR))
-    rows = []
-    for clip, asked in zip(clips, turns, strict=True):
-        ids: list[int] = []
-        labels: list[int] = []
-        for number, (question, answer) in enumerate(asked):
-            parts = [] if number else prompts.frame_parts(clip.times_s, clip.duration_s)
-            messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            if number:  # the template opens every conversation with a system turn
-                text = "\n" + text[text.index("<|im_start|>user") :]
-            said, told = tokenizer([text.replace("<|image_pad|>", picture), answer + "<|im_end|>"])["input_ids"]
-            ids += said + told
-            labels += [-100] * len(said) + told
-        rows.append((torch.tensor(ids), torch.tensor(labels)))
-    length = -(-max(len(ids) for ids, _ in rows) // PADDED_TO) * PADDED_TO
-
-    def padded(values: list[torch.Tensor], filler: int) -> torch.Tensor:
-        return torch.stack([F.pad(v, (0, length - len(v)), value=filler) for v in values])
-
-    input_ids = padded([ids for ids, _ in rows], tokenizer.pad_token_id)
-    inputs = {
-        "input_ids": input_ids,
-        "attention_mask": padded([torch.ones_like(ids) for ids, _ in rows], 0),
-        "image_grid_thw": torch.tensor([[1, height // 14, width // 14]] * sum(len(clip.times_s) for clip in clips)),
-        "mm_token_type_ids": (input_ids == vlm.model.config.image_token_id).long(),
-    }
-    return inputs, padded([labels for _, labels in rows], -100)
+        optimizer.step(rate_share(step, steps, DECAY[name]))
+        rows.append({"step": step, "loss": value.item(), "elapsed_s": before + time.perf_counter() - started, **notes})
+        bar.set_postfix(loss=f"{value.item():.3f}", refresh=False)
+        if (step + 1) % run.config.save_steps == 0 or step + 1 == steps:
+            checkpoint.save(rows)
+    return rows
 
 
 def pretrain(
-    texts: Iterable[str], frames: FrameConfig, config: PretrainConfig, seed: int
-) -> tuple[VideoModel, History]:
-    """The stand-in base, from nothing: tokenizer, vision stage, dense stage. Returns it and its loss history.
+    frames: FrameConfig, config: PretrainConfig, seed: int, folder: Path
+) -> tuple[VideoModel, dict[str, Rows]]:
+    """The base model and a row of history for each step of each stage; goes on from what `folder` holds.
 
-    `texts` are further texts that the tokenizer should know. Deterministic for a seed on one machine.
+    Deterministic for a seed on one kind of machine. Raises ValueError when `folder` holds a run of other settings.
     """
-    clips = draw_clips(config.scenes, frames, seed)
-    vlm = build([*plain_texts(clips[:300], seed), *texts], seed)
-    return vlm, {"vision": train_vision(vlm, clips, config, seed), "language": train_language(vlm, clips, config, seed)}
+    run = Run(frames, config, seed)
+    clips = functools.cache(lambda: drawn.draw_clips(config.clips, frames, seed))  # not drawn when all is done
+    first = drawn.draw_clips(min(TOKENIZER_CLIPS, config.clips), frames, seed)
+    vlm = tiny.build(texts(first, seed), seed)
+    tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings()
+    head = Detector(tower.config.out_hidden_size, vlm.processor.tokenizer, max(first[0].size_wh))
+    seeing = {"tower": tower, "head": head, "embeddings": embeddings}
+    history = {
+        "vision": run_stage("vision", seeing, None, lambda: _vision_loss(vlm, head, clips(), config), run, folder)
+    }
+    for stage in STAGES[1:]:
+        loss = functools.partial(lambda stage: _language_loss(vlm, clips(), config, stage), stage)
+        history[stage] = run_stage(stage, {"model": vlm.model.train()}, tower, loss, run, folder)
+    vlm.model.eval()
+    return vlm, history
 
 
-def base_model(profile: Profile, texts: Iterable[str], seed: int, folder: Path) -> tuple[str, History]:
-    """Where the profile's base model is, and how it was trained if that happened here.
-
-    A profile that names a model gets that name back and no history. Else the stand-in is pretrained into `folder`,
-    once: a finished one is found again.
-    """
-    if profile.base is not None:
-        return profile.base, {}
-    if not (folder / HISTORY).exists():
-        vlm, history = pretrain(texts, profile.frames, profile.pretrain, seed)
-        save(vlm, folder)
-        artifacts.write_json(folder / HISTORY, history)
-    return str(folder), artifacts.read_json(folder / HISTORY)
+def texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
+    """All that the tokenizer should know: what is asked and said of these clips, frame prompts, system prompts."""
+    yield from abilities.plain_texts(clips, seed)
+    yield from prompts.SYSTEM.values()
+    for clip in clips:
+        parts = prompts.frame_parts(clip.times_s, clip.duration_s)
+        yield from (part["text"] for part in parts if part["type"] == "text")

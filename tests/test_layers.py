@@ -18,15 +18,19 @@ LAYERS = {
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards"}
     | {"annotate", "curate", "vstar", "viewers"},
-    4: {"clips", "model", "tiny", "training"},
-    5: {"sft", "gspo", "pretrain", "inference", "scaling", "faithful"},
+    4: {"clips", "abilities", "model", "tiny", "training", "detector", "packing"},
+    5: {"sft", "gspo", "pretrain", "measure", "card", "inference", "scaling", "faithful"},
     6: {"batch", "__main__"},
 }
 # Within a layer, modules that were split off one another: each may import those before it in its row.
 CHAINS = (
     ("frame_table", "video"),
     ("synth", "synth_look", "synth_facts", "synth_examples", "synth_rows"),
+    ("clips", "abilities"),
     ("model", "tiny"),
+    ("clips", "model", "detector"),
+    ("model", "packing"),
+    ("measure", "card"),
     ("batch", "__main__"),
 )
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

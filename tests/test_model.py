@@ -8,7 +8,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionA
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from o3v import model
-from o3v.pretrain import patches
+from o3v.detector import patches
 from o3v.prompts import Prompt, conversation, frame_parts
 from o3v.schema import Task
 

@@ -85,3 +85,27 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
     assert summary.metrics.keys() >= batch.MODELS.keys()
     for model in batch.MODELS:
         assert summary.metrics[model].keys() >= batch.COLUMNS.keys()
+
+
+@pytest.mark.smoke
+@pytest.mark.timeout(600)
+def test_the_appendix_makes_a_base_with_a_card(tmp_path):
+    import papermill
+
+    from o3v import card, model  # torch, which the quick checks do without
+
+    given = {"profile": "smoke", "run_dir": str(tmp_path)}
+    papermill.execute_notebook(
+        FOLDER / "appendix_tiny_base.ipynb",
+        tmp_path / "executed.ipynb",
+        given,
+        cwd=FOLDER,
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    made = tmp_path / "appendix_tiny_base"
+    results = json.loads((made / "results.json").read_text(encoding="utf-8"))
+    assert results["format reward"] == 0.0 and set(card.BARS) <= results.keys()
+    page = (made / "o3v-tiny-base" / "README.md").read_text(encoding="utf-8")
+    assert "vision 6, pictures 4, films 4" in page
+    assert model.load(made / "o3v-tiny-base").box_space == "pixels"

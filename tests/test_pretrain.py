@@ -1,80 +1,95 @@
-"""The stand-in base: what it learns from, and that it is the same every time."""
+"""How the base model is made: its stages, and that they resume and repeat exactly."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from o3v import clips as drawn
-from o3v import pretrain, tiny
-from o3v.config import FrameConfig, PretrainConfig, load_profile
+from o3v import pretrain
+from o3v.config import FrameConfig, load_profile
+from o3v.evidence import TAGS
 
-FRAMES = FrameConfig(n_frames=4, max_pixels=56 * 56)
-CONFIG = PretrainConfig(
-    scenes=6, vision_steps=2, vision_batch=4, picture_steps=2, film_steps=2, batch=2, learning_rate=1e-3
+FRAMES = FrameConfig(n_frames=4, max_pixels=84 * 84)
+CONFIG = replace(
+    load_profile("smoke").pretrain,
+    clips=8,
+    steps={"vision": 4, "pictures": 2, "films": 4},
+    vision_batch=8,
+    batch=2,
+    save_steps=2,
 )
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return drawn.draw_clips(CONFIG.scenes, FRAMES, seed=3)
+    return drawn.draw_clips(CONFIG.clips, FRAMES, seed=3, workers=1, progress=False)
 
 
-def test_a_named_base_is_not_trained(tmp_path):
-    profile = load_profile("full")
-    assert pretrain.base_model(profile, [], 0, tmp_path) == (profile.base, {})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_captions_name_every_box_of_every_frame(clips):
-    for clip in clips:
-        lines = drawn.describe(clip).split("\n")
-        assert len(lines) == len(clip.times_s) == 4
-        for line, time_s, boxes in zip(lines, clip.times_s, clip.boxes_px, strict=True):
-            assert line.startswith(f"{time_s:.1f}s: ")
-            assert all(f"{name} [{','.join(map(str, box))}]" in line for name, box in boxes.items())
-            assert boxes or line.endswith("nothing")
-
-
-def test_targets_of_the_detector_by_hand():
-    color, thing, box = pretrain._cells({"red car": (0, 0, 28, 28), "blue cup": (30, 28, 54, 56)}, (56, 56))
-    assert (color != pretrain.EMPTY).tolist() == [True, False, False, True]  # the centres' cells of the 2×2 grid
-    assert list(pretrain.synth.COLORS)[color[3]] == "blue" and list(pretrain.synth.THINGS)[thing[3]] == "cup"
-    assert box[0].tolist() == [0, 0, 0.5, 0.5]
+@pytest.mark.parametrize("kind", ["picture", "crop", "film", "caption"])
+def test_a_batch_shows_what_it_asks_about(clips, kind):
+    batch = pretrain.draw_batch(kind, clips, 6, np.random.default_rng(0))
+    pictures = sum(max(1, len(times_s)) for times_s, _ in batch.films)
+    assert len(batch.films) == len(batch.asked) == 6
+    assert batch.images.shape == (pictures, 84, 84, 3)
+    assert all(row and all(a.question and a.answer for a in row) for row in batch.asked)
+    assert all(list(times_s) == sorted(times_s) for times_s, _ in batch.films)
 
 
 def test_no_evidence_tag_is_ever_met(clips):
     rng = np.random.default_rng(0)
-    said = drawn.plain_texts(clips, 0) + [t for c in clips for qa in drawn.questions(c, rng) for t in qa]
-    assert said and not any(tag in text for text in said for tag in drawn.prompts.evidence.TAGS)
+    batches = [pretrain.draw_batch(kind, clips, 8, rng) for kind in pretrain.ROWS_AS]
+    said = [text for b in batches for row in b.asked for a in row for text in (a.question, a.answer)]
+    assert said and not any(tag in text for text in said for tag in TAGS)
 
 
-def test_only_answers_are_labelled(clips):
-    vlm = tiny.build(drawn.plain_texts(clips, 0), 0)
-    turns = [[("Describe every frame.", drawn.describe(clips[0])), ("When is it there?", "From 1.0s to 2.0s")]]
-    inputs, labels = pretrain._encode(vlm, clips[:1], turns)
-    told = vlm.processor.tokenizer.decode(inputs["input_ids"][0][labels[0] != -100])
-    assert told == f"{drawn.describe(clips[0])}<|im_end|>From 1.0s to 2.0s<|im_end|>"
-    pictures = (inputs["input_ids"] == vlm.model.config.image_token_id).sum()
-    assert pictures == 4 * 4 == inputs["mm_token_type_ids"].sum()
+def test_the_rate_rises_holds_and_falls():
+    shares = [pretrain.rate_share(step, 100, decay=0.2, warmup=10) for step in range(100)]
+    assert shares[0] == 0.1 and shares[9:80] == [1.0] * 71
+    assert shares[90] == pytest.approx(0.5) and shares[99] == pytest.approx(0.05)
+    assert pretrain.rate_share(99, 100, decay=0.0, warmup=10) == 1.0
 
 
-def test_the_same_seed_gives_the_same_base_and_a_finished_one_is_found_again(tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    profile = replace(load_profile("smoke"), frames=FRAMES, pretrain=CONFIG)
-    bases = [pretrain.base_model(profile, ["a red car"], 0, tmp_path / name) for name in ("a", "b")]
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
-    assert weights[0] == weights[1]
-    assert {name: len(rows) for name, rows in bases[0][1].items()} == {"vision": 2, "language": 4}
-    monkeypatch.setattr(pretrain, "pretrain", None)  # would fail if it were trained again
-    assert pretrain.base_model(profile, ["a red car"], 0, tmp_path / "a") == bases[0]
+def weights(vlm):
+    return {name: value.clone() for name, value in vlm.model.state_dict().items()}
 
 
-def test_the_loss_falls(clips):
-    vlm = tiny.build(drawn.plain_texts(clips, 0), 0)
-    config = PretrainConfig(
-        scenes=6, vision_steps=30, vision_batch=16, picture_steps=30, film_steps=0, batch=2, learning_rate=2e-3
+def test_an_interrupted_run_ends_the_same(tmp_path, monkeypatch):
+    whole, history = pretrain.pretrain(FRAMES, CONFIG, 0, tmp_path / "whole")
+    steps, real = [], pretrain.Optimizer.step
+
+    def step(self, share):
+        if len(steps) == 7:  # inside of the third stage, after a checkpoint of it
+            raise KeyboardInterrupt
+        steps.append(share)
+        real(self, share)
+
+    monkeypatch.setattr(pretrain.Optimizer, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(FRAMES, CONFIG, 0, tmp_path / "cut")
+    monkeypatch.setattr(pretrain.Optimizer, "step", real)
+    again, resumed = pretrain.pretrain(FRAMES, CONFIG, 0, tmp_path / "cut")
+    expected = weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(again).items())
+    assert {stage: len(rows) for stage, rows in resumed.items()} == CONFIG.steps
+    for stage, rows in history.items():
+        assert [row["loss"] for row in rows] == [row["loss"] for row in resumed[stage]]
+
+
+def test_the_tower_rests_while_language_is_learned(tmp_path):
+    config = replace(CONFIG, steps={"vision": 1, "pictures": 1, "films": 1})
+    vlm, _ = pretrain.pretrain(FRAMES, config, 0, tmp_path)
+    saved = torch.load(tmp_path / "vision.pt", weights_only=False)["modules"]["tower"]
+    tower = vlm.model.model.visual.state_dict()
+    assert all(torch.equal(value, tower[name]) for name, value in saved.items())
+
+
+def test_the_loss_falls(tmp_path):
+    config = replace(
+        CONFIG, clips=4, steps={"vision": 25, "pictures": 25, "films": 2}, vision_batch=16, learning_rate=2e-3
     )
-    for stage in (pretrain.train_vision, pretrain.train_language):
-        losses = torch.tensor([row["loss"] for row in stage(vlm, clips, config, 0)])
-        assert losses[-5:].mean() < 0.8 * losses[:5].mean()
+    _, history = pretrain.pretrain(FRAMES, config, 0, tmp_path)
+    for rows in (history["vision"], [row for row in history["pictures"] if "picture" in row]):
+        losses = [row["loss"] for row in rows]
+        assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])

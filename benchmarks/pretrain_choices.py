@@ -1,0 +1,82 @@
+"""Short trials of how to pretrain the tiny base: the table of `appendix_tiny_base`.
+
+Each trial starts from the same seed and runs a fixed number of steps; read its rows by loss at equal steps and by
+time. A quarter of an hour on two cores.
+
+    python benchmarks/pretrain_choices.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from o3v import clips, pretrain, tiny
+from o3v.config import load_profile
+from o3v.detector import Detector, cells, patches
+from o3v.geometry import box_iou
+
+OPTIMIZERS = {  # name: (rate, Muon's rate in units of it)
+    "AdamW 2e-3 (Muon at the same)": (2e-3, 1.0),
+    "AdamW 2e-3, Muon 6e-3": (2e-3, 3.0),
+    "AdamW 2e-3, Muon 1.5e-2": (2e-3, 7.5),
+}
+
+
+def start(drawn: list[clips.Clip], seed: int):
+    vlm = tiny.build(pretrain.texts(drawn[: pretrain.TOKENIZER_CLIPS], seed), seed)
+    tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings()
+    head = Detector(tower.config.out_hidden_size, vlm.processor.tokenizer, max(drawn[0].size_wh))
+    return vlm, {"tower": tower, "head": head, "embeddings": embeddings}
+
+
+def detected(modules: dict, held_out: list[clips.Clip]) -> str:
+    """What the head finds on held-out frames."""
+    images = np.concatenate([clip.images for clip in held_out])
+    targets = torch.stack([cells(b, clip.size_wh) for clip in held_out for b in clip.boxes_px])
+    with torch.no_grad():
+        tokens = modules["tower"](*patches(images)).pooler_output.view(*targets.shape[:2], -1)
+        there, said = modules["head"].read(tokens, modules["embeddings"].weight)
+    known = targets[..., 0] >= 0
+    right = (said == targets)[known].float().mean(0)
+    iou = np.mean(
+        [box_iou(a, b) for a, b in zip(said[known][:, 2:].tolist(), targets[known][:, 2:].tolist(), strict=True)]
+    )
+    return f"there {there[known].float().mean():.2f}, kind {right[1]:.2f}, box IoU {iou:.2f}"
+
+
+def last(rows: pretrain.Rows, key: str, count: int) -> float:
+    return float(np.mean([row[key] for row in rows if key in row][-count:]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--clips", type=int, default=2000)
+    options = parser.parse_args()
+    profile = load_profile("tiny")
+    drawn = clips.draw_clips(options.clips, profile.frames, 0)
+    held_out = clips.draw_clips(100, profile.frames, 0, "eval")
+    steps = dict.fromkeys(pretrain.STAGES, options.steps)
+    for name, (rate, muon) in OPTIMIZERS.items():
+        config = replace(profile.pretrain, steps=steps, learning_rate=rate)
+        run, pretrain.Optimizer.muon = pretrain.Run(profile.frames, config, 0), muon
+        vlm, modules = start(drawn, 0)
+        with tempfile.TemporaryDirectory() as folder:
+            loss = pretrain._vision_loss(vlm, modules["head"], drawn, config)
+            rows = pretrain.run_stage("vision", modules, None, lambda loss=loss: loss, run, Path(folder))
+            print(f"vision, {name}: loss {last(rows, 'loss', 10):.2f}, {detected(modules, held_out)}", flush=True)
+            loss = pretrain._language_loss(vlm, drawn, config, "pictures")
+            tower = modules["tower"]
+            language = {"model": vlm.model.train()}
+            rows = pretrain.run_stage("pictures", language, tower, lambda loss=loss: loss, run, Path(folder))
+        print(f"pictures, {name}: loss {last(rows, 'picture', 30):.2f}, {rows[-1]['elapsed_s']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

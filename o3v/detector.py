@@ -1,0 +1,111 @@
+"""The first stage of pretraining: the vision tower learns to see under a detection head that is thrown away.
+
+Each token says whether a thing has its centre in the token's cell, and names its colour, its kind and the four
+sides of its box: in words of the language model's own vocabulary, through its embeddings, so that numbers already
+lie in order there when the language model begins. Knows nothing of language otherwise. Not part of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from o3v import synth
+from o3v.clips import Boxes, Clip
+from o3v.geometry import PATCH_FACTOR, Size, box_area
+from o3v.model import FrameImageProcessor
+
+EMPTY = -1
+NOISE = 4.0  # standard deviation of the grain added to pixel values of 0–255; films are compressed
+
+
+def patches(images: np.ndarray, noise: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patches (n · patches a frame, 1176) and grid (n, 3) of equal frames, as the image processor gives them.
+
+    The same numbers in one go, since pretraining sees many thousands of frames. `noise` adds grain.
+    """
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (FrameImageProcessor.image_mean, FrameImageProcessor.image_std))
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    if noise is not None:
+        pixels = (pixels + NOISE * torch.randn(pixels.shape, generator=noise)).clamp(0, 255)
+    pixels = (pixels / 255 - mean) / std
+    n, _, height, width = pixels.shape
+    rows, columns = height // 14, width // 14
+    parts = pixels.view(n, 3, rows // 2, 2, 14, columns // 2, 2, 14).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    parts = parts.unsqueeze(6).expand(*parts.shape[:6], 2, 14, 14)
+    return parts.reshape(n * rows * columns, -1), torch.tensor([[1, rows, columns]] * n)
+
+
+class Detector(nn.Module):
+    """The head: a linear map for each thing to be said, read through the embeddings of the words there are for it."""
+
+    def __init__(self, width: int, tokenizer: Any, side_px: int) -> None:
+        super().__init__()
+        numbers = [str(n) for n in range(side_px + 1)]
+        choices = [[f" {c}" for c in synth.COLORS], [f" {t}" for t in synth.THINGS], *[numbers] * 4]
+        self.words = [torch.tensor([_only(tokenizer, word) for word in words]) for words in choices]
+        self.there = nn.Linear(width, 1)
+        self.maps = nn.Linear(width, len(choices) * width)
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """tokens (n, cells, width); targets (n, cells, 6), EMPTY where no centre is; embeddings (vocabulary, width)."""
+        there = targets[..., 0] != EMPTY
+        loss = F.binary_cross_entropy_with_logits(self.there(tokens).squeeze(-1), there.float())
+        found, targets = self.maps(tokens[there]).chunk(len(self.words), dim=-1), targets[there]
+        for number, (said, words) in enumerate(zip(found, self.words, strict=True)):
+            missed = F.cross_entropy(said @ embeddings[words].T, targets[:, number], ignore_index=EMPTY)
+            loss = loss + missed / len(self.words)
+        return loss
+
+    @torch.no_grad()
+    def read(self, tokens: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether a thing is in each cell (n, cells), and what is said of it (n, cells, 6)."""
+        said = self.maps(tokens).chunk(len(self.words), dim=-1)
+        best = [(s @ embeddings[words].T).argmax(-1) for s, words in zip(said, self.words, strict=True)]
+        return self.there(tokens).squeeze(-1) > 0, torch.stack(best, dim=-1)
+
+
+def _only(tokenizer: Any, word: str) -> int:
+    ids = tokenizer(word)["input_ids"]
+    if len(ids) != 1:
+        raise ValueError(f"{word!r} is {len(ids)} tokens; the tokenizer must know it as one")
+    return ids[0]
+
+
+def cells(boxes_px: Boxes, size_wh: Size) -> torch.Tensor:
+    """Targets of one frame, a row for each token: colour, kind and box of the thing whose centre lies nearest.
+
+    Each thing has one cell; of two in one cell the larger keeps it and the other goes to the nearest free one.
+    """
+    columns, rows = (side // PATCH_FACTOR for side in size_wh)
+    targets = torch.full((rows * columns, 6), EMPTY)
+    middles = [((i % columns + 0.5) * PATCH_FACTOR, (i // columns + 0.5) * PATCH_FACTOR) for i in range(rows * columns)]
+    for name, box in sorted(boxes_px.items(), key=lambda item: -box_area(item[1])):
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        free = [i for i in range(rows * columns) if targets[i, 0] == EMPTY]
+        cell = min(free, key=lambda i: (middles[i][0] - x) ** 2 + (middles[i][1] - y) ** 2)
+        color, thing = name.split(" ")
+        targets[cell] = torch.tensor([list(synth.COLORS).index(color), list(synth.THINGS).index(thing), *box])
+    return targets
+
+
+def detection_set(clips: Sequence[Clip]) -> tuple[np.ndarray, torch.Tensor]:
+    """All frames and crops of the clips, (n, height, width, 3), and their targets, (n, cells, 6).
+
+    Of a crop the cell in the middle names what is there, without a box.
+    """
+    images = np.concatenate([x for clip in clips for x in (clip.images, clip.crops)])
+    size_wh = clips[0].size_wh
+    targets = []
+    for clip in clips:
+        targets += [cells(boxes, size_wh) for boxes in clip.boxes_px]
+        for name in clip.crop_names:
+            crop = cells({name: (0, 0, *size_wh)} if name else {}, size_wh)
+            crop[:, 2:] = EMPTY
+            targets.append(crop)
+    return images, torch.stack(targets)

@@ -1,0 +1,201 @@
+"""What a model can do in plain words on held-out clips: one number an ability, each with its interval.
+
+The abilities are those of `abilities`; the scenes are of the `eval` split, whose casts no training scene shows.
+Greedy decoding. Intervals are 95% percentile bootstraps over items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from o3v import abilities, prompts
+from o3v.abilities import Asked
+from o3v.clips import Clip
+from o3v.geometry import Size, box_iou
+from o3v.model import VideoModel, batches, generate
+from o3v.prompts import Prompt
+from o3v.rewards import format_score
+from o3v.schema import Task
+
+BOOTSTRAPS = 2_000
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question to a model about a clip, and what is right. `family` says of which sort it is within its ability."""
+
+    prompt: Prompt
+    asked: Asked
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mean over items with its 95% interval; `families` are means by sort of question, with their counts."""
+
+    value: float
+    low: float
+    high: float
+    items: int
+    families: dict[str, tuple[float, int]]
+
+
+def prompt(images: np.ndarray, times_s: Sequence[float], duration_s: float, size_wh: Size, question: str) -> Prompt:
+    """A plain question about frames with these times, or about one picture without."""
+    parts = prompts.frame_parts(times_s, duration_s) if times_s else [{"type": "image"}]
+    messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+    return Prompt(messages, list(images), tuple(times_s), size_wh, {})
+
+
+def _about(clip: Clip, images: np.ndarray, question: str) -> Prompt:
+    """A plain question about one picture or crop of a clip."""
+    return prompt(images, (), 0.0, clip.size_wh, question)
+
+
+def _film(clip: Clip, asked: Asked, family: str = "") -> Item:
+    kept = clip.uniform
+    asks = prompt(clip.images[:kept], clip.times_s[:kept], clip.duration_s, clip.size_wh, asked.question)
+    return Item(asks, asked, family)
+
+
+def _one(asked: Iterator[Asked] | Sequence[Asked], rng: np.random.Generator, ability: str) -> Asked | None:
+    found = [a for a in asked if a.ability == ability]
+    return found[int(rng.integers(len(found)))] if found else None
+
+
+def _every_frame(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    yield _film(clip, abilities.every_frame(clip, range(clip.uniform)))
+
+
+def _find(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    asked = _one(abilities.find(clip, range(clip.uniform)), rng, "find")
+    if asked:
+        yield _film(clip, asked)
+
+
+def _picture(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    asked = _one(abilities.find_in_picture(clip), rng, "find")
+    yield Item(_about(clip, clip.images[-1:], asked.question), asked)
+
+
+def _visible(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    asked = _one(abilities.when(clip), rng, "visible")
+    if asked:
+        yield _film(clip, asked)
+
+
+def _what(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    asked = _one(abilities.what(clip), rng, "what")
+    yield _film(clip, asked, asked.truth)
+
+
+def _choice(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    fact = clip.video_facts[int(rng.integers(len(clip.video_facts)))]
+    yield _film(clip, abilities.choice(fact, rng), fact.family)
+
+
+def _is_this(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    """In turns a yes and a no: as often wrong in colour, wrong in kind, and background."""
+    wanted = ("right", "wrong colour", "right", "wrong thing", "right", "background")[int(rng.integers(6))]
+    order = rng.permutation(len(clip.crops)).tolist()
+    for i in order:
+        for _ in range(4):
+            for asked in abilities.is_this(clip.crop_names[i], rng):
+                if asked.truth == wanted:
+                    yield Item(_about(clip, clip.crops[i : i + 1], asked.question), asked, asked.truth)
+                    return
+
+
+def _relevance(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    wanted = int(rng.integers(3))
+    for i in rng.permutation(len(clip.crops)).tolist():
+        for asked in abilities.relevance(clip, clip.crop_names[i], rng):
+            if asked.truth == wanted:
+                yield Item(_about(clip, clip.crops[i : i + 1], asked.question), asked, str(wanted))
+                return
+
+
+def _format(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+    """A question with the system prompt that asks for evidence."""
+    asked = _one(abilities.what(clip), rng, "what")
+    parts = prompts.frame_parts(clip.times_s[: clip.uniform], clip.duration_s)
+    task = Task.SPATIO_TEMPORAL
+    messages = prompts.conversation(task, asked.question, parts)
+    frames, times_s = list(clip.images[: clip.uniform]), clip.times_s[: clip.uniform]
+    yield Item(Prompt(messages, frames, times_s, clip.size_wh, {"task": str(task)}), asked)
+
+
+def recall(said: str, asked: Asked) -> float:
+    """Share of the things in all frames that are named in their frame's line."""
+    lines = _lines(said, len(asked.truth))
+    named = [name in line for line, boxes in zip(lines, asked.truth, strict=True) for name in boxes]
+    return float(np.mean(named)) if named else 1.0
+
+
+def found_iou(said: str, asked: Asked) -> float:
+    """Mean IoU of the boxes of the things that are named in their frame's line; NaN when there is none."""
+    lines = _lines(said, len(asked.truth))
+    ious = [
+        box_iou(line[name], box)
+        for line, boxes in zip(lines, asked.truth, strict=True)
+        for name, box in boxes.items()
+        if name in line
+    ]
+    return float(np.mean(ious)) if ious else float("nan")
+
+
+def _lines(said: str, count: int) -> list[abilities.Boxes]:
+    lines = [abilities.read_boxes(line.split("s: ", 1)[-1]) for line in said.split("\n")]
+    return [*lines, *[{}] * count][:count]
+
+
+Score = Callable[[str, Asked], float]
+
+# ability → how to ask, how to score (several measures may share the answers), longest answer in tokens
+TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], dict[str, Score], int]] = {
+    "every frame": (_every_frame, {"per-frame recall": recall, "box IoU of the found": found_iou}, 400),
+    "find": (_find, {"find in a frame, IoU": abilities.found_score}, 24),
+    "picture": (_picture, {"find in a picture, IoU": abilities.found_score}, 24),
+    "visible": (_visible, {"visible interval, tIoU": abilities.SCORES["visible"]}, 24),
+    "is this": (_is_this, {"crop yes/no, accuracy": abilities.exact}, 4),
+    "relevance": (_relevance, {"relevance 0/1/2, accuracy": abilities.exact}, 4),
+    "what": (_what, {"what/which, accuracy": abilities.words_score}, 24),
+    "choice": (_choice, {"four options, accuracy": abilities.exact}, 4),
+    "format": (_format, {"format reward": lambda said, asked: format_score(said, str(Task.SPATIO_TEMPORAL))}, 64),
+}
+
+
+def measure(
+    vlm: VideoModel, clips: Sequence[Clip], seed: int = 0, batch: int = 64, only: Sequence[str] = tuple(TABLE)
+) -> dict[str, Measure]:
+    """Every measure over one item a clip (where the clip has one), by name. Shorter prompts are batched together."""
+    found: dict[str, Measure] = {}
+    for number, (ability, (ask, scores, longest)) in enumerate(TABLE.items()):
+        if ability not in only:
+            continue
+        rng = np.random.default_rng([seed, number])
+        items = [item for clip in clips for item in ask(clip, rng)]
+        said: list[str] = []
+        for part in tqdm(list(batches(items, batch)), desc=ability, mininterval=5):
+            said += generate(vlm, [item.prompt for item in part], longest)
+        for name, score in scores.items():
+            values = np.array([score(text, item.asked) for text, item in zip(said, items, strict=True)])
+            found[name] = summarise(values, [item.family for item in items], seed)
+    return found
+
+
+def summarise(values: np.ndarray, families: Sequence[str], seed: int = 0) -> Measure:
+    """Mean and interval of the values that are numbers, with the mean of each family; all 0 when none is."""
+    kept = ~np.isnan(values)
+    if not kept.any():
+        return Measure(0.0, 0.0, 0.0, 0, {})
+    values, names = values[kept], np.array(families)[kept]
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(BOOTSTRAPS, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    by_family = {str(n): (float(values[names == n].mean()), int((names == n).sum())) for n in np.unique(names) if n}
+    return Measure(float(values.mean()), float(low), float(high), len(values), by_family)

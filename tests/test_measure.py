@@ -1,0 +1,64 @@
+"""Measuring abilities: items by hand, intervals, and a model that says the right thing."""
+
+import numpy as np
+import pytest
+
+from o3v import clips as drawn
+from o3v import measure
+from o3v.abilities import Asked
+from o3v.config import FrameConfig
+
+FRAMES = FrameConfig(n_frames=4, max_pixels=84 * 84)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return drawn.draw_clips(12, FRAMES, seed=0, split="eval", workers=1, progress=False)
+
+
+def test_recall_and_iou_of_captions_by_hand():
+    truth = [{"red car": (0, 0, 10, 10)}, {"red car": (0, 0, 10, 10), "blue cup": (20, 0, 40, 10)}]
+    asked = Asked("every frame", "?", "", truth)
+    said = "0.0s: red car [0,0,10,5]\n1.0s: blue cup [20,0,40,10]"
+    assert measure.recall(said, asked) == pytest.approx(2 / 3)
+    assert measure.found_iou(said, asked) == 0.75
+    assert measure.recall("", asked) == 0.0 and np.isnan(measure.found_iou("", asked))
+    assert measure.recall("0.0s: nothing\n" + said, asked) == pytest.approx(1 / 3)  # lines are frames
+
+
+def test_an_interval_by_hand():
+    found = measure.summarise(np.array([1.0, 0.0, np.nan, 1.0, 0.0]), ["a", "b", "a", "a", "b"])
+    assert (found.value, found.items) == (0.5, 4)
+    assert found.low == 0.0 and found.high == 1.0
+    assert found.families == {"a": (1.0, 2), "b": (0.0, 2)}
+    assert measure.summarise(np.array([np.nan]), [""]) == measure.Measure(0.0, 0.0, 0.0, 0, {})
+    sure = measure.summarise(np.ones(50), [""] * 50)
+    assert (sure.low, sure.value, sure.high) == (1.0, 1.0, 1.0) and sure.families == {}
+
+
+def test_a_model_that_answers_right_scores_full(clips, monkeypatch):
+    def right(vlm, prompts, longest):
+        return [answers[p.messages[-1]["content"][-1]["text"], id(p)] for p in prompts]
+
+    answers = {}
+    for name, (ask, scores, longest) in list(measure.TABLE.items()):
+
+        def noted(clip, rng, ask=ask):
+            for item in ask(clip, rng):
+                answers[item.asked.question, id(item.prompt)] = item.asked.answer
+                yield item
+
+        monkeypatch.setitem(measure.TABLE, name, (noted, scores, longest))
+    monkeypatch.setattr(measure, "generate", right)
+    found = measure.measure(None, clips)
+    for name, value in found.items():
+        expected = 0.0 if name == "format reward" else 1.0
+        assert value.value == pytest.approx(expected, abs=0.01), name
+
+
+def test_yes_and_no_are_balanced(clips):
+    rng = np.random.default_rng(0)
+    items = [item for _ in range(40) for clip in clips for item in measure.TABLE["is this"][0](clip, rng)]
+    share = np.mean([item.asked.answer == "yes" for item in items])
+    assert 0.42 < share < 0.58
+    assert {item.family for item in items} == {"right", "wrong colour", "wrong thing", "background"}

@@ -1,0 +1,76 @@
+"""Many questions behind one film: the same numbers as asking each by itself."""
+
+import numpy as np
+import pytest
+import torch
+
+from o3v import clips as drawn
+from o3v import pretrain, tiny
+from o3v.config import FrameConfig
+from o3v.detector import patches
+from o3v.packing import UNLABELLED, Packer, answer_loss
+
+FRAMES = FrameConfig(n_frames=3, max_pixels=84 * 84)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return drawn.draw_clips(4, FRAMES, seed=1, workers=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def vlm(clips):
+    return tiny.build(pretrain.texts(clips, 0), 0)
+
+
+def packed(vlm, batch, rows=None):
+    asked = [[(a.question, a.answer) for a in row] for row in (rows or batch.asked)]
+    return Packer(vlm, (84, 84)).pack(batch.films, asked)
+
+
+def test_only_answers_are_labelled(vlm, clips):
+    batch = pretrain.draw_batch("film", clips, 2, np.random.default_rng(0))
+    row = packed(vlm, batch)
+    told = vlm.processor.tokenizer.decode(row.input_ids[0][row.labels[0] != UNLABELLED])
+    assert told == "".join(a.answer + "<|im_end|>" for a in batch.asked[0])
+    pictures = (row.input_ids == vlm.model.config.image_token_id).sum()
+    assert pictures == 2 * 3 * 9
+
+
+def test_a_question_sees_the_film_and_itself_only(vlm, clips):
+    row = packed(vlm, pretrain.draw_batch("film", clips, 1, np.random.default_rng(0)))
+    sees = row.mask(torch.float32)[0, 0] == 0
+    segment = row.segment[0]
+    first, second = ((segment == k).nonzero().flatten() for k in (1, 2))
+    film = (segment == 0).nonzero().flatten()
+    assert sees[second[-1]][film].all() and sees[second[-1]][second].all()
+    assert not sees[second[-1]][first].any() and not sees[first[0]][first[1:]].any()
+    assert row.positions[0, 0, second[0]] == row.positions[0, 0, first[0]] == row.positions[0, 0, film].max() + 1
+
+
+@pytest.mark.parametrize("kind", ["film", "picture"])
+def test_the_loss_is_that_of_separate_prompts(vlm, clips, kind):
+    """Against the model's own forward pass over the processor's own inputs, one question at a time."""
+    from o3v import measure
+
+    batch = pretrain.draw_batch(kind, clips, 2, np.random.default_rng(1))
+    model, processor = vlm.model.eval(), vlm.processor
+    total, count = 0.0, 0
+    images = np.split(batch.images, 2)
+    with torch.no_grad():
+        seen = model.model.visual(*patches(batch.images)).pooler_output
+        together, _ = answer_loss(vlm, packed(vlm, batch), seen)
+        for film, (times_s, duration_s), asked in zip(images, batch.films, batch.asked, strict=True):
+            for one in asked:
+                prompt = measure.prompt(film, times_s, duration_s, (84, 84), one.question)
+                text = processor.tokenizer.apply_chat_template(
+                    prompt.messages, tokenize=False, add_generation_prompt=True
+                )
+                inputs = processor(images=[list(film)], text=[text + one.answer + "<|im_end|>"], return_tensors="pt")
+                length = len(processor.tokenizer(one.answer + "<|im_end|>")["input_ids"])
+                logits = model(**inputs).logits[0, -length - 1 : -1]
+                total += torch.nn.functional.cross_entropy(
+                    logits, inputs["input_ids"][0, -length:], reduction="sum"
+                ).item()
+                count += length
+    assert together.item() == pytest.approx(total / count, rel=1e-4)

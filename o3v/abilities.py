@@ -48,6 +48,11 @@ class Asked:
 
 
 def say_box(box_px: PixelBox) -> str:
+    """A box as the model writes it.
+
+    >>> say_box((1, 2, 30, 40))
+    '[1,2,30,40]'
+    """
     return "[" + ",".join(map(str, box_px)) + "]"
 
 
@@ -212,10 +217,12 @@ def span_score(said: str, truth_s: Sequence[float]) -> float:
 
 
 def exact(said: str, asked: Asked) -> float:
+    """1 when the answer is the right one to the letter, else 0."""
     return float(said.strip() == asked.answer)
 
 
 def words_score(said: str, asked: Asked) -> float:
+    """1 when the right answer's words stand in what was said, else 0 (`vstar.judge_exact`)."""
     return float(judge_exact(said, asked.answer) == 3)
 
 

@@ -17,7 +17,7 @@ from o3v.measure import Measure
 
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.json"
-# what is asked of a base before SFT; of the last one at most so much
+# what is asked of a base before SFT, at least; of those in AT_MOST at most so much
 BARS: Mapping[str, float] = {
     "per-frame recall": 0.95,
     "box IoU of the found": 0.70,

@@ -120,7 +120,7 @@ TINY = Profile(
     data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60),
     # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
     frames=FrameConfig(n_frames=8, max_pixels=84 * 84),
-    # a model of 2.4M parameters needs some thousand times the paper's rate
+    # a model of 2.8M parameters needs some thousand times the paper's rate
     sft=SftConfig(
         epochs=3.0,  # one does not teach so small a model the grammar
         batch=8,

@@ -99,7 +99,7 @@ def _choice(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 
 
 def _is_this(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    """In turns a yes and a no: as often wrong in colour, wrong in kind, and background."""
+    """A yes half of the time, else a no: as often wrong in colour, wrong in kind, and background."""
     wanted = ("right", "wrong colour", "right", "wrong thing", "right", "background")[int(rng.integers(6))]
     order = rng.permutation(len(clip.crops)).tolist()
     for i in order:
@@ -172,7 +172,7 @@ TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], di
 def measure(
     vlm: VideoModel, clips: Sequence[Clip], seed: int = 0, batch: int = 64, only: Sequence[str] = tuple(TABLE)
 ) -> dict[str, Measure]:
-    """Every measure over one item a clip (where the clip has one), by name. Shorter prompts are batched together."""
+    """Every measure over one item a clip (where the clip has one), by name; `batch` prompts at a time."""
     found: dict[str, Measure] = {}
     for number, (ability, (ask, scores, longest)) in enumerate(TABLE.items()):
         if ability not in only:

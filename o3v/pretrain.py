@@ -98,9 +98,8 @@ def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[A
         *some(abilities.what(clip), 2),
         *(abilities.choice(fact, rng) for fact in facts),
     ]
-    fact = clip.time_facts[int(rng.integers(len(clip.time_facts)))]
-    plain = Asked("when", fact.question, "From {:.1f}s to {:.1f}s".format(*fact.span_s), fact.span_s)
-    asked.append(abilities.told_boxes(plain, clip, frames, fact.subject))
+    told = int(rng.integers(len(clip.time_facts)))
+    asked.append(abilities.told_boxes([*abilities.when(clip)][told], clip, frames, clip.time_facts[told].subject))
     return clip.images[frames], (tuple(clip.times_s[i] for i in frames), clip.duration_s), asked
 
 
@@ -194,6 +193,7 @@ class Checkpoint:
     made_by: str
 
     def save(self, rows: Rows) -> None:
+        """Writes modules, optimiser and the rows of history so far."""
         state = {
             "made_by": self.made_by,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
@@ -265,8 +265,14 @@ def pretrain(
         "vision": run_stage("vision", seeing, None, lambda: _vision_loss(vlm, head, clips(), config), run, folder)
     }
     for stage in STAGES[1:]:
-        loss = functools.partial(lambda stage: _language_loss(vlm, clips(), config, stage), stage)
-        history[stage] = run_stage(stage, {"model": vlm.model.train()}, tower, loss, run, folder)
+        history[stage] = run_stage(
+            stage,
+            {"model": vlm.model.train()},
+            tower,
+            lambda stage=stage: _language_loss(vlm, clips(), config, stage),
+            run,
+            folder,
+        )
     vlm.model.eval()
     return vlm, history
 

@@ -34,7 +34,8 @@ def samples(batches: list[pretrain.Batch], size_wh: tuple[int, int]) -> list[dic
     """The batches' questions one by one, as conversations with their pictures."""
     rows = []
     for batch in batches:
-        images = np.split(batch.images, len(batch.films))
+        ends = np.cumsum([len(times_s) for times_s, _ in batch.films])
+        images = np.split(batch.images, ends[:-1])
         for film, (times_s, duration_s), asked in zip(images, batch.films, batch.asked, strict=True):
             for question in asked:
                 prompt = measure.prompt(film, times_s, duration_s, size_wh, question.question)

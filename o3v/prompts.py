@@ -18,7 +18,7 @@ import numpy as np
 from o3v import evidence, video
 from o3v.config import FrameConfig
 from o3v.geometry import Box, Size, rescale_box
-from o3v.schema import Example, Row, Task
+from o3v.schema import Example, Row, Task, inside
 
 _ORDER = "Reason inside <think></think>, then answer inside <answer></answer>."
 _OBJECTS = "Write each object you name in your reasoning as <obj>name</obj><box>[x0,y0,x1,y1]</box>"
@@ -96,7 +96,7 @@ def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_
 
     `training` inserts the annotated key frames; at inference they are absent.
     """
-    path = Path(root) / example.media_path
+    path = inside(root, example.media_path)
     if example.task is Task.SPATIAL:
         image, original_wh = video.read_image(path, frames.max_pixels)
         space_wh = space_size((image.shape[1], image.shape[0]), box_space)

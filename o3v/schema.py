@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,7 +33,11 @@ class Task(StrEnum):
 
 
 class SchemaError(ValueError):
-    """A row that cannot be used; the message names the row, the field and what is wrong with it."""
+    """A row that cannot be used. `field` says where in it, `reason` what is wrong; the message names the row too."""
+
+    def __init__(self, message: str, field: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.field, self.reason = field, reason
 
 
 @dataclass(frozen=True)
@@ -74,28 +79,36 @@ class Example:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Example:
         """Validates one STGR row. Raises SchemaError naming the row and the field."""
-        where = f"row {row.get('id', '?')!r}"
         try:
-            task = Task(row["task"])
-        except KeyError:
-            raise SchemaError(f"{where}: field 'task' is missing") from None
-        except ValueError:
-            raise SchemaError(f"{where}: field 'task': {row['task']!r} is none of {[str(t) for t in Task]}") from None
-        texts = {name: _text(row, name, where) for name in ("question", "answer")}
+            return cls._from_row(row)
+        except _Wrong as wrong:
+            message = f"row {row.get('id', '?')!r:.60}: field {wrong.field!r} {wrong.reason}"
+            raise SchemaError(message, wrong.field, wrong.reason) from None
+
+    @classmethod
+    def _from_row(cls, row: Mapping[str, Any]) -> Example:
+        if "task" not in row:
+            raise _Wrong("task", "is missing")
+        if row["task"] not in _TASKS:
+            raise _Wrong("task", f"is {row['task']!r:.60}, none of {list(_TASKS)}")
+        task = Task(row["task"])
+        texts = {name: _text(row, name) for name in ("question", "answer")}
+        optional = {name: _path(row.get(name), name) for name in ("video_path", "image_path")}
         example = cls(
-            id=str(row.get("id", "")),
+            id=_id(row),
             task=task,
-            source=str(row.get("source", "")),
-            reasoning_process=row.get("reasoning_process") or None,
-            video_path=row.get("video_path") or None,
-            image_path=row.get("image_path") or None,
-            image_size_wh=_size(row.get("image_size"), where),
-            key_frames=_key_frames(row, where),
+            source=_text(row, "source", True) or "",
+            reasoning_process=_text(row, "reasoning_process", True),
+            image_size_wh=_size(row.get("image_size")),
+            key_frames=_key_frames(row),
             **texts,
+            **optional,
         )
-        example.media_path  # noqa: B018  a row without its medium is no row
+        medium = "image_path" if task is Task.SPATIAL else "video_path"
+        if optional[medium] is None:
+            raise _Wrong(medium, "is missing; a row without its medium is no row")
         if task is Task.SPATIAL and example.image_size_wh is None:
-            raise SchemaError(f"{where}: field 'image_size' is missing; the boxes of visual QA are pixels of it")
+            raise _Wrong("image_size", "is missing; the boxes of visual QA are pixels of it")
         return example
 
     def to_row(self) -> Row:
@@ -132,50 +145,118 @@ def read_examples(path: Path | str) -> Iterator[Example]:
                 raise SchemaError(f"{path}, line {number}: {error}") from None
 
 
+def inside(root: Path | str, relative: str) -> Path:
+    """The file of a row's path below `root`. Raises SchemaError for one that leaves it, through a link too."""
+    path = Path(root) / relative
+    if not path.resolve().is_relative_to(Path(root).resolve()):
+        raise SchemaError(f"{relative!r} leaves the data folder {root}; copy the file there", "", "leaves the folder")
+    return path
+
+
 def dump_rows(rows: Iterable[Mapping[str, Any]]) -> str:
     """JSONL text of rows; the same rows give the same bytes. NaN and infinities are refused."""
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def _text(row: Mapping[str, Any], name: str, where: str) -> str:
+class _Wrong(Exception):
+    """A field and what is wrong with it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field, self.reason = field, reason
+
+
+_TASKS = tuple(str(task) for task in Task)
+LONGEST_PATH = 4_096
+LONGEST_TEXT = 100_000  # characters; the longest reasoning of the public files has some 6,000
+
+
+def _text(row: Mapping[str, Any], name: str, optional: bool = False) -> str | None:
     value = row.get(name)
+    if optional and (value is None or value == ""):
+        return None
     if not isinstance(value, str) or not value.strip():
-        raise SchemaError(f"{where}: field {name!r} must be a text that is not empty, found {value!r:.60}")
+        raise _Wrong(name, f"must be a text that is not empty, found {value!r:.60}")
+    if len(value) > LONGEST_TEXT:
+        raise _Wrong(name, f"has {len(value)} characters, more than {LONGEST_TEXT}")
     return value
 
 
-def _size(value: Any, where: str) -> Size | None:
+def _path(value: Any, field: str) -> str | None:
+    """A path below the data folder, as text. Links are followed, and judged, where the file is opened."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or "\0" in value or len(value) > LONGEST_PATH:
+        raise _Wrong(field, f"must be a path, found {value!r:.60}")
+    if value.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", value) or ".." in re.split(r"[/\\]", value):
+        raise _Wrong(field, f"is {value!r:.60}, which leaves the data folder; give it relative to that")
+    return value
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    value = row.get("id", "")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _Wrong("id", f"must be a text or a whole number, found {value!r:.60}")
+    return str(value)
+
+
+def _size(value: Any) -> Size | None:
     if value is None:
         return None
-    if not isinstance(value, list | tuple) or len(value) != 2 or not all(isinstance(v, int) and v > 0 for v in value):
-        raise SchemaError(f"{where}: field 'image_size' must be [width, height] in pixels, found {value!r:.60}")
+    whole = isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int and v > 0 for v in value)
+    if not whole:
+        raise _Wrong("image_size", f"must be [width, height] in pixels, found {value!r:.60}")
     return (value[0], value[1])
 
 
-def _key_frames(row: Mapping[str, Any], where: str) -> tuple[KeyFrame, ...]:
-    items = row.get("key_items") or {}
+def _key_frames(row: Mapping[str, Any]) -> tuple[KeyFrame, ...]:
+    items, listed = row.get("key_items") or {}, row.get("key_frames") or []
+    if not isinstance(items, Mapping):
+        raise _Wrong("key_items", f"must be an object, found {type(items).__name__}")
+    if not isinstance(listed, list | tuple):
+        raise _Wrong("key_frames", f"must be a list, found {type(listed).__name__}")
     frames = []
-    for position, frame in enumerate(row.get("key_frames") or []):
-        field_name = f"key_frames[{position}]"
-        try:
-            idx, time_s = int(frame["idx"]), float(frame["time"])
-        except (KeyError, TypeError, ValueError):
-            raise SchemaError(f"{where}: field '{field_name}' needs a whole 'idx' and a 'time' in seconds") from None
-        if not math.isfinite(time_s) or time_s < 0:
-            raise SchemaError(f"{where}: field '{field_name}.time' is {time_s}, not a time in a video")
-        boxes = {
-            name: tuple(_box_norm(box, f"{where}: field 'key_items.{idx}.{name}'") for box in value)
-            for name, value in (items.get(str(idx)) or {}).items()
-            if value is not None
-        }
-        frames.append(KeyFrame(idx, time_s, frame.get("path"), boxes))
+    for position, frame in enumerate(listed):
+        idx, time_s = _moment(frame, f"key_frames[{position}]")
+        path = _path(frame.get("path"), f"key_frames[{position}].path")
+        frames.append(KeyFrame(idx, time_s, path, _boxes(items.get(str(idx)) or {}, f"key_items.{idx}")))
+    without = {idx for idx, boxes in items.items() if boxes} - {str(frame.idx) for frame in frames}
+    if without:
+        raise _Wrong("key_items", f"has boxes for frame {min(without)!r:.60}, which is not among the key frames")
+    if len({frame.idx for frame in frames}) < len(frames):
+        raise _Wrong("key_frames", "names the same 'idx' twice")
     return tuple(frames)
 
 
-def _box_norm(value: Any, where: str) -> Box:
-    numbers = isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(v, int | float) for v in value)
-    if not numbers or not all(math.isfinite(v) and 0 <= v <= 1 for v in value):
-        raise SchemaError(f"{where}: a box is four numbers in 0–1, found {value!r:.80}")
+def _moment(frame: Any, field: str) -> tuple[int, float]:
+    try:
+        idx, time_s = frame["idx"], float(frame["time"])
+        if type(idx) is not int:
+            raise TypeError
+    except (KeyError, TypeError, ValueError):
+        raise _Wrong(field, "needs a whole 'idx' and a 'time' in seconds") from None
+    if not math.isfinite(time_s) or time_s < 0 or idx < 0:
+        raise _Wrong(f"{field}.time", f"is {time_s} (frame {idx}), not a time in a video")
+    return idx, time_s
+
+
+def _boxes(items: Any, field: str) -> dict[str, tuple[Box, ...]]:
+    if not isinstance(items, Mapping):
+        raise _Wrong(field, f"must be an object of names and boxes, found {type(items).__name__}")
+    found = {}
+    for name, boxes in items.items():
+        if boxes is None:  # Arrow fills the names of other rows in
+            continue
+        if not isinstance(boxes, list | tuple):
+            raise _Wrong(f"{field}.{name:.60}", f"must be a list of boxes, found {boxes!r:.60}")
+        found[name] = tuple(_box_norm(box, f"{field}.{name:.60}") for box in boxes)
+    return found
+
+
+def _box_norm(value: Any, field: str) -> Box:
+    if not isinstance(value, list | tuple) or len(value) != 4 or any(type(v) not in (int, float) for v in value):
+        raise _Wrong(field, f"has {value!r:.80}; a box is four numbers in 0–1")
+    if not all(math.isfinite(v) and 0 <= v <= 1 for v in value):
+        raise _Wrong(field, f"has {value!r:.80}; a box is four numbers in 0–1 (shares of the frame)")
     if value[0] >= value[2] or value[1] >= value[3]:
-        raise SchemaError(f"{where}: box {value!r:.80} is empty or inverted (x0 < x1 and y0 < y1 are needed)")
+        raise _Wrong(field, f"has box {value!r:.80}, which is empty or inverted (x0 < x1 and y0 < y1 are needed)")
     return (float(value[0]), float(value[1]), float(value[2]), float(value[3]))

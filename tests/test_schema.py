@@ -26,15 +26,18 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "temporal"}, r"row 'r1': field 'task': 'temporal' is none of"),
+        ({"task": "temporal"}, r"row 'r1': field 'task' is 'temporal', none of"),
         ({"question": "  "}, r"row 'r1': field 'question' must be a text"),
         ({"answer": 7}, r"row 'r1': field 'answer' must be a text"),
-        ({"video_path": None}, r"row 'r1': no video_path"),
+        ({"video_path": None}, r"row 'r1': field 'video_path' is missing"),
         ({"key_frames": [{"idx": 1}]}, r"field 'key_frames\[0\]' needs"),
         ({"key_frames": [{"idx": 1, "time": -1}]}, r"field 'key_frames\[0\].time' is -1.0"),
         ({"key_frames": [{"idx": 1, "time": float("nan")}]}, r"field 'key_frames\[0\].time' is nan"),
-        ({"key_items": {"142": {"man": [[0.4, 0.4, 0.3, 0.9]]}}}, r"'key_items.142.man': box .* is empty or inverted"),
-        ({"key_items": {"142": {"man": [[4, 4, 30, 90]]}}}, r"'key_items.142.man': a box is four numbers in 0–1"),
+        (
+            {"key_items": {"142": {"man": [[0.4, 0.4, 0.3, 0.9]]}}},
+            r"'key_items.142.man' has .* is empty or inverted",
+        ),
+        ({"key_items": {"142": {"man": [[4, 4, 30, 90]]}}}, r"'key_items.142.man' has .* a box is four numbers in 0–1"),
         ({"key_items": {"142": {"man": [[0.1, 0.1, 0.2]]}}}, r"a box is four numbers"),
         ({"image_size": [640]}, r"field 'image_size' must be \[width, height\]"),
         ({"task": "visual QA", "image_path": "a.jpg"}, r"field 'image_size' is missing"),
@@ -70,7 +73,7 @@ frames = st.builds(
     KeyFrame,
     st.integers(0, 999),
     st.floats(0, 99),
-    st.none() | names,
+    st.none() | st.integers(0, 99).map("k/{}.jpg".format),
     st.dictionaries(names, st.lists(box, min_size=1, max_size=2).map(tuple), max_size=2),
 )
 

@@ -1,8 +1,8 @@
 """The data pipeline's filters: which annotated rows are good enough to learn from, and why the others are not.
 
 A stage is a pure function from examples to a `Sifted`: what is kept and what was dropped, each drop with its
-reason. Source: paper, annotation pipeline, steps 2 and 3. The stages here need no model; verifying crops and
-sentences with one is not built yet.
+reason. Source: paper, annotation pipeline, steps 2 and 3. Two stages ask a model about crops; which model, and how
+crops are cut, they are given.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from o3v import evidence
-from o3v.geometry import box_area
-from o3v.schema import Example, KeyFrame, Task
+import numpy as np
+
+from o3v import evidence, video
+from o3v.geometry import Box, Size, box_area, rescale_box
+from o3v.schema import Example, KeyFrame, Task, inside
 
 MAX_BOX_SHARE = 0.8  # of the frame; paper, box filtering
 TIME_TOLERANCE_S = 0.051  # chains give times to a tenth of a second
@@ -21,12 +24,14 @@ TIME_TOLERANCE_S = 0.051  # chains give times to a tenth of a second
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row, or one box of a row that stays, and why it went. `detail` names the offender."""
+    """A row, or one box of a row that stays, and why it went. `box` (0–1) is the offender, if one is."""
 
     id: str
     source: str
     reason: str
     detail: str
+    frame_idx: int | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,143 @@ def drop_large_boxes(examples: Iterable[Example], max_share: float = MAX_BOX_SHA
         for frame in example.key_frames:
             items = {n: tuple(b for b in boxes if box_area(b) <= max_share) for n, boxes in frame.items.items()}
             dropped += [
-                Dropped(example.id, example.source, "large box", f"{name} in frame {frame.idx}: {box_area(box):.0%}")
+                Dropped(
+                    example.id,
+                    example.source,
+                    "large box",
+                    f"{name} in frame {frame.idx}: {box_area(box):.0%}",
+                    frame.idx,
+                    box,
+                )
                 for name, boxes in frame.items.items()
                 for box in boxes
                 if box_area(box) > max_share
             ]
             frames.append(replace(frame, items={name: boxes for name, boxes in items.items() if boxes}))
-        kept.append(replace(example, key_frames=tuple(frames)))
+        kept.append(_with_frames(example, frames))
     return Sifted(kept, dropped)
+
+
+def _with_frames(example: Example, frames: Sequence[KeyFrame]) -> Example:
+    """The example with these key frames, but for those that have lost all their boxes."""
+    had = {frame.idx for frame in example.key_frames if frame.items}
+    return replace(example, key_frames=tuple(f for f in frames if f.items or f.idx not in had))
+
+
+Judge = Callable[[Sequence[np.ndarray], Sequence[str]], list[bool]]  # crops and a question of each → yes?
+Cut = Callable[[Example, Sequence[tuple[float, Box]]], list[np.ndarray]]  # moments with boxes → crops
+IS_THIS = "Is this a {name}?"  # paper, step 2
+FITS = 'Does the picture agree with this sentence: "{sentence}" Answer yes or no.'
+
+
+def cut_from(root: Path | str, max_pixels: int = 1280 * 720) -> Cut:
+    """Cuts boxes out of the videos below `root`, each from the frame that is shown at its time."""
+
+    def cut(example: Example, wanted: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
+        frames = video.frames_at(inside(root, example.media_path), [time_s for time_s, _ in wanted], max_pixels)
+        size_wh: Size = (frames.images.shape[2], frames.images.shape[1])
+        boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in wanted]
+        return [video.crop(image, box_px) for image, box_px in zip(frames.images, boxes_px, strict=True)]
+
+    return cut
+
+
+def verify_crops(examples: Iterable[Example], cut: Cut, judge: Judge, question: str = IS_THIS) -> Sifted:
+    """Removes boxes of key frames that a model does not take for what they are called; the rows stay. Paper, step 2."""
+    examples, listed, crops = list(examples), [], []
+    for at, example in enumerate(examples):
+        found = [(f, name, box) for f in example.key_frames for name, boxes in f.items.items() for box in boxes]
+        listed += [(at, frame.idx, name, box) for frame, name, box in found]
+        crops += cut(example, [(frame.time_s, box) for frame, _, box in found]) if found else []
+    said = judge(crops, [question.format(name=name) for _, _, name, _ in listed])
+    refused = {entry for entry, yes in zip(listed, said, strict=True) if not yes}
+    kept = []
+    for at, example in enumerate(examples):
+        frames = []
+        for frame in example.key_frames:
+            items = {
+                name: tuple(box for box in boxes if (at, frame.idx, name, box) not in refused)
+                for name, boxes in frame.items.items()
+            }
+            frames.append(replace(frame, items={name: boxes for name, boxes in items.items() if boxes}))
+        kept.append(_with_frames(example, frames))
+    dropped = [
+        Dropped(examples[at].id, examples[at].source, "not what it is called", f"{name} in frame {idx}", idx, box)
+        for at, idx, name, box in listed
+        if (at, idx, name, box) in refused
+    ]
+    return Sifted(kept, dropped)
+
+
+def verify_sentences(examples: Iterable[Example], cut: Cut, judge: Judge, question: str = FITS) -> Sifted:
+    """Drops rows with a sentence that does not fit the region it points at. Paper, step 3.
+
+    `question` may name the sentence (plain words, no tags) or what the claim calls its region.
+    """
+    examples, listed, crops = list(examples), [], []
+    for at, example in enumerate(examples):
+        chain = example.reasoning_process or ""
+        claims = [c for c in _parsed(example).claims if c.time_s is not None] if example.key_frames else []
+        listed += [(at, claim, _sentence(chain, claim.start - len("<think>"))) for claim in claims]
+        crops += cut(example, [(claim.time_s, claim.boxes[0]) for claim in claims]) if claims else []
+    said = judge(crops, [question.format(sentence=text, name=claim.name) for _, claim, text in listed])
+    wrong = {at: (claim, text) for (at, claim, text), yes in zip(listed, said, strict=True) if not yes}
+    dropped = [
+        Dropped(e.id, e.source, "sentence does not fit", wrong[at][1], None, wrong[at][0].boxes[0])
+        for at, e in enumerate(examples)
+        if at in wrong
+    ]
+    return Sifted([e for at, e in enumerate(examples) if at not in wrong], dropped)
+
+
+def _sentence(chain: str, at: int) -> str:
+    """The sentence around a place of a chain, without tags."""
+    start = max(chain.rfind(". ", 0, at) + 2, 0) if ". " in chain[:at] else 0
+    end = chain.find(". ", at)
+    return evidence.strip_tags(chain[start : end + 1 if end >= 0 else None]).strip()
+
+
+def drop_unmentioned(examples: Iterable[Example]) -> Sifted:
+    """Removes boxes of key frames that the chain never claims; the rows stay. Paper, step 3."""
+    kept, dropped = [], []
+    for example in examples:
+        if example.task is not Task.SPATIO_TEMPORAL or not example.reasoning_process:
+            kept.append(example)
+            continue
+        claimed = [(claim.name, claim.time_s) for claim in _parsed(example).claims if claim.time_s is not None]
+        frames = []
+        for frame in example.key_frames:
+            names = {name for name, time_s in claimed if abs(frame.time_s - time_s) <= TIME_TOLERANCE_S}
+            for name in frame.items.keys() - names:
+                box = frame.items[name][0]
+                detail = f"{name} in frame {frame.idx}"
+                dropped.append(Dropped(example.id, example.source, "box without mention", detail, frame.idx, box))
+            frames.append(replace(frame, items={n: boxes for n, boxes in frame.items.items() if n in names}))
+        kept.append(_with_frames(example, frames))
+    return Sifted(kept, dropped)
+
+
+def rewrite_chains(examples: Iterable[Example]) -> Sifted:
+    """Gives every claim of a chain the boxes and the time of its key frame, so that all agree. Paper, step 3."""
+    return Sifted([_rewritten(example) for example in examples], [])
+
+
+def _rewritten(example: Example) -> Example:
+    if example.task is not Task.SPATIO_TEMPORAL or not example.reasoning_process:
+        return example
+    chain, shift = example.reasoning_process, len("<think>")
+    last_end = len(chain) + 1
+    for claim in reversed(_parsed(example).claims):
+        frames = [f for f in _frames_at(example, claim.time_s) if claim.name in f.items] if claim.time_s else []
+        if frames and claim.end - shift <= last_end:
+            said = evidence.format_claim(claim.name, frames[0].items[claim.name], round(frames[0].time_s, 1))
+            chain = chain[: claim.start - shift] + said + chain[claim.end - shift :]
+            last_end = claim.start - shift
+    return replace(example, reasoning_process=chain)
+
+
+def _parsed(example: Example) -> evidence.Response:
+    return evidence.parse_response(evidence.format_response(example.reasoning_process or "", example.answer))
 
 
 def drop_inconsistent(examples: Iterable[Example]) -> Sifted:
@@ -72,7 +206,7 @@ def drop_inconsistent(examples: Iterable[Example]) -> Sifted:
 
 def _uncovered(example: Example) -> tuple[str, str] | None:
     """Reason and detail of the first thing wrong with a chain, or None."""
-    response = evidence.parse_response(evidence.format_response(example.reasoning_process or "", example.answer))
+    response = _parsed(example)
     if response.problems:
         return "malformed chain", response.problems[0].message
     if not response.claims:

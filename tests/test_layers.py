@@ -17,16 +17,18 @@ LAYERS = {
     1: {"evidence", "video", "frame_table", "drawing", "notebook", "manifest"},
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards"}
-    | {"annotate", "curate", "vstar", "viewers"},
-    4: {"clips", "abilities", "model", "tiny", "training", "detector", "packing"},
-    5: {"sft", "gspo", "pretrain", "measure", "card", "inference", "scaling", "faithful"},
+    | {"annotate", "annotators", "synth_annotator", "curate", "vstar", "viewers"},
+    4: {"clips", "answers", "abilities", "model", "tiny", "training", "detector", "packing"},
+    5: {"sft", "gspo", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "__main__"},
 }
 # Within a layer, modules that were split off one another: each may import those before it in its row.
 CHAINS = (
     ("frame_table", "video"),
     ("synth", "synth_look", "synth_facts", "synth_examples", "synth_rows"),
-    ("clips", "abilities"),
+    ("annotate", "annotators"),
+    ("synth", "synth_examples", "annotate", "synth_annotator"),
+    ("clips", "answers", "abilities"),
     ("model", "tiny"),
     ("clips", "model", "detector"),
     ("model", "packing"),

@@ -1,0 +1,284 @@
+"""Annotation: from a video and what is known about it to a question with an answer and evidence.
+
+An annotator is a callable from an `Item` to the JSON text of an annotation; `annotate` asks one for many items at
+a time, patiently and never twice for the same. Every answer is kept on disk as soon as it is there, by the content
+of the request, so a run that was killed goes on where it was. Source: paper, annotation pipeline, step 1. Which
+models there are to ask is another module's (`annotators`); what is wrong with an answer is `curate`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tqdm.auto import tqdm
+
+from o3v import artifacts
+from o3v.schema import Example, SchemaError, Task
+
+
+@dataclass(frozen=True)
+class Item:
+    """A video to be annotated. `notes` are (start_s, end_s, text): what its data set says about it.
+
+    kind: "segment", a described action (the grounding collections), or "regions", dense captions, which speak of
+    frame indices (PLM-Rdcap).
+    """
+
+    id: str
+    source: str
+    video_path: str
+    duration_s: float
+    fps: float
+    notes: tuple[tuple[float, float, str], ...] = ()
+    kind: Literal["segment", "regions"] = "segment"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an annotator said, and its cost in tokens."""
+
+    text: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class Annotator(Protocol):
+    """`name` is all that decides its answers (model, prompt, settings); `repeats` whether asking again is in vain."""
+
+    name: str
+    repeats: bool
+
+    def __call__(self, item: Item) -> Answer:
+        """The annotation of an item as JSON text. Raises `Unavailable` when asking later may help."""
+
+
+class Unavailable(RuntimeError):
+    """The service is busy, slow or broken for now."""
+
+
+class AnnotationError(ValueError):
+    """An answer that is no annotation; the message says why."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How to ask: `workers` at a time, at most `per_minute` starts, `attempts` each, waiting up to `longest_s`."""
+
+    workers: int = 8
+    per_minute: float = 120.0
+    attempts: int = 5
+    shortest_s: float = 1.0
+    longest_s: float = 60.0
+
+
+@dataclass
+class Report:
+    """What a run cost. Tokens are those of this run's requests, `cached` answers cost nothing."""
+
+    asked: int = 0
+    cached: int = 0
+    failed: int = 0
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    elapsed_s: float = 0.0
+    lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, **counts: int) -> None:
+        """Adds to the counts, from any thread."""
+        with self.lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+    def cost_usd(self, per_million_in: float, per_million_out: float) -> float:
+        """The run's price at these prices of a million tokens."""
+        return (self.tokens_in * per_million_in + self.tokens_out * per_million_out) / 1e6
+
+
+def annotate(
+    items: Iterable[Item], annotator: Annotator, cache: Path | str, pace: Pace, report: Report | None = None
+) -> Iterator[tuple[Item, str]]:
+    """Items with the text that the annotator gave for each, in order; those for which it gave none are left out.
+
+    Answers already in the folder `cache` are not asked for again, whatever they say.
+    """
+    report, started, gate = report if report is not None else Report(), time.perf_counter(), _Gate(pace.per_minute)
+    ask = _Asker(annotator, Path(cache), pace, report, gate)
+    items, waiting = iter(items), []
+    with ThreadPoolExecutor(pace.workers) as pool, tqdm(desc="annotating", mininterval=5) as bar:
+        try:
+            while True:
+                fresh = list(islice(items, 2 * pace.workers - len(waiting)))
+                waiting += [(item, pool.submit(ask, item)) for item in fresh]
+                if not waiting:
+                    break
+                item, future = waiting.pop(0)
+                text = future.result()
+                bar.update()
+                if text is not None:
+                    yield item, text
+        finally:
+            report.elapsed_s += time.perf_counter() - started
+            _cancel(future for _, future in waiting)
+
+
+def _cancel(futures: Iterable[Future]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+class _Gate:
+    """Lets requests begin one by one, `per_minute` at most."""
+
+    def __init__(self, per_minute: float) -> None:
+        self.between_s, self.next_s, self.lock = 60 / per_minute, 0.0, threading.Lock()
+
+    def wait(self) -> None:
+        with self.lock:
+            begin_s = max(self.next_s, time.monotonic())
+            self.next_s = begin_s + self.between_s
+        time.sleep(max(0.0, begin_s - time.monotonic()))
+
+
+@dataclass(frozen=True)
+class _Asker:
+    annotator: Annotator
+    cache: Path
+    pace: Pace
+    report: Report
+    gate: _Gate
+
+    def __call__(self, item: Item) -> str | None:
+        """The kept or the fresh answer; None when there is none to be had, which is reported."""
+        path = self.cache / f"{request_key(self.annotator, item)}.json"
+        if path.exists():
+            self.report.add(cached=1)
+            return artifacts.read_json(path)["text"]
+        patience = Retrying(
+            stop=stop_after_attempt(self.pace.attempts),
+            wait=wait_random_exponential(self.pace.shortest_s, self.pace.longest_s),
+            retry=retry_if_exception_type((Unavailable, AnnotationError)),
+            before_sleep=lambda _: self.report.add(retries=1),
+            retry_error_callback=lambda state: state.outcome,
+        )
+        last: list[Answer] = []
+        outcome = patience(self._once, item, last)
+        if last:  # it did answer, well or badly; bad answers are for the filters to tell
+            artifacts.write_json(path, {"item": asdict(item), "annotator": self.annotator.name, **asdict(last[-1])})
+            return last[-1].text
+        self.report.add(failed=1)
+        tqdm.write(f"{item.id}: no annotation after {self.pace.attempts} attempts: {outcome.exception()}")
+        return None
+
+    def _once(self, item: Item, last: list[Answer]) -> None:
+        self.gate.wait()
+        self.report.add(asked=1)
+        answer = self.annotator(item)
+        last.append(answer)
+        self.report.add(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
+        if not self.annotator.repeats:
+            read_annotation(answer.text)
+
+
+def request_key(annotator: Annotator, item: Item) -> str:
+    """What a request is known by in the cache: a hash of the annotator's name and all of the item."""
+    text = json.dumps([annotator.name, asdict(item)], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+ANNOTATION: Mapping[str, Any] = {  # the JSON schema of an annotation; boxes are shares of the frame
+    "type": "object",
+    "required": ["question", "answer", "key_frames", "reasoning"],
+    "properties": {
+        "question": {"type": "string"},
+        "answer": {"type": "string"},
+        "reasoning": {"type": "string"},
+        "key_frames": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["at", "objects"],
+                "properties": {
+                    "at": {"type": "number"},
+                    "objects": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["name", "box"],
+                            "properties": {
+                                "name": {"type": "string"},
+                                "box": {"type": "array", "items": {"type": "number"}},
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def read_annotation(text: str) -> dict[str, Any]:
+    """The JSON of an annotation, its types checked, fences of Markdown removed. Raises AnnotationError."""
+    try:
+        value = json.loads(re.sub(r"^\s*```(?:json)?|```\s*$", "", text))
+    except json.JSONDecodeError as error:
+        raise AnnotationError(f"is not JSON: {error.msg}") from None
+    _check(value, ANNOTATION, "annotation")
+    return value
+
+
+_TYPES = {"object": dict, "array": list, "string": str, "number": (int, float)}
+
+
+def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
+    """Holds a value to the few words of JSON Schema that `ANNOTATION` uses."""
+    if not isinstance(value, _TYPES[schema["type"]]) or isinstance(value, bool):
+        raise AnnotationError(f"{where} must be of type {schema['type']}, found {value!r:.40}")
+    for name in schema.get("required", ()):
+        if name not in value:
+            raise AnnotationError(f"{where} has no {name!r}")
+        _check(value[name], schema["properties"][name], f"{where}.{name}")
+    for position, part in enumerate(value if schema["type"] == "array" else ()):
+        _check(part, schema["items"], f"{where}[{position}]")
+
+
+def to_example(item: Item, text: str) -> Example:
+    """An annotation as an STGR row, frame indices of "regions" as seconds. Raises AnnotationError with the reason."""
+    said = read_annotation(text)
+    frames, items = [], {}
+    for frame in said["key_frames"]:
+        time_s = frame["at"] / item.fps if item.kind == "regions" else float(frame["at"])
+        idx = round(time_s * item.fps) if abs(time_s) < 1e9 else -1
+        frames.append({"idx": idx, "time": round(time_s, 3), "path": None})
+        for thing in frame["objects"]:
+            items.setdefault(str(idx), {}).setdefault(thing["name"], []).append(thing["box"])
+    chain = said["reasoning"]
+    if item.kind == "regions":
+        chain = re.sub(r"<t>(\d{1,7})</t>", lambda match: f"<t>{int(match[1]) / item.fps:.1f}</t>", chain)
+    row = {
+        "id": item.id,
+        "task": str(Task.SPATIO_TEMPORAL),
+        "source": item.source,
+        "question": said["question"],
+        "answer": said["answer"],
+        "reasoning_process": chain,
+        "video_path": item.video_path,
+        "key_frames": frames,
+        "key_items": items,
+    }
+    try:
+        return Example.from_row(row)
+    except SchemaError as error:
+        raise AnnotationError(f"field {error.field!r} {error.reason}") from None

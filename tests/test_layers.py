@@ -17,7 +17,7 @@ LAYERS = {
     1: {"evidence", "video", "frame_table", "drawing", "notebook", "manifest"},
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards"}
-    | {"annotate", "annotators", "synth_annotator", "curate", "vstar", "viewers"},
+    | {"annotate", "annotators", "synth_annotator", "coverage", "curate", "exports", "shards", "vstar", "viewers"},
     4: {"clips", "answers", "abilities", "model", "tiny", "training", "detector", "packing"},
     5: {"sft", "gspo", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "__main__"},
@@ -27,6 +27,9 @@ CHAINS = (
     ("frame_table", "video"),
     ("synth", "synth_look", "synth_facts", "synth_examples", "synth_rows"),
     ("annotate", "annotators"),
+    ("stgr", "curate", "shards"),
+    ("stgr", "coverage"),
+    ("prompts", "exports"),
     ("synth", "synth_examples", "annotate", "synth_annotator"),
     ("clips", "answers", "abilities"),
     ("model", "tiny"),

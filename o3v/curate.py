@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,9 @@ def verify_sentences(examples: Iterable[Example], cut: Cut, judge: Judge, questi
         chain = example.reasoning_process or ""
         claims = [c for c in _parsed(example).claims if c.time_s is not None] if example.key_frames else []
         listed += [(at, claim, _sentence(chain, claim.start - len("<think>"))) for claim in claims]
-        crops += cut(example, [(claim.time_s, claim.boxes[0]) for claim in claims]) if claims else []
+        moments = [next((f.time_s for f in _frames_at(example, c.time_s)), c.time_s) for c in claims]
+        boxes = [claim.boxes[0] for claim in claims]
+        crops += cut(example, list(zip(moments, boxes, strict=True))) if claims else []
     said = judge(crops, [question.format(sentence=text, name=claim.name) for _, claim, text in listed])
     wrong = {at: (claim, text) for (at, claim, text), yes in zip(listed, said, strict=True) if not yes}
     dropped = [
@@ -227,16 +230,49 @@ def _frames_at(example: Example, time_s: float) -> list[KeyFrame]:
 STAGES: Mapping[str, Stage] = {"large boxes": drop_large_boxes, "consistency": drop_inconsistent}
 
 
-def sift(examples: Sequence[Example], stages: Mapping[str, Stage] = STAGES) -> tuple[list[Example], list[dict]]:
-    """Runs the stages in order. Returns the kept rows and the audit: counts by stage, reason and source."""
-    kept, audit = list(examples), []
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run: its name, how many rows it got, and what it left."""
+
+    stage: str
+    rows_before: int
+    result: Sifted
+
+
+def run(examples: Iterable[Example], stages: Mapping[str, Stage] = STAGES) -> list[Step]:
+    """Runs the stages in order, each on what the one before it kept."""
+    steps, kept = [], list(examples)
     for name, stage in stages.items():
-        before = len(kept)
-        result = stage(kept)
-        kept = result.kept
-        counts = Counter((drop.reason, drop.source) for drop in result.dropped) or {("nothing", "all"): 0}
-        audit += [
-            {"stage": name, "reason": r, "source": s, "count": n, "rows_before": before, "rows_after": len(kept)}
-            for (r, s), n in sorted(counts.items())
+        steps.append(Step(name, len(kept), stage(kept)))
+        kept = steps[-1].result.kept
+    return steps
+
+
+def audit(steps: Iterable[Step]) -> list[dict]:
+    """Counts by stage, reason and source, with the rows before and after."""
+    lines = []
+    for step in steps:
+        counts = Counter((drop.reason, drop.source) for drop in step.result.dropped) or {("nothing", "all"): 0}
+        rows = {"rows_before": step.rows_before, "rows_after": len(step.result.kept)}
+        lines += [
+            {"stage": step.stage, "reason": r, "source": s, "count": n} | rows for (r, s), n in sorted(counts.items())
         ]
-    return kept, audit
+    return lines
+
+
+def sift(examples: Sequence[Example], stages: Mapping[str, Stage] = STAGES) -> tuple[list[Example], list[dict]]:
+    """Runs the stages in order. Returns the kept rows and the audit."""
+    steps = run(examples, stages)
+    return (steps[-1].result.kept if steps else list(examples)), audit(steps)
+
+
+def full_stages(cut: Cut, judge: Judge, sentence: str = FITS) -> dict[str, Stage]:
+    """Every stage of the paper's pipeline, those that ask a model included. `sentence` as in `verify_sentences`."""
+    return {
+        "large boxes": drop_large_boxes,
+        "crops": partial(verify_crops, cut=cut, judge=judge),
+        "consistency": drop_inconsistent,
+        "sentences": partial(verify_sentences, cut=cut, judge=judge, question=sentence),
+        "unmentioned": drop_unmentioned,
+        "rewriting": rewrite_chains,
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from o3v.annotate import Answer, Item
+from o3v.curate import Step
 from o3v.evidence import format_claim
 from o3v.geometry import Box, box_iou
 from o3v.schema import Example, Task
@@ -171,19 +172,39 @@ def _truncated(said: Annotation, scene: Scene, rng: np.random.Generator) -> Anno
     return said | {"reasoning": said["reasoning"][: ends[int(rng.integers(len(ends)))] + int(rng.integers(1, 9))]}
 
 
-MALFORMED = "malformed JSON"
+MALFORMED, UNMENTIONED = "malformed JSON", "evidence without mention"
 FAULTS: dict[str, Callable[[Annotation, Scene, np.random.Generator], Annotation]] = {
     "oversized box": _oversized,
     "shifted box": _shifted,
     "wrong name": _wrong_name,
     "wrong time": _wrong_time,
     "mention without evidence": _mention_only,
-    "evidence without mention": _evidence_only,
+    UNMENTIONED: _evidence_only,
     "truncated chain": _truncated,
     MALFORMED: lambda said, scene, rng: said,
 }
 
 
-def spoiled(annotator: Scripted, of: Iterator[Item]) -> dict[str, str | None]:
-    """The fault of each item by its id: what the filters are measured against."""
-    return {item.id: annotator.fault(item) for item in of}
+def caught(
+    faults: Mapping[str, str | None], unread: Iterable[str], steps: Sequence[Step]
+) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    """What became of each kind of fault: counts by the stage that stopped it, and of the true rows, how many stayed.
+
+    `unread` are the ids of answers that were no annotation. A spoiled row is stopped where it is dropped; a box
+    nobody mentions also where the box goes and the row stays. `rows` and `missed` are among the counts.
+    """
+    kept, stopped = {e.id for e in steps[-1].result.kept}, dict.fromkeys(unread, "reading")
+    for step in steps:
+        left = {e.id for e in step.result.kept}
+        for drop in step.result.dropped:
+            if drop.id not in left or faults[drop.id] == UNMENTIONED:
+                stopped.setdefault(drop.id, step.stage)
+    table: dict[str, dict[str, int]] = {}
+    for name, fault in faults.items():
+        if fault:
+            counts = table.setdefault(fault, {"rows": 0, "missed": 0})
+            counts["rows"] += 1
+            where = stopped.get(name, "missed")
+            counts[where] = counts.get(where, 0) + 1
+    true = [name for name, fault in faults.items() if fault is None]
+    return table, {"rows": len(true), "kept": sum(name in kept for name in true)}

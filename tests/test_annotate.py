@@ -125,7 +125,7 @@ def test_a_bad_box_is_named():
 def test_the_script_spoils_a_known_share():
     script = synth_annotator.Scripted(seed=3, share=0.5)
     items = list(synth_annotator.items("sft", 0, range(120)))
-    faults = synth_annotator.spoiled(script, items)
+    faults = {one.id: script.fault(one) for one in items}
     assert 40 < sum(fault is not None for fault in faults.values()) < 80
     assert set(filter(None, faults.values())) == set(synth_annotator.FAULTS)
     for one in items:

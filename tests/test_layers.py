@@ -30,7 +30,7 @@ CHAINS = (
     ("stgr", "curate", "shards"),
     ("stgr", "coverage"),
     ("prompts", "exports"),
-    ("synth", "synth_examples", "annotate", "synth_annotator"),
+    ("synth", "synth_examples", "annotate", "curate", "synth_annotator"),
     ("clips", "answers", "abilities"),
     ("model", "tiny"),
     ("clips", "model", "detector"),

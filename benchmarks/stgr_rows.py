@@ -17,14 +17,14 @@ BOX = [0.46, 0.43, 0.77, 0.94]
 CHAIN = "He stands. " * 60 + "I see <obj>man</obj><box>[0.46,0.43,0.77,0.94]</box>at<t>4.7</t>s."
 ONE = """
 import resource, sys, time
-from o3v import curate, schema, stgr
+from o3v import audit, schema, stgr
 examples = (e for e in stgr.read(sys.argv[1]) if isinstance(e, schema.Example))
 begun, kept, part = time.process_time(), 0, []
 for example in examples:
     part.append(example)
     if len(part) == 1000:
-        kept, part = kept + len(curate.sift(part)[0]), []
-kept += len(curate.sift(part)[0])
+        kept, part = kept + len(audit.sift(part)[0]), []
+kept += len(audit.sift(part)[0])
 print(kept, time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

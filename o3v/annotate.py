@@ -10,38 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from tqdm.auto import tqdm
 
 from o3v import artifacts
-from o3v.schema import Example, SchemaError, Task
-
-
-@dataclass(frozen=True)
-class Item:
-    """A video to be annotated. `notes` are (start_s, end_s, text): what its data set says about it.
-
-    kind: "segment", a described action (the grounding collections), or "regions", dense captions, which speak of
-    frame indices (PLM-Rdcap).
-    """
-
-    id: str
-    source: str
-    video_path: str
-    duration_s: float
-    fps: float
-    notes: tuple[tuple[float, float, str], ...] = ()
-    kind: Literal["segment", "regions"] = "segment"
+from o3v.annotations import AnnotationError, Item, read_annotation
 
 
 @dataclass(frozen=True)
@@ -65,10 +47,6 @@ class Annotator(Protocol):
 
 class Unavailable(RuntimeError):
     """The service is busy, slow or broken for now."""
-
-
-class AnnotationError(ValueError):
-    """An answer that is no annotation; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -195,90 +173,3 @@ def request_key(annotator: Annotator, item: Item) -> str:
     """What a request is known by in the cache: a hash of the annotator's name and all of the item."""
     text = json.dumps([annotator.name, asdict(item)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-ANNOTATION: Mapping[str, Any] = {  # the JSON schema of an annotation; boxes are shares of the frame
-    "type": "object",
-    "required": ["question", "answer", "key_frames", "reasoning"],
-    "properties": {
-        "question": {"type": "string"},
-        "answer": {"type": "string"},
-        "reasoning": {"type": "string"},
-        "key_frames": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["at", "objects"],
-                "properties": {
-                    "at": {"type": "number"},
-                    "objects": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["name", "box"],
-                            "properties": {
-                                "name": {"type": "string"},
-                                "box": {"type": "array", "items": {"type": "number"}},
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
-
-
-def read_annotation(text: str) -> dict[str, Any]:
-    """The JSON of an annotation, its types checked, fences of Markdown removed. Raises AnnotationError."""
-    try:
-        value = json.loads(re.sub(r"^\s*```(?:json)?|```\s*$", "", text))
-    except json.JSONDecodeError as error:
-        raise AnnotationError(f"is not JSON: {error.msg}") from None
-    _check(value, ANNOTATION, "annotation")
-    return value
-
-
-_TYPES = {"object": dict, "array": list, "string": str, "number": (int, float)}
-
-
-def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Holds a value to the few words of JSON Schema that `ANNOTATION` uses."""
-    if not isinstance(value, _TYPES[schema["type"]]) or isinstance(value, bool):
-        raise AnnotationError(f"{where} must be of type {schema['type']}, found {value!r:.40}")
-    for name in schema.get("required", ()):
-        if name not in value:
-            raise AnnotationError(f"{where} has no {name!r}")
-        _check(value[name], schema["properties"][name], f"{where}.{name}")
-    for position, part in enumerate(value if schema["type"] == "array" else ()):
-        _check(part, schema["items"], f"{where}[{position}]")
-
-
-def to_example(item: Item, text: str) -> Example:
-    """An annotation as an STGR row, frame indices of "regions" as seconds. Raises AnnotationError with the reason."""
-    said = read_annotation(text)
-    frames, items = [], {}
-    for frame in said["key_frames"]:
-        time_s = frame["at"] / item.fps if item.kind == "regions" else float(frame["at"])
-        idx = round(time_s * item.fps) if abs(time_s) < 1e9 else -1
-        frames.append({"idx": idx, "time": round(time_s, 3), "path": None})
-        for thing in frame["objects"]:
-            items.setdefault(str(idx), {}).setdefault(thing["name"], []).append(thing["box"])
-    chain = said["reasoning"]
-    if item.kind == "regions":
-        chain = re.sub(r"<t>(\d{1,7})</t>", lambda match: f"<t>{int(match[1]) / item.fps:.1f}</t>", chain)
-    row = {
-        "id": item.id,
-        "task": str(Task.SPATIO_TEMPORAL),
-        "source": item.source,
-        "question": said["question"],
-        "answer": said["answer"],
-        "reasoning_process": chain,
-        "video_path": item.video_path,
-        "key_frames": frames,
-        "key_items": items,
-    }
-    try:
-        return Example.from_row(row)
-    except SchemaError as error:
-        raise AnnotationError(f"field {error.field!r} {error.reason}") from None

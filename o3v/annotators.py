@@ -20,23 +20,24 @@ from typing import Any
 from PIL import Image
 
 from o3v import video
-from o3v.annotate import ANNOTATION, Answer, Item, Unavailable
+from o3v.annotate import Annotator, Answer, Unavailable
+from o3v.annotations import ANNOTATION, Item
+from o3v.prompts import ANNOTATE
 from o3v.schema import inside
+from o3v.synth_annotator import Scripted
 
-RULES = """Make one training example for a model that must show evidence for its answers.
-Ask one question about a specific object or person, such that one has to watch to answer it, and answer it briefly.
-Choose 1 to 5 key frames ("at": {at}) and give in each the boxes of 1 to 3 objects that matter, each box
-[x0, y0, x1, y1] as shares of the frame between 0 and 1, tight around the object, never the whole frame.
-Then reason step by step from what is seen to the answer. Whenever the reasoning names an object, write
-<obj>name</obj><box>[x0,y0,x1,y1]</box>at<t>{at_tag}</t>s with a name, box and time that stand in the key frames;
-name nothing that does not. Output JSON only."""
-PROMPTS = {
-    "segment": "These are frames of a video of {duration_s:.1f} seconds with an action in it.\n{notes}\n"
-    + RULES.format(at="the time in seconds", at_tag="seconds"),
-    "regions": "These are frames of a video at {fps:g} frames a second, with captions of regions by frame index.\n"
-    "{notes}\n" + RULES.format(at="the frame index", at_tag="frame index"),
-}
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
+
+
+def make(name: str, root: Path | str, model: str = "", endpoint: str = "", seed: int = 0) -> Annotator:
+    """The annotator "scripted", "gemini" or "openai". Raises ValueError for another name or a missing model."""
+    if name == "scripted":
+        return Scripted(seed)
+    if name == "gemini":
+        return Gemini(root, model or Gemini.model, base_url=endpoint or None)
+    if name == "openai" and model:
+        return OpenAICompatible(root, model, base_url=endpoint or None)
+    raise ValueError(f"annotator {name!r} with model {model!r}: choose scripted, gemini, or openai with a model")
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,11 @@ class _Network:
     @property
     def name(self) -> str:
         """All that decides the answers."""
-        return f"{type(self).__name__} {self.model} {self.frames}×{self.max_pixels} {PROMPTS!r}"
+        return f"{type(self).__name__} {self.model} {self.frames}×{self.max_pixels} {ANNOTATE!r}"
 
     def _words(self, item: Item) -> str:
         notes = "\n".join(f"From {a:g} to {b:g}: {text}" for a, b, text in item.notes)
-        return PROMPTS[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
+        return ANNOTATE[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
 
     def _pictures(self, item: Item) -> Iterator[tuple[str, bytes]]:
         """The frames as JPEG, each with the words before it."""

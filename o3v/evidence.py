@@ -290,6 +290,20 @@ def map_boxes(text: str, convert: Callable[[Box], Box]) -> str:
     return _BOX.sub(rewrite, text)
 
 
+def map_times(text: str, convert: Callable[[float], float]) -> str:
+    """The text with every well-formed time converted.
+
+    >>> map_times("at <t>25</t>s", lambda frame: frame / 10)
+    'at <t>2.5</t>s'
+    """
+
+    def rewrite(match: re.Match[str]) -> str:
+        time_s = _parse_time(match[1])
+        return match[0] if time_s is None else f"<t>{_decimal(convert(time_s))}</t>"
+
+    return re.sub(r"<t>([^<>]*)</t>", rewrite, text)
+
+
 def strip_tags(text: str) -> str:
     r"""The text as one reads it aloud: tags and boxes gone, times kept, the answer on its own line.
 

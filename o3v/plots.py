@@ -72,14 +72,15 @@ def filmstrip(
     marks: Sequence[float] = (),
     columns: int = 8,
     title: str = "",
+    captions: Sequence[str] = (),
 ) -> Figure:
-    """Frames in rows of `columns` with their times; the frames nearest to the key times `marks` are framed.
+    """Frames in rows of `columns` with their times or `captions`; those nearest to the key times `marks` are framed.
 
     `images` (n, height, width, 3) uint8; `boxes` one list a frame, or none at all. Raises ValueError for no
     frames, or when images, times and boxes differ in number.
     """
     keys = {nearest_frame(times_s, mark) for mark in marks}
-    captions = [f"{time:.1f} s" + (" · key" if i in keys else "") for i, time in enumerate(times_s)]
+    captions = captions or [f"{time:.1f} s" + (" · key" if i in keys else "") for i, time in enumerate(times_s)]
     return _pictures(images, boxes, captions, keys, columns, title)[0]
 
 

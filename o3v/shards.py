@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from o3v import artifacts, curate, stgr
+from o3v import artifacts, audit, stgr
 from o3v.curate import Stage
 from o3v.schema import Example
 
@@ -88,9 +88,9 @@ def sift_shard(path: Path, out: Path, stages: Mapping[str, Stage]) -> Done:
     kept_path, note = out / path.name, out / f"{path.stem}.json"
     if not (kept_path.exists() and note.exists()):
         examples = read_shard(path)
-        kept, audit = curate.sift(examples, stages)
+        kept, lines = audit.sift(examples, stages)
         write_shard(kept_path, kept)
-        artifacts.write_json(note, {"rows": len(examples), "kept": len(kept), "audit": audit})
+        artifacts.write_json(note, {"rows": len(examples), "kept": len(kept), "audit": lines})
     return Done(**artifacts.read_json(note))
 
 

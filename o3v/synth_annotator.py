@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from o3v.annotate import Answer, Item
-from o3v.curate import Step
+from o3v.annotate import Answer
+from o3v.annotations import Item
+from o3v.audit import Step
 from o3v.evidence import format_claim
 from o3v.geometry import Box, box_iou
 from o3v.schema import Example, Task
-from o3v.synth import COLORS, THINGS, Scene, make_scene
+from o3v.synth import COLORS, THINGS, Scene, make_scene, render
 from o3v.synth_examples import rows_of
 
 SOURCE = "synth_str_tg"
@@ -35,6 +37,13 @@ def items(split: str, seed: int, numbers: range) -> Iterator[Item]:
         notes = tuple((*e.span_s, " ".join(filter(None, (e.subject, e.kind, e.object)))) for e in scene.events)
         path = f"videos/{split}/{scene.scene_id}.mp4"
         yield Item(scene.scene_id, SOURCE, path, scene.duration_s, scene.fps, notes)
+
+
+def film(item: Item, root: Path | str) -> None:
+    """Renders the film of a synthetic item below `root`, unless it is there."""
+    path = Path(root) / item.video_path
+    if not path.exists():
+        render(_scene(item.id), path)
 
 
 @dataclass(frozen=True)

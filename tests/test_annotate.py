@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from o3v import annotate, synth_annotator
-from o3v.annotate import AnnotationError, Answer, Item, Pace, Report, Unavailable, read_annotation, to_example
+from o3v.annotate import Answer, Pace, Report, Unavailable
+from o3v.annotations import AnnotationError, Item, read_annotation, to_example
 from o3v.evidence import parse_response
 
 QUICK = Pace(workers=4, per_minute=1e6, attempts=3, shortest_s=0.0, longest_s=0.01)

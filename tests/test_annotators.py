@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from o3v import annotate, video
-from o3v.annotate import Item, Pace, Report
+from o3v.annotate import Pace, Report
+from o3v.annotations import Item
 from o3v.annotators import Gemini, OpenAICompatible
 
 GOOD = json.dumps({"question": "Who?", "answer": "He", "key_frames": [], "reasoning": "So."})

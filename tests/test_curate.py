@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from o3v import curate, video
-from o3v.curate import drop_inconsistent, drop_large_boxes, sift
+from o3v.audit import sift
+from o3v.curate import drop_inconsistent, drop_large_boxes
 from o3v.evidence import format_claim, format_time
 from o3v.schema import Example, KeyFrame, Task
 

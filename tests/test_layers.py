@@ -16,8 +16,9 @@ LAYERS = {
     0: {"geometry", "config", "artifacts"},
     1: {"evidence", "video", "frame_table", "drawing", "notebook", "manifest"},
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
-    3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards"}
-    | {"annotate", "annotators", "synth_annotator", "coverage", "curate", "exports", "shards", "vstar", "viewers"},
+    3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards", "vstar"}
+    | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
+    | {"viewers"},
     4: {"clips", "answers", "abilities", "model", "tiny", "training", "detector", "packing"},
     5: {"sft", "gspo", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "__main__"},
@@ -26,11 +27,20 @@ LAYERS = {
 CHAINS = (
     ("frame_table", "video"),
     ("synth", "synth_look", "synth_facts", "synth_examples", "synth_rows"),
-    ("annotate", "annotators"),
-    ("stgr", "curate", "shards"),
+    ("stgr", "curate", "audit", "shards"),
     ("stgr", "coverage"),
     ("prompts", "exports"),
-    ("synth", "synth_examples", "annotate", "curate", "synth_annotator"),
+    (
+        "synth",
+        "synth_examples",
+        "prompts",
+        "curate",
+        "audit",
+        "annotations",
+        "annotate",
+        "synth_annotator",
+        "annotators",
+    ),
     ("clips", "answers", "abilities"),
     ("model", "tiny"),
     ("clips", "model", "detector"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from o3v import curate, shards, stgr
+from o3v import audit, curate, shards, stgr
 from o3v.schema import Example, KeyFrame, Task
 
 BOX = (0.1, 0.1, 0.4, 0.4)
@@ -43,10 +43,10 @@ def ids(folder):
 def test_shards_give_what_one_go_gives(source, tmp_path, workers):
     paths = shards.cut(source, tmp_path / "in", rows=8)
     done = shards.sift(paths, tmp_path / "out", curate.STAGES, workers=workers)
-    kept, audit = curate.sift(list(rows(50)))
+    kept, lines = audit.sift(list(rows(50)))
     assert ids(tmp_path / "in") == [f"r{n}" for n in range(50)]
     assert ids(tmp_path / "out") == [e.id for e in kept]
-    assert shards.merge(done) == audit
+    assert shards.merge(done) == lines
     assert [d.rows for d in done] == [8] * 6 + [2]
 
 
@@ -54,8 +54,8 @@ def test_finished_shards_are_left_alone(source, tmp_path, monkeypatch):
     paths = shards.cut(source, tmp_path / "in", rows=8)
     first = shards.sift(paths[:3], tmp_path / "out", curate.STAGES, workers=1)
     sifted = []
-    real = curate.sift
-    monkeypatch.setattr(curate, "sift", lambda examples, stages: sifted.append(1) or real(examples, stages))
+    real = audit.sift
+    monkeypatch.setattr(audit, "sift", lambda examples, stages: sifted.append(1) or real(examples, stages))
     done = shards.sift(paths, tmp_path / "out", curate.STAGES, workers=1)
     assert len(sifted) == 4 and done[:3] == first
     monkeypatch.setattr(stgr, "read", lambda path: pytest.fail("read again"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from o3v import annotate, curate, synth_annotator
+from o3v import annotations, audit, curate, synth_annotator
 from o3v.geometry import box_iou
 from o3v.synth import make_scene
 
@@ -14,8 +14,8 @@ def annotated():
     examples, unread = [], []
     for item in items:
         try:
-            examples.append(annotate.to_example(item, script(item).text))
-        except annotate.AnnotationError:
+            examples.append(annotations.to_example(item, script(item).text))
+        except annotations.AnnotationError:
             unread.append(item.id)
     return {item.id: script.fault(item) for item in items}, unread, examples
 
@@ -37,7 +37,7 @@ def judge(crops, questions):
 
 def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
     faults, unread, examples = annotated
-    steps = curate.run(examples, curate.full_stages(see, judge, curate.IS_THIS))
+    steps = audit.run(examples, curate.full_stages(see, judge, curate.IS_THIS))
     table, true = synth_annotator.caught(faults, unread, steps)
     assert set(table) == set(synth_annotator.FAULTS)
     assert true["kept"] == true["rows"] > 60
@@ -46,12 +46,12 @@ def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
         assert sum(n for stage, n in counts.items() if stage != "rows") == counts["rows"]
     assert table["malformed JSON"]["reading"] == table["malformed JSON"]["rows"]
     kept = steps[-1].result.kept
-    assert curate.run(kept)[-1].result.kept == kept  # what is left is consistent
+    assert audit.run(kept)[-1].result.kept == kept  # what is left is consistent
 
 
 def test_without_a_judge_what_only_shows_in_pictures_is_missed(annotated):
     faults, unread, examples = annotated
-    table, true = synth_annotator.caught(faults, unread, curate.run(examples))
+    table, true = synth_annotator.caught(faults, unread, audit.run(examples))
     for fault in ("shifted box", "wrong name", "evidence without mention"):
         assert table[fault]["missed"] == table[fault]["rows"] > 0
     for fault in ("oversized box", "wrong time", "mention without evidence", "truncated chain"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import o3v
+from o3v import data_commands
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,63 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", metavar="RUN_ID", help="go on with a run as it was started")
     run.add_argument("--timeout", type=int, metavar="SECONDS", help="time limit of each cell (default: none)")
     run.add_argument("--notebooks", type=Path, metavar="DIR", help="folder of the notebooks (default: the project's)")
-    data = commands.add_parser(
-        "check-data",
-        help="hold STGR files to their videos",
-        description="Checks rows against the folder of their media.",
-    )
-    data.set_defaults(command=check_data)
-    data.add_argument("root", type=Path, metavar="ROOT", help="folder that the rows' paths start from")
-    data.add_argument("files", type=Path, nargs="*", metavar="FILE", help="STGR files (default: ROOT/*.json, *.jsonl)")
-    data.add_argument("--allow-missing", action="store_true", help="drop rows with problems instead of failing")
-    data.add_argument(
-        "--out", type=Path, metavar="DIR", help="write the rows without problems there, with the same name"
-    )
-    data.add_argument("--export", metavar="FORMAT", help="write them as trl, swift or llama-factory instead")
-    data.add_argument("--workers", type=int, default=2, help="processes that open videos (default: 2)")
+    data_commands.add_to(commands)
     return parser
-
-
-def check_data(options: argparse.Namespace) -> int:
-    """`o3v check-data`: a table a source, the first offenders, and what was dropped. 1 with problems."""
-    from o3v import artifacts, coverage, exports, schema, stgr
-
-    log = logging.getLogger("o3v.check")
-    files = options.files or sorted({*options.root.glob("*.json"), *options.root.glob("*.jsonl")})
-    bad = 0
-    try:
-        if not options.root.is_dir() or not files:
-            raise FileNotFoundError(f"{options.root} is no folder with .json or .jsonl files; name the files")
-        for path in files:
-            found, media = coverage.check(options.root, path, options.workers)
-            log.info("%s\n%s\n", path, _aligned(found.table(media)))
-            for kind, cases in found.offenders.items():
-                log.info("%s, %d rows:\n  %s\n", kind, _count(found, kind), "\n  ".join(cases))
-            bad += len(found.bad)
-            if options.out:
-                good = coverage.fitting(path, found)
-                if options.export:
-                    rows = schema.dump_rows(exports.export(good, options.export))
-                    artifacts.write_text(options.out / f"{path.stem}.{options.export}.jsonl", rows)
-                else:
-                    stgr.write(options.out / f"{path.stem}.json", good)
-    except (OSError, ValueError) as error:
-        _complain(error)
-        return 2
-    if bad:
-        log.info("%d rows %s", bad, "dropped" if options.allow_missing else "have problems; --allow-missing drops them")
-    return 1 if bad and not options.allow_missing else 0
-
-
-def _count(found: Any, kind: str) -> int:
-    return sum(source.problems[kind] for source in found.sources.values())
-
-
-def _aligned(rows: Sequence[dict[str, object]]) -> str:
-    """A table as text, columns aligned."""
-    lines = [[str(name) for name in rows[0]], *([str(v) for v in row.values()] for row in rows)] if rows else []
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def run_notebooks(options: argparse.Namespace) -> int:

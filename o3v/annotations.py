@@ -52,7 +52,7 @@ def items_in(folder: Path | str) -> tuple[list[Item], list[str]]:
         except (video.VideoError, SchemaError, OSError) as error:
             unreadable.append(str(error))
             continue
-        found.append(Item(name.rsplit(".", 1)[0], "own", name, info.duration_s, info.n_frames / info.duration_s))
+        found.append(Item(name.rsplit(".", 1)[0], "own", name, info.duration_s, len(info.times_s) / info.duration_s))
     return found, unreadable
 
 

@@ -21,7 +21,7 @@ LAYERS = {
     | {"viewers"},
     4: {"clips", "answers", "abilities", "model", "tiny", "training", "detector", "packing"},
     5: {"sft", "gspo", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
-    6: {"batch", "__main__"},
+    6: {"batch", "data_commands", "__main__"},
 }
 # Within a layer, modules that were split off one another: each may import those before it in its row.
 CHAINS = (
@@ -46,7 +46,7 @@ CHAINS = (
     ("clips", "model", "detector"),
     ("model", "packing"),
     ("measure", "card"),
-    ("batch", "__main__"),
+    ("batch", "data_commands", "__main__"),
 )
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 TORCH = {"torch", "transformers", "trl", "peft"}

@@ -1,0 +1,145 @@
+"""The commands about data: `o3v check-data`, `o3v sift`, `o3v annotate`. Thin: each says what its module found."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("o3v.data")
+Options = argparse.Namespace
+
+
+def add_to(commands: Any) -> None:
+    """Adds the commands to a parser's subcommands."""
+    data = commands.add_parser("check-data", help="hold STGR files to their videos")
+    data.set_defaults(command=check_data)
+    data.add_argument("root", type=Path, metavar="ROOT", help="folder that the rows' paths start from")
+    data.add_argument("files", type=Path, nargs="*", metavar="FILE", help="STGR files (default: ROOT/*.json, *.jsonl)")
+    data.add_argument("--allow-missing", action="store_true", help="drop rows with problems instead of failing")
+    data.add_argument("--out", type=Path, metavar="DIR", help="write the rows without problems there")
+    data.add_argument("--export", metavar="FORMAT", help="write them as trl, swift or llama-factory instead")
+    data.add_argument("--workers", type=int, default=2, help="processes that open videos (default: 2)")
+
+    sift = commands.add_parser("sift", help="run the filters that need no model over an STGR file")
+    sift.set_defaults(command=sift_rows)
+    sift.add_argument("file", type=Path, metavar="FILE", help="an STGR file")
+    sift.add_argument("out", type=Path, metavar="DIR", help="where shards and the kept rows go; goes on where it was")
+    sift.add_argument("--engine", default="local", help="local (processes) or ray (default: local)")
+    sift.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+
+    ask = commands.add_parser("annotate", help="annotate a folder of videos with a large model, and filter")
+    ask.set_defaults(command=annotate_videos)
+    ask.add_argument("videos", type=Path, metavar="VIDEOS", help="folder of videos")
+    ask.add_argument("out", type=Path, metavar="DIR", help="where answers and rows go; goes on where it was")
+    ask.add_argument("--annotator", default="gemini", help="gemini or openai (any server of its protocol)")
+    ask.add_argument("--model", default="", help="the annotator's model")
+    ask.add_argument("--endpoint", default="", metavar="URL", help="the server, where it is not the service's own")
+    ask.add_argument("--per-minute", type=float, default=60.0, help="most requests a minute (default: 60)")
+    ask.add_argument("--workers", type=int, default=8, help="requests at a time (default: 8)")
+    ask.add_argument("--judge", default="", metavar="MODEL", help="model that verifies crops and sentences")
+
+
+def one_line(command: Callable[[Options], int]) -> Callable[[Options], int]:
+    """Errors of use as one line and exit code 2."""
+
+    @wraps(command)
+    def told(options: Options) -> int:
+        try:
+            return command(options)
+        except (OSError, ValueError, ImportError) as error:
+            sys.stderr.write(f"o3v: {' '.join(str(error).split())}\n")
+            return 2
+
+    return told
+
+
+@one_line
+def check_data(options: Options) -> int:
+    """A table a source, the first offenders, and what was dropped. 1 with problems."""
+    from o3v import artifacts, coverage, exports, schema, stgr
+
+    files = options.files or sorted({*options.root.glob("*.json"), *options.root.glob("*.jsonl")})
+    if not options.root.is_dir() or not files:
+        raise FileNotFoundError(f"{options.root} is no folder with .json or .jsonl files; name the files")
+    bad = 0
+    for path in files:
+        found, media = coverage.check(options.root, path, options.workers)
+        log.info("%s\n%s\n", path, aligned(found.table(media)))
+        for kind, cases in found.offenders.items():
+            count = sum(source.problems[kind] for source in found.sources.values())
+            log.info("%s, %d rows:\n  %s\n", kind, count, "\n  ".join(cases))
+        bad += len(found.bad)
+        if options.out and options.export:
+            rows = schema.dump_rows(exports.export(coverage.fitting(path, found), options.export))
+            artifacts.write_text(options.out / f"{path.stem}.{options.export}.jsonl", rows)
+        elif options.out:
+            stgr.write(options.out / f"{path.stem}.json", coverage.fitting(path, found))
+    if bad:
+        log.info("%d rows %s", bad, "dropped" if options.allow_missing else "have problems; --allow-missing drops them")
+    return 1 if bad and not options.allow_missing else 0
+
+
+@one_line
+def sift_rows(options: Options) -> int:
+    """Shards in DIR/in, sifted ones in DIR/out, all kept rows in DIR/kept.json, the audit in DIR/audit.json."""
+    from o3v import curate, shards
+
+    paths = shards.cut(options.file, options.out / "in")
+    done = shards.sift(paths, options.out / "out", curate.STAGES, options.engine, options.workers)
+    faults = (options.out / "in" / "faults.jsonl").read_text(encoding="utf-8").splitlines()
+    log.info("%d rows could not be read; they stand in %s", len(faults), options.out / "in" / "faults.jsonl")
+    return finish(options.out, [options.out / "out" / path.name for path in paths], shards.merge(done))
+
+
+@one_line
+def annotate_videos(options: Options) -> int:
+    """Answers in DIR/answers, unreadable ones in DIR/unread.jsonl, then as `sift_rows`."""
+    from o3v import annotate, annotations, annotators, artifacts, curate, schema, shards
+
+    items, unreadable = annotations.items_in(options.videos)
+    for line in unreadable:
+        log.info("left out: %s", line)
+    chosen = annotators.make(options.annotator, options.videos, options.model, options.endpoint)
+    pace, report = annotate.Pace(options.workers, options.per_minute), annotate.Report()
+    said = annotate.annotate(items, chosen, options.out / "answers", pace, report)
+    examples, unread = annotations.read_all(said)
+    lines = (json.dumps({"id": d.id, "reason": d.detail}, ensure_ascii=False) + "\n" for d in unread)
+    artifacts.write_text(options.out / "unread.jsonl", "".join(lines))
+    log.info("%d rows, %d answers that are none, %d items without an answer", len(examples), len(unread), report.failed)
+    log.info("asked %d times, %d answers kept from before", report.asked, report.cached)
+    stages: Mapping[str, Any] = curate.STAGES
+    if options.judge:
+        from o3v import judge, model
+
+        stages = curate.full_stages(curate.cut_from(options.videos), judge.Judge(model.load(options.judge), batch=8))
+    rows = options.out / "rows.jsonl"
+    artifacts.write_text(rows, schema.dump_rows(e.to_row() for e in examples))
+    key = hashlib.sha256(f"{artifacts.hash_path(rows)} {options.judge}".encode()).hexdigest()[:8]  # of these answers
+    paths = shards.cut(rows, options.out / f"in-{key}", rows=64, sources=lambda _: True)
+    out = options.out / f"out-{key}"
+    done = shards.sift(paths, out, stages, workers=1)
+    return finish(options.out, [out / path.name for path in paths], shards.merge(done))
+
+
+def finish(out: Path, paths: Iterable[Path], audit: list[dict[str, Any]]) -> int:
+    """Writes all kept rows and the audit, and shows it."""
+    from o3v import artifacts, shards, stgr
+
+    kept = stgr.write(out / "kept.json", (e for path in paths for e in shards.read_shard(path)))
+    artifacts.write_json(out / "audit.json", audit)
+    log.info("%s\n%d rows kept in %s", aligned(audit), kept, out / "kept.json")
+    return 0
+
+
+def aligned(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table as text, columns aligned."""
+    lines = [[str(name) for name in rows[0]], *([str(v) for v in row.values()] for row in rows)] if rows else []
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -1,0 +1,96 @@
+"""`o3v sift` and `o3v annotate`, killed and run again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from annotation_server import Server
+
+from o3v import stgr, video
+from o3v.__main__ import main
+from o3v.schema import Example
+
+SAID = {  # sentence by sentence in agreement, so that the filters keep it
+    "question": "Who comes?",
+    "answer": "The man",
+    "key_frames": [{"at": 0.5, "objects": [{"name": "man", "box": [0.1, 0.2, 0.5, 0.9]}]}],
+    "reasoning": "The <obj>man</obj><box>[0.1,0.2,0.5,0.9]</box>at<t>0.5</t>s comes.",
+}
+FILMS = 24
+
+
+@pytest.fixture
+def films(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    video.write_video(folder / "00.mp4", np.full((10, 56, 56, 3), 90, np.uint8), fps=10)
+    for n in range(1, FILMS):
+        (folder / f"{n:02d}.mp4").write_bytes((folder / "00.mp4").read_bytes())
+    return folder
+
+
+def command(films, out, url):
+    asked = ["--annotator", "openai", "--model", "m", "--endpoint", f"{url}/v1", "--workers", "2"]
+    return [sys.executable, "-m", "o3v", "annotate", str(films), str(out), *asked, "--per-minute", "6000"]
+
+
+def test_a_killed_run_asks_for_nothing_twice(films, tmp_path):
+    server = Server(delay_s=0.1, text=json.dumps(SAID))
+    out, kills = tmp_path / "out", 0
+    rng = np.random.default_rng(0)
+    while kills < 3:
+        running = subprocess.Popen(
+            command(films, out, server.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        enough = len(server.got) + int(rng.integers(3, 8))
+        while len(server.got) < enough and running.poll() is None:
+            time.sleep(0.01)
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        kills += 1
+    kept = len(list((out / "answers").glob("*.json")))
+    assert 0 < kept < FILMS
+    asked = len(server.got)
+    said = subprocess.run(command(films, out, server.url), capture_output=True, text=True, check=True).stdout
+    assert len(server.got) - asked == FILMS - kept
+    assert re.search(rf"asked {FILMS - kept} times, {kept} answers kept from before", said)
+    whole = tmp_path / "whole"
+    subprocess.run(command(films, whole, server.url), capture_output=True, check=True)
+    for name in ("kept.json", "audit.json", "rows.jsonl", "unread.jsonl"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    rows = list(stgr.read(out / "kept.json", sources=lambda _: True))
+    assert len(rows) == FILMS and all(isinstance(row, Example) for row in rows)
+
+
+def test_sifting_a_file(tmp_path, capsys):
+    row = {
+        "task": "temporal-spatial free-form QA",
+        "source": "STR_coin",
+        "question": "Where?",
+        "answer": "Here",
+        "video_path": "a.mp4",
+        "key_frames": [{"idx": 5, "time": 0.5, "path": None}],
+        "key_items": {"5": {"man": [[0.1, 0.2, 0.5, 0.9]]}},
+        "reasoning_process": SAID["reasoning"],
+    }
+    rows = [row | {"id": f"r{n}"} for n in range(6)]
+    rows[2] |= {"reasoning_process": "I see nothing."}
+    rows[4] |= {"question": ""}
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert main(["sift", str(tmp_path / "rows.json"), str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "1 rows could not be read" in said and "4 rows kept" in said and "no evidence" in said
+    assert [e.id for e in stgr.read(tmp_path / "out/kept.json")] == ["r0", "r1", "r3", "r5"]
+
+
+@pytest.mark.parametrize("arguments", [["sift", "nowhere.json", "out"], ["annotate", "nowhere", "out"]])
+def test_what_is_not_there_is_one_line(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

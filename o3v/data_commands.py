@@ -1,4 +1,4 @@
-"""The commands about data: `o3v check-data`, `o3v sift`, `o3v annotate`. Thin: each says what its module found."""
+"""The commands about rows: `o3v check-data`, `sift`, `annotate`, `score`. Thin: each says what its module found."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def add_to(commands: Any) -> None:
     sift.add_argument("out", type=Path, metavar="DIR", help="where shards and the kept rows go; goes on where it was")
     sift.add_argument("--engine", default="local", help="local (processes) or ray (default: local)")
     sift.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+
+    score = commands.add_parser("score", help="reward completions from anywhere, term by term")
+    score.set_defaults(command=score_file)
+    score.add_argument("file", type=Path, metavar="FILE", help="a line each: completion (or response), row, progress")
+    score.add_argument(
+        "--reading", default="paper", choices=("paper", "official"), help="whose reward (default: paper)"
+    )
+    score.add_argument("--progress", type=float, default=1.0, help="share of training done, where a line has none")
+    score.add_argument("--out", type=Path, metavar="FILE", help="write the terms of each line there, as JSONL")
 
     ask = commands.add_parser("annotate", help="annotate a folder of videos with a large model, and filter")
     ask.set_defaults(command=annotate_videos)
@@ -126,6 +135,37 @@ def annotate_videos(options: Options) -> int:
     out = options.out / f"out-{key}"
     done = shards.sift(paths, out, stages, workers=1)
     return finish(options.out, [out / path.name for path in paths], shards.merge(done))
+
+
+@one_line
+def score_file(options: Options) -> int:
+    """The mean of each term by task; each completion's own terms go to `--out`."""
+    from o3v import artifacts, schema
+    from o3v.rewards import RewardConfig, score_completion
+
+    config, scored = getattr(RewardConfig, options.reading)(), []
+    for number, line in enumerate(options.file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            said = json.loads(line)
+            text = said["completion"] if "completion" in said else said["response"]
+            terms = score_completion(text, said["row"], said.get("progress", options.progress), config)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{options.file}, line {number}: needs completion and row ({error})") from None
+        except ValueError as error:
+            raise ValueError(f"{options.file}, line {number}: {error}") from None
+        scored.append({"task": said["row"]["task"], **terms})
+    if options.out:
+        artifacts.write_text(options.out, schema.dump_rows(scored))
+    log.info("%s", aligned([_means(task, scored) for task in dict.fromkeys(line["task"] for line in scored)]))
+    return 0
+
+
+def _means(task: str, scored: list[dict[str, Any]]) -> dict[str, object]:
+    """The mean of each term over the completions of a task to which it applies."""
+    lines = [line for line in scored if line["task"] == task]
+    values = {name: [line[name] for line in lines if line[name] is not None] for name in lines[0] if name != "task"}
+    means = {name: f"{sum(found) / len(found):.3f}" if found else "–" for name, found in values.items()}
+    return {"task": task, "n": len(lines), **means}
 
 
 def finish(out: Path, paths: Iterable[Path], audit: list[dict[str, Any]]) -> int:

@@ -42,10 +42,14 @@ class RewardConfig:
     spatial_needs_answer: bool = False  # code: no spatial term without a closed answer
     format: Literal["strict", "counting"] = "strict"  # paper: correct tags; code: equal numbers of tags
     not_applicable: float | None = None  # code: 0
+    names: Literal["ignored", "required"] = "ignored"  # of a claim and its box; paper and code ignore them
+    recall_weight: float = 0.0  # ours: what claiming all of the annotated evidence pays on top
 
     def __post_init__(self) -> None:
-        if min(self.sigma_start_s, self.sigma_end_s) <= 0 or self.gate_s < 0 or not 0 <= self.sigma_until <= 1:
-            raise ValueError(f"{self}: σ must be positive, gate_s not negative and sigma_until in 0–1")
+        if min(self.sigma_start_s, self.sigma_end_s) <= 0 or not 0 <= self.sigma_until <= 1:
+            raise ValueError(f"{self}: σ must be positive and sigma_until in 0–1")
+        if min(self.gate_s, self.recall_weight) < 0:
+            raise ValueError(f"{self}: gate_s and recall_weight must not be negative")
 
     @classmethod
     def paper(cls) -> RewardConfig:
@@ -193,8 +197,14 @@ class TaskRule:
 
 def _spatial(sample: Sample) -> float | None:
     words, config = sample.words, sample.config
-    options = (config.gate, config.gate_s, config.spatial_mean, config.box_match)
+    options = (config.gate, config.gate_s, config.spatial_mean, config.box_match, config.names == "required")
     return terms.gated_spatial(words.claims, len(words.times_s), sample.key_boxes_px(), *options)
+
+
+def _recall(sample: Sample) -> float | None:
+    config, claims = sample.config, sample.words.claims
+    found = terms.evidence_recall(claims, sample.key_boxes_px(), config.gate_s, config.names == "required")
+    return None if found is None else config.recall_weight * found
 
 
 def _point(sample: Sample) -> float | None:
@@ -286,4 +296,6 @@ def score_completion(
         value = term(sample)
         scores[name] = config.not_applicable if value is None else value
     scores["format"] = FORMATS[config.format](sample, rule)
+    if config.recall_weight and "thk_spatial" in rule.terms and plain["task"] != Task.SPATIAL:
+        scores["thk_recall"] = _recall(sample)
     return scores | {"total": sum(value for value in scores.values() if value is not None)}

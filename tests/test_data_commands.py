@@ -89,6 +89,29 @@ def test_sifting_a_file(tmp_path, capsys):
     assert [e.id for e in stgr.read(tmp_path / "out/kept.json")] == ["r0", "r1", "r3", "r5"]
 
 
+def test_scoring_a_file(tmp_path, capsys):
+    row = {"task": "General video QA MCQ", "answer": "B"}
+    lines = [
+        {"completion": "<think>So.</think><answer>B</answer>", "row": row},
+        {"response": "<think>So.</think><answer>C</answer>", "row": row, "progress": 0.5},
+    ]
+    path = tmp_path / "said.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert main(["score", str(path), "--out", str(tmp_path / "scores.jsonl")]) == 0
+    header, task = capsys.readouterr().out.strip().splitlines()
+    assert task.startswith(row["task"]) and header.split()[:3] == ["task", "n", "ans_acc"]
+    assert task.removeprefix(row["task"]).split()[:2] == ["2", "0.500"]
+    first, second = map(json.loads, (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (first["total"], second["total"]) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("line", ["[]", '{"row": {}}', '{"completion": "a", "row": {"task": "x"}}', "{"])
+def test_a_line_that_cannot_be_scored_is_named(line, tmp_path, capsys):
+    (tmp_path / "said.jsonl").write_text(line, encoding="utf-8")
+    assert main(["score", str(tmp_path / "said.jsonl")]) == 2
+    assert "said.jsonl, line 1: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["sift", "nowhere.json", "out"], ["annotate", "nowhere", "out"]])
 def test_what_is_not_there_is_one_line(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -50,7 +50,8 @@ THOUGHT = " ".join([*FOUND, format_time(20.0)])
 def paid(text: str, row: dict, progress: float = 1.0, config: RewardConfig = PAPER) -> dict:
     """The terms that apply, without the total, which must be their sum."""
     scores = score_completion(text, row, progress, config)
-    assert list(scores) == [*TERMS, "total"]
+    ours = ["thk_recall"] if config.recall_weight else []
+    assert list(scores) == [*TERMS, *ours, "total"]
     said = {name: value for name, value in scores.items() if value is not None}
     assert said.pop("total") == pytest.approx(sum(said.values()))
     return said
@@ -277,3 +278,36 @@ def test_agrees_with_the_public_code():
         assert {name: scores[name] for name in case["official"]} == pytest.approx(case["official"], abs=1e-9), case[
             "id"
         ]
+
+
+TWO_THINGS = {
+    "task": "temporal-spatial free-form QA",
+    "image_size": [100, 100],
+    "answer": "a",
+    "key_frames": [{"idx": 10, "time": 5.0}],
+    "key_items": {"10": {"cup": [[0.1, 0.1, 0.5, 0.5]], "dog": [[0.6, 0.1, 0.9, 0.5]]}},
+}
+CUP, DOG = (10, 10, 50, 50), (60, 10, 90, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "box", "ignored", "required"),
+    [("cup", CUP, 1.0, 1.0), ("Cup ", CUP, 1.0, 1.0), ("dog", CUP, 1.0, 0.0), ("cat", DOG, 1.0, 0.0)],
+)
+def test_names_may_be_required(name, box, ignored, required):
+    text = format_response(format_claim(name, [box], 5.0), "a")
+    assert paid(text, TWO_THINGS)["thk_spatial"] == ignored
+    assert paid(text, TWO_THINGS, config=replace(PAPER, names="required"))["thk_spatial"] == required
+
+
+def test_recall_pays_for_all_of_the_evidence():
+    config = replace(PAPER, recall_weight=0.5)
+    cup, dog = format_claim("cup", [CUP], 5.0), format_claim("dog", [DOG], 6.0)
+    one, both = (paid(format_response(thought, "a"), TWO_THINGS, config=config) for thought in (cup, cup + dog))
+    assert one["thk_spatial"] == both["thk_spatial"] == 1.0  # one good box pays in full, as in the paper
+    assert (one["thk_recall"], both["thk_recall"]) == (0.25, 0.5)
+    assert "thk_recall" not in paid(format_response(cup, "a"), TWO_THINGS)
+    late = format_response(format_claim("cup", [CUP], 8.5), "a")
+    assert paid(late, TWO_THINGS, config=config)["thk_recall"] == 0.0
+    with pytest.raises(ValueError, match="recall_weight"):
+        replace(PAPER, recall_weight=-1.0)

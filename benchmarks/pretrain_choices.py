@@ -21,11 +21,7 @@ from o3v.config import load_profile
 from o3v.detector import Detector, cells, patches
 from o3v.geometry import box_iou
 
-OPTIMIZERS = {  # name: (rate, Muon's rate in units of it)
-    "AdamW 2e-3 (Muon at the same)": (2e-3, 1.0),
-    "AdamW 2e-3, Muon 6e-3": (2e-3, 3.0),
-    "AdamW 2e-3, Muon 1.5e-2": (2e-3, 7.5),
-}
+MUON = (0.75, 1.5, 3.0, 6.0)  # its rate in units of AdamW's
 
 
 def start(drawn: list[clips.Clip], seed: int):
@@ -63,9 +59,9 @@ def main() -> None:
     drawn = clips.draw_clips(options.clips, profile.frames, 0)
     held_out = clips.draw_clips(100, profile.frames, 0, "eval")
     steps = dict.fromkeys(pretrain.STAGES, options.steps)
-    for name, (rate, muon) in OPTIMIZERS.items():
-        config = replace(profile.pretrain, steps=steps, learning_rate=rate)
-        run, pretrain.Optimizer.muon = pretrain.Run(profile.frames, config, 0), muon
+    for muon in MUON:
+        config, name = replace(profile.pretrain, steps=steps), f"Muon {muon} × AdamW"
+        run, pretrain.MUON = pretrain.Run(profile.frames, config, 0), dict.fromkeys(pretrain.STAGES, muon)
         vlm, modules = start(drawn, 0)
         with tempfile.TemporaryDirectory() as folder:
             loss = pretrain._vision_loss(vlm, modules["head"], drawn, config)

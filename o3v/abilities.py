@@ -1,31 +1,30 @@
-"""What a base model can do before it learns to give evidence: questions in plain words, right answers, scores.
+"""What a base model can do before it learns to give evidence: questions in plain words, each with its right answer.
 
-Each ability is a way of asking about a clip, and a scorer of what comes back. The same questions are trained on
-and, on held-out scenes, measured. No text here holds an evidence tag. Crops are asked about as the data pipeline
-does ("Is this a red car?") and as test-time scaling does (relevance 0, 1 or 2). Knows nothing of models.
+Each ability is a way of asking about a clip. The same questions are trained on and, on held-out scenes, measured. No
+text here holds an evidence tag. Crops are asked about as the data pipeline does ("Is this a red car?") and as
+test-time scaling does (relevance 0, 1 or 2). Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from o3v import synth
-from o3v.clips import Boxes, Clip, PixelBox
-from o3v.geometry import box_iou, span_iou
+from o3v.answers import NOTHING, Asked, say_box, say_boxes, say_number, say_thing
+from o3v.clips import Clip
+from o3v.curate import IS_THIS
+from o3v.geometry import Span
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
-from o3v.vstar import judge_exact
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
-IS_THIS = "Is this a {name}?"
+WHAT_IS_IT = "What is this?"
 RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? Only output one of 0, 1, 2."
-NOTHING = "nothing"
 FIND_AT_S = "Where is the {name} at {time_s:.1f}s?"
 FOLLOW = ("At which times do you see the {name}, and where?", "Where is the {name}?", "Follow the {name}: where is it?")
 LOOK = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
@@ -34,53 +33,24 @@ BOXES_ARE = "The boxes are {boxes}. {question}"
 TIME_OF = "At what time is frame {number}?"
 NUMBER_OF = "Which frame is at {time_s:.1f}s?"
 ALL_TIMES = "At which times are the frames?"
-ENTRY = re.compile(r"(?:^|; )(?P<name>[a-z]+ [a-z]+) \[(?P<box>[\d,]+)\]")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question, its right answer in plain words, and the truth that a scorer needs."""
-
-    ability: str
-    question: str
-    answer: str
-    truth: Any = None
-
-
-def say_box(box_px: PixelBox) -> str:
-    """A box as the model writes it.
-
-    >>> say_box((1, 2, 30, 40))
-    '[1,2,30,40]'
-    """
-    return "[" + ",".join(map(str, box_px)) + "]"
-
-
-def say_boxes(boxes_px: Boxes) -> str:
-    """Every thing with its box, from left to right, as one line."""
-    return "; ".join(f"{name} {say_box(box)}" for name, box in sorted(boxes_px.items(), key=lambda x: x[1])) or NOTHING
-
-
-def read_boxes(text: str) -> Boxes:
-    """What `say_boxes` said; entries that are not well formed are left out."""
-    found = {}
-    for entry in ENTRY.finditer(text):
-        sides = [int(side) for side in entry["box"].split(",") if side]
-        if len(sides) == 4:
-            found[entry["name"]] = tuple(sides)
-    return found
+IN_FRAMES = ("In which frames do you see the {name}?", "Which frames show the {name}?")
 
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
     """The dense caption: the number and time of each frame, as in the prompt, and all that is in it."""
-    lines = [f"Frame {n} at {clip.times_s[i]:.1f}s: {say_boxes(clip.boxes_px[i])}" for n, i in enumerate(frames, 1)]
+    lines = [
+        f"Frame {n} at {clip.times_s[i]:.1f}s: {say_boxes(clip.boxes_px[i], clip.size_wh)}"
+        for n, i in enumerate(frames, 1)
+    ]
     return Asked("every frame", ALL_FRAMES, "\n".join(lines), [clip.boxes_px[i] for i in frames])
 
 
 def one_frame(clip: Clip, frame: int, alone: bool) -> Asked:
     """What is in one frame of a film, or in a picture that stands alone."""
     when = "" if alone else f" at {clip.times_s[frame]:.1f}s"
-    return Asked("one frame", f"{ONE_FRAME}{when}?", say_boxes(clip.boxes_px[frame]), clip.boxes_px[frame])
+    return Asked(
+        "one frame", f"{ONE_FRAME}{when}?", say_boxes(clip.boxes_px[frame], clip.size_wh), clip.boxes_px[frame]
+    )
 
 
 def find(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
@@ -88,14 +58,15 @@ def find(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     for i in frames:
         for name, box in clip.boxes_px[i].items():
             asked = FIND_AT_S.format(name=name, time_s=clip.times_s[i])
-            yield Asked("find", asked, f"{name} {say_box(box)}", {name: box})
+            yield Asked("find", asked, say_thing(name, clip.boxes_px[i], clip.size_wh), {name: box})
 
 
 def find_in_picture(clip: Clip) -> Iterator[Asked]:
     """The questions about the clip's picture, which is its last frame."""
     for fact in clip.picture_facts:
         box = clip.boxes_px[-1][fact.subject]
-        yield Asked("find", fact.question, f"{fact.subject} {say_box(box)}", {fact.subject: box})
+        said = say_thing(fact.subject, clip.boxes_px[-1], clip.size_wh)
+        yield Asked("find", fact.question, said, {fact.subject: box})
 
 
 def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
@@ -125,12 +96,40 @@ def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterat
     yield Asked("times", ALL_TIMES, ", ".join(f"{time_s:.1f}s" for time_s in seconds))
 
 
-def when(clip: Clip) -> Iterator[Asked]:
-    """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`."""
+def frames_of(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+    """In which of these frames each thing is, by their numbers in words."""
+    for name in clip.spans_s:
+        said = ", ".join(say_number(n) for n, i in enumerate(frames, 1) if name in clip.boxes_px[i])
+        yield Asked("frames of", str(rng.choice(IN_FRAMES)).format(name=name), said or NOTHING)
+
+
+def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
+
+    The answer is what these frames show: which lie in the span, then the time from the first of them to the first
+    after it. The truth is the span.
+    """
+    times_s = [clip.times_s[i] for i in frames]
     for fact in clip.time_facts:
-        start_s, end_s = fact.span_s
+        start_s, end_s = seen_span(fact.span_s, times_s, clip.duration_s)
+        inside = [n for n, t in enumerate(times_s, 1) if fact.span_s[0] <= t < fact.span_s[1]]
+        said = f"Frames {say_number(inside[0])} to {say_number(inside[-1])}" if inside else "Between two frames"
         kind = "visible" if fact.family == "when" else "when"
-        yield Asked(kind, fact.question, f"From {start_s:.1f}s to {end_s:.1f}s", fact.span_s)
+        yield Asked(kind, fact.question, f"{said}, from {start_s:.1f}s to {end_s:.1f}s", fact.span_s)
+
+
+def seen_span(span_s: Span, times_s: Sequence[float], duration_s: float) -> Span:
+    """A span as frames show it: from the first frame in it to the first after it, else to the end of the film.
+
+    Where no frame lies in it, from the last before it.
+
+    >>> seen_span((1.5, 4.5), (0.0, 2.0, 4.0, 6.0), 8.0), seen_span((2.5, 3.5), (0.0, 2.0, 4.0, 6.0), 8.0)
+    ((2.0, 6.0), (2.0, 4.0))
+    """
+    end_s = min((t for t in times_s if t >= span_s[1]), default=duration_s)
+    inside = [t for t in times_s if span_s[0] <= t < span_s[1]]
+    before = max((t for t in times_s if t < span_s[0]), default=0.0)
+    return (min(inside) if inside else before), end_s
 
 
 def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> Asked:
@@ -141,9 +140,14 @@ def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> As
 
 def what(clip: Clip) -> Iterator[Asked]:
     """Questions about the film whose answer is a few words: `what` those that begin with what or which."""
-    for fact in clip.video_facts:
+    for fact in choosable(clip):
         kind = "what" if re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE) else "other"
         yield Asked(kind, fact.question, fact.answer, fact.family)
+
+
+def choosable(clip: Clip) -> list[Fact]:
+    """The facts about the film that have wrong answers too: those to be answered in words, not with boxes."""
+    return [fact for fact in clip.video_facts if fact.wrong]
 
 
 def choice(fact: Fact, rng: np.random.Generator) -> Asked:
@@ -166,6 +170,11 @@ def is_this(shown: str, rng: np.random.Generator) -> Iterator[Asked]:
         yield Asked("is this", IS_THIS.format(name=f"{color} {other_thing}"), "no", "wrong thing")
     else:
         yield Asked("is this", IS_THIS.format(name=f"{other_color} {other_thing}"), "no", "background")
+
+
+def name_it(shown: str) -> Asked:
+    """What a crop shows."""
+    return Asked("name", WHAT_IS_IT, f"a {shown}" if shown else NOTHING)
 
 
 def relevance(clip: Clip, shown: str, rng: np.random.Generator) -> Iterator[Asked]:
@@ -204,53 +213,18 @@ def relevance_of(shown: str, question: str) -> int:
     return 2 if color in colors and not kinds else 1
 
 
-def in_boxes(said: str, truth: Boxes) -> list[float]:
-    """IoU of each true thing with the box given to it, 0 where it is not named."""
-    found = read_boxes(said)
-    return [box_iou(found[name], box) if name in found else 0.0 for name, box in truth.items()]
-
-
-def span_score(said: str, truth_s: Sequence[float]) -> float:
-    """Temporal IoU of the answered span; 0 when there is none."""
-    numbers = re.findall(r"\d+(?:\.\d+)?", said)
-    return span_iou([float(n) for n in numbers], truth_s) if len(numbers) == 2 else 0.0
-
-
-def exact(said: str, asked: Asked) -> float:
-    """1 when the answer is the right one to the letter, else 0."""
-    return float(said.strip() == asked.answer)
-
-
-def words_score(said: str, asked: Asked) -> float:
-    """1 when the right answer's words stand in what was said, else 0 (`vstar.judge_exact`)."""
-    return float(judge_exact(said, asked.answer) == 3)
-
-
-def found_score(said: str, asked: Asked) -> float:
-    """Mean IoU of the asked thing."""
-    return float(np.mean(in_boxes(said, asked.truth)))
-
-
-SCORES: dict[str, Callable[[str, Asked], float]] = {
-    "find": found_score,
-    "visible": lambda said, asked: span_score(said, asked.truth),
-    "when": lambda said, asked: span_score(said, asked.truth),
-    "what": words_score,
-    "other": words_score,
-    "choice": exact,
-    "is this": exact,
-    "relevance": exact,
-}
-
-
 def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
     """What a base model reads and says about these clips, for making a tokenizer."""
     rng = np.random.default_rng(seed)
+    yield from (word for word in (*synth.COLORS, *synth.THINGS) for _ in clips)  # names without a space before them
     for clip in clips:
         frames = range(len(clip.images))
         asked = [every_frame(clip, frames), *find(clip, frames), *find_in_picture(clip), *follow(clip, frames, rng)]
-        asked += [one_frame(clip, 0, alone=True), *times(clip, frames, rng), *what(clip), *when(clip)]
-        asked += [told_boxes(a, clip, frames, name) for a, name in zip(when(clip), clip.spans_s, strict=False)]
-        asked += [choice(fact, rng) for fact in clip.video_facts]
-        asked += [a for name in clip.crop_names for a in (*is_this(name, rng), *relevance(clip, name, rng))]
-        yield from (f"{a.question} {a.answer}" for a in asked)
+        asked += [one_frame(clip, 0, alone=True), *times(clip, frames, rng), *frames_of(clip, frames, rng)]
+        asked += [*what(clip), *when(clip, frames)]
+        asked += [told_boxes(a, clip, frames, name) for a, name in zip(when(clip, frames), clip.spans_s, strict=False)]
+        asked += [choice(fact, rng) for fact in choosable(clip)]
+        asked += [
+            a for name in clip.crop_names for a in (name_it(name), *is_this(name, rng), *relevance(clip, name, rng))
+        ]
+        yield from (text for a in asked for text in (a.question, a.answer))

@@ -20,6 +20,7 @@ class DataConfig:
     sft_rows: int = 31_166  # rows of STGR-SFT.json
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
+    annotated: int = 6_900  # videos given to annotators; paper: 3.9k rows kept, and 2k of 3k
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class GspoConfig:
     top_p: float = 0.95  # paper
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
+    preflight: int = 8  # ours: questions scored before training, which stops without hope; 0 begins untried
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
 
@@ -111,13 +113,13 @@ TINY = Profile(
     base="data/o3v-tiny-base",
     pretrain=PretrainConfig(
         clips=10_000,
-        steps={"vision": 2_000, "pictures": 500, "films": 1_000},
+        steps={"vision": 3_500, "pictures": 300, "films": 3_000},
         vision_batch=64,
         batch=8,
         learning_rate=2e-3,
         measured=500,
     ),
-    data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60),
+    data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60, annotated=240),
     # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
     frames=FrameConfig(n_frames=8, max_pixels=84 * 84),
     # a model of 2.8M parameters needs some thousand times the paper's rate
@@ -150,10 +152,17 @@ SMOKE = replace(
     TINY,
     name="smoke",
     pretrain=replace(TINY.pretrain, clips=40, steps={"vision": 6, "pictures": 4, "films": 4}, measured=8, save_steps=4),
-    data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8),
+    data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, annotated=16),
     sft=replace(TINY.sft, epochs=1.0, save_steps=2),
     gspo=replace(
-        TINY.gspo, max_steps=4, prompts_per_step=2, generations=4, device_batch=8, max_new_tokens=64, save_steps=2
+        TINY.gspo,
+        max_steps=4,
+        prompts_per_step=2,
+        generations=4,
+        device_batch=8,
+        max_new_tokens=64,
+        preflight=0,  # a dozen steps of SFT give no hope
+        save_steps=2,
     ),
     inference=replace(TINY.inference, max_new_tokens=64, shown=2),
 )

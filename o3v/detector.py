@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from o3v import synth
-from o3v.clips import Boxes, Clip
-from o3v.geometry import PATCH_FACTOR, Size, box_area
+from o3v.clips import Boxes, Clip, cells_of
+from o3v.geometry import PATCH_FACTOR, Size
 from o3v.model import FrameImageProcessor
 
 EMPTY = -1
@@ -80,17 +80,14 @@ def _only(tokenizer: Any, word: str) -> int:
 def cells(boxes_px: Boxes, size_wh: Size) -> torch.Tensor:
     """Targets of one frame, a row for each token: colour, kind and box of the thing whose centre lies nearest.
 
-    Each thing has one cell; of two in one cell the larger keeps it and the other goes to the nearest free one.
+    Each thing has one cell (`clips.cells_of`).
     """
     columns, rows = (side // PATCH_FACTOR for side in size_wh)
     targets = torch.full((rows * columns, 6), EMPTY)
-    middles = [((i % columns + 0.5) * PATCH_FACTOR, (i // columns + 0.5) * PATCH_FACTOR) for i in range(rows * columns)]
-    for name, box in sorted(boxes_px.items(), key=lambda item: -box_area(item[1])):
-        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        free = [i for i in range(rows * columns) if targets[i, 0] == EMPTY]
-        cell = min(free, key=lambda i: (middles[i][0] - x) ** 2 + (middles[i][1] - y) ** 2)
+    for name, cell in cells_of(boxes_px, size_wh, columns, rows).items():
         color, thing = name.split(" ")
-        targets[cell] = torch.tensor([list(synth.COLORS).index(color), list(synth.THINGS).index(thing), *box])
+        names = [list(synth.COLORS).index(color), list(synth.THINGS).index(thing)]
+        targets[cell] = torch.tensor([*names, *boxes_px[name]])
     return targets
 
 

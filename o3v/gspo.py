@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from o3v import artifacts, training
 from o3v.config import FrameConfig, GspoConfig
-from o3v.model import VISION_TOKENS, VideoModel
+from o3v.model import VISION_TOKENS, VideoModel, generate
 from o3v.prompts import example_prompt
 from o3v.rewards import RewardConfig, score_completion
 from o3v.schema import Example, dump_rows
@@ -63,8 +63,8 @@ def grounded_reward(config: RewardConfig, rollouts: Path) -> Callable[..., list[
         scores = [score_completion(text, r, progress, config) for text, r in pairs]
         for score, (text, r) in zip(scores, pairs, strict=True):
             score["total_at_start"] = score_completion(text, r, 0.0, config)["total"]
-        for term in scores[0]:
-            values = [score[term] for score in scores if score[term] is not None]
+        for term in dict.fromkeys(name for score in scores for name in score):
+            values = [score[term] for score in scores if score.get(term) is not None]
             if values:
                 log_metric(f"terms/{term}", sum(values) / len(values))
         kept = [
@@ -81,6 +81,54 @@ def rollout_row(example: Example, root: Path, frames: FrameConfig, box_space: st
     """One row as TRL takes it: `prompt`, `images`, and the STGR `row` that reaches the reward."""
     prompt = example_prompt(example, root, frames, box_space, training=True)
     return {"prompt": prompt.messages, "images": [Image.fromarray(i) for i in prompt.images], "row": prompt.row}
+
+
+class NothingToLearn(ValueError):
+    """Training would not move: the message says why and what to do."""
+
+
+def preflight(
+    vlm: VideoModel,
+    examples: Sequence[Example],
+    root: Path,
+    frames: FrameConfig,
+    config: GspoConfig,
+    reward_config: RewardConfig | None = None,
+    seed: int = 0,
+    least_format: float = 0.02,
+) -> list[dict[str, Any]]:
+    """Rolls out and scores `config.preflight` questions: a row each with its rewards' mean, spread and format rate.
+
+    Raises NothingToLearn when no group's rewards differ, since then every advantage is 0, or when less than
+    `least_format` of the completions have any format, since then hardly a term can pay: the two silent failures.
+    """
+    asked = [
+        example_prompt(example, root, frames, vlm.box_space, training=True) for example in examples[: config.preflight]
+    ]
+    rows: list[dict[str, Any]] = []
+    for number, prompt in enumerate(asked):
+        group = [prompt] * config.generations
+        texts = generate(vlm, group, config.max_new_tokens, config.temperature, seed + number)
+        scores = [score_completion(text, prompt.row, 0.0, reward_config or RewardConfig.paper()) for text in texts]
+        totals = torch.tensor([score["total"] for score in scores])
+        formats = sum(bool(score["format"]) for score in scores) / len(scores)
+        rows.append(
+            {
+                "id": prompt.row.get("id", ""),
+                "task": prompt.row["task"],
+                "reward": totals.mean().item(),
+                "spread": totals.std().item(),
+                "format": formats,
+            }
+        )
+    if not rows:
+        return rows
+    told = f"{len(rows)} questions with {config.generations} completions each"
+    if all(row["spread"] == 0 for row in rows):
+        raise NothingToLearn(f"preflight, {told}: in no group do rewards differ; raise temperature or generations")
+    if (rate := sum(row["format"] for row in rows) / len(rows)) < least_format:
+        raise NothingToLearn(f"preflight, {told}: {rate:.1%} have any format; start from a checkpoint of SFT (02)")
+    return rows
 
 
 def make_trainer(

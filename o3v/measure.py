@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from o3v import abilities, prompts
-from o3v.abilities import Asked
-from o3v.clips import Clip
+from o3v import abilities, answers, prompts
+from o3v.answers import Asked
+from o3v.clips import Boxes, Clip
 from o3v.geometry import Size, box_iou
 from o3v.model import VideoModel, batches, generate
 from o3v.prompts import Prompt
@@ -83,7 +83,7 @@ def _picture(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 
 
 def _visible(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    asked = _one(abilities.when(clip), rng, "visible")
+    asked = _one(abilities.when(clip, range(clip.uniform)), rng, "visible")
     if asked:
         yield _film(clip, asked)
 
@@ -94,7 +94,8 @@ def _what(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 
 
 def _choice(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    fact = clip.video_facts[int(rng.integers(len(clip.video_facts)))]
+    facts = abilities.choosable(clip)
+    fact = facts[int(rng.integers(len(facts)))]
     yield _film(clip, abilities.choice(fact, rng), fact.family)
 
 
@@ -148,8 +149,8 @@ def found_iou(said: str, asked: Asked) -> float:
     return float(np.mean(ious)) if ious else float("nan")
 
 
-def _lines(said: str, count: int) -> list[abilities.Boxes]:
-    lines = [abilities.read_boxes(line.split("s: ", 1)[-1]) for line in said.split("\n")]
+def _lines(said: str, count: int) -> list[Boxes]:
+    lines = [answers.read_boxes(line.split("s: ", 1)[-1]) for line in said.split("\n")]
     return [*lines, *[{}] * count][:count]
 
 
@@ -158,13 +159,13 @@ Score = Callable[[str, Asked], float]
 # ability → how to ask, how to score (several measures may share the answers), longest answer in tokens
 TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], dict[str, Score], int]] = {
     "every frame": (_every_frame, {"per-frame recall": recall, "box IoU of the found": found_iou}, 400),
-    "find": (_find, {"find in a frame, IoU": abilities.found_score}, 24),
-    "picture": (_picture, {"find in a picture, IoU": abilities.found_score}, 24),
-    "visible": (_visible, {"visible interval, tIoU": abilities.SCORES["visible"]}, 24),
-    "is this": (_is_this, {"crop yes/no, accuracy": abilities.exact}, 4),
-    "relevance": (_relevance, {"relevance 0/1/2, accuracy": abilities.exact}, 4),
-    "what": (_what, {"what/which, accuracy": abilities.words_score}, 24),
-    "choice": (_choice, {"four options, accuracy": abilities.exact}, 4),
+    "find": (_find, {"find in a frame, IoU": answers.found_score}, 24),
+    "picture": (_picture, {"find in a picture, IoU": answers.found_score}, 24),
+    "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 24),
+    "is this": (_is_this, {"crop yes/no, accuracy": answers.exact}, 4),
+    "relevance": (_relevance, {"relevance 0/1/2, accuracy": answers.exact}, 4),
+    "what": (_what, {"what/which, accuracy": answers.words_score}, 24),
+    "choice": (_choice, {"four options, accuracy": answers.exact}, 4),
     "format": (_format, {"format reward": lambda said, asked: format_score(said, str(Task.SPATIO_TEMPORAL))}, 64),
 }
 

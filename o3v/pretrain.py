@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from o3v import abilities, artifacts, prompts, tiny
 from o3v import clips as drawn
-from o3v.abilities import Asked
+from o3v.answers import Asked
 from o3v.clips import Clip
 from o3v.config import FrameConfig, PretrainConfig
 from o3v.detector import Detector, detection_set, patches
@@ -34,12 +34,13 @@ Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]
 
 STAGES = ("vision", "pictures", "films")
 TOKENIZER_CLIPS = 300
+MUON = {"vision": 3.0, "pictures": 1.5, "films": 1.5}  # Muon's rate in units of AdamW's
 DECAY = {"vision": 0.3, "pictures": 0.0, "films": 0.5}  # share of a stage's steps over which the rate falls to 0
 LANGUAGE_MIX = {  # batches of each kind in a round
     "pictures": ("picture", "picture", "crop", "picture"),
     "films": ("film", "caption", "film", "picture", "film", "caption", "film", "crop", "film", "caption"),
 }
-ROWS_AS = {"film": 1, "caption": 1, "picture": 4, "crop": 4}  # rows in a batch, as a multiple of its films
+ROWS_AS = {"film": 1, "caption": 1, "picture": 4, "crop": 2}  # rows in a batch, as a multiple of its films
 PICTURE_QUESTIONS = 6
 
 
@@ -69,7 +70,8 @@ def _picture(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, lis
 def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
     i = int(rng.integers(len(clip.crops)))
     shown = clip.crop_names[i]
-    asked = [*abilities.is_this(shown, rng), *abilities.relevance(clip, shown, rng)]
+    asked = [*abilities.is_this(shown, rng), *abilities.is_this(shown, rng), abilities.name_it(shown)]
+    asked += abilities.relevance(clip, shown, rng)
     return clip.crops[i : i + 1], ((), 0.0), asked
 
 
@@ -83,7 +85,7 @@ def some_frames(clip: Clip, rng: np.random.Generator) -> list[int]:
 
 def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
     frames = some_frames(clip, rng)
-    facts = [clip.video_facts[i] for i in rng.permutation(len(clip.video_facts))[:2]]
+    facts = abilities.choosable(clip)
 
     def some(asked: Iterator[Asked], count: int) -> list[Asked]:
         found = list(asked)
@@ -91,15 +93,18 @@ def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[A
 
     asked = [
         *some(abilities.times(clip, frames, rng), 2),
+        *some(abilities.frames_of(clip, frames, rng), 2),
         *some(abilities.follow(clip, frames, rng), 1),
         abilities.one_frame(clip, int(rng.choice(frames)), alone=False),
         *some(abilities.find(clip, frames), 3),
-        *some(abilities.when(clip), 2),
-        *some(abilities.what(clip), 2),
-        *(abilities.choice(fact, rng) for fact in facts),
+        *some(abilities.when(clip, frames), 2),
+        *some(abilities.what(clip), 4),
+        abilities.choice(facts[int(rng.integers(len(facts)))], rng),
     ]
     told = int(rng.integers(len(clip.time_facts)))
-    asked.append(abilities.told_boxes([*abilities.when(clip)][told], clip, frames, clip.time_facts[told].subject))
+    asked.append(
+        abilities.told_boxes([*abilities.when(clip, frames)][told], clip, frames, clip.time_facts[told].subject)
+    )
     return clip.images[frames], (tuple(clip.times_s[i] for i in frames), clip.duration_s), asked
 
 
@@ -156,24 +161,22 @@ class Run:
 class Optimizer:
     """Muon for the matrices inside the layers, AdamW for embeddings, patches, norms and biases."""
 
-    muon = 3.0  # its rate, in units of AdamW's
-
-    def __init__(self, parameters: dict[str, nn.Parameter], rate: float) -> None:
+    def __init__(self, parameters: dict[str, nn.Parameter], rate: float, muon: float) -> None:
         inner = [p for n, p in parameters.items() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
         chosen = set(map(id, inner))
         outer = [p for p in parameters.values() if id(p) not in chosen]
         self.parts = [
-            torch.optim.Muon(inner, lr=self.muon * rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(inner, lr=muon * rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(outer, lr=rate, weight_decay=0.01, betas=(0.9, 0.98)),
         ]
-        self.parameters, self.rate = list(parameters.values()), rate
+        self.parameters, self.rates = list(parameters.values()), (muon * rate, rate)
 
     def step(self, share: float) -> None:
         """One step at `share` of the rate, gradients clipped."""
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for part, unit in zip(self.parts, (self.muon, 1.0), strict=True):
+        for part, rate in zip(self.parts, self.rates, strict=True):
             for group in part.param_groups:
-                group["lr"] = unit * self.rate * share
+                group["lr"] = rate * share
             part.step()
             part.zero_grad()
 
@@ -229,7 +232,7 @@ def run_stage(
     steps, started = run.config.steps[name], time.perf_counter()
     still = {id(p) for p in frozen.parameters()} if frozen else set()
     parameters = {f"{m}.{n}": p for m, mod in modules.items() for n, p in mod.named_parameters() if id(p) not in still}
-    optimizer = Optimizer(parameters, run.config.learning_rate)
+    optimizer = Optimizer(parameters, run.config.learning_rate, MUON[name])
     checkpoint = Checkpoint(folder / f"{name}.pt", modules, optimizer, run.made_by)
     rows = checkpoint.load()
     before = rows[-1]["elapsed_s"] if rows else 0.0

@@ -43,6 +43,7 @@ def film(item: Item, root: Path | str) -> None:
     """Renders the film of a synthetic item below `root`, unless it is there."""
     path = Path(root) / item.video_path
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         render(_scene(item.id), path)
 
 

@@ -83,7 +83,7 @@ def build(texts: Iterable[str], seed: int) -> VideoModel:
         tie_word_embeddings=True,
     )
     set_seed(seed)
-    model = join_frames(Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="eager"))
+    model = join_frames(Qwen2_5_VLForConditionalGeneration._from_config(config))
     model.generation_config.eos_token_id = token("<|im_end|>")
     model.generation_config.pad_token_id = token("<|endoftext|>")
     forbid_vision_tokens(model, tokenizer)

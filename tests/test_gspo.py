@@ -122,3 +122,40 @@ def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, wor
     with_kl = trainer(model.load(tmp_path / "start"), rl_examples, world, tmp_path / "run", beta=0.04, max_steps=1)
     (row,) = training.train(with_kl)
     assert row["kl"] == pytest.approx(0.0, abs=1e-5)  # the reference is the start itself
+
+
+def said(monkeypatch, texts):
+    """Makes the model say these texts in turn."""
+    turns = iter(texts * 100)
+    monkeypatch.setattr(gspo, "generate", lambda vlm, prompts, *_: [next(turns) for _ in prompts])
+
+
+RIGHT, NO_FORMAT = "<think>So.</think><answer>A</answer>", "A red car"
+
+
+def preflight(twin, rl_examples, world):
+    return gspo.preflight(twin, rl_examples, world, FRAMES, dataclasses.replace(CONFIG, preflight=2))
+
+
+def test_preflight_lets_a_run_begin_that_can_learn(twin, rl_examples, world, monkeypatch):
+    said(monkeypatch, [RIGHT, NO_FORMAT])
+    first, second = preflight(twin, rl_examples, world)
+    assert first["format"] == second["format"] == 0.5
+    assert first["spread"] > 0 and first["task"] == rl_examples[0].task
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"), [([RIGHT], "in no group do rewards differ"), ([NO_FORMAT], "in no group do rewards differ")]
+)
+def test_preflight_stops_where_no_group_differs(twin, rl_examples, world, monkeypatch, texts, message):
+    said(monkeypatch, texts)
+    with pytest.raises(gspo.NothingToLearn, match=message):
+        preflight(twin, rl_examples, world)
+
+
+def test_preflight_stops_without_format(twin, rl_examples, world, monkeypatch):
+    """Rewards differ, though only by chance of words, while no completion has any form."""
+    said(monkeypatch, [NO_FORMAT, "B red"])
+    monkeypatch.setattr(gspo, "score_completion", lambda text, *_: {"total": float(len(text)), "format": 0.0})
+    with pytest.raises(gspo.NothingToLearn, match="have any format; start from a checkpoint of SFT"):
+        preflight(twin, rl_examples, world)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -55,18 +56,22 @@ def sift(examples: Sequence[Example], stages: Mapping[str, Stage] = STAGES) -> t
 
 
 def gallery(steps: Iterable[Step], examples: Iterable[Example], root: Path | str, most: int = 8) -> Figure | None:
-    """The first `most` rows that lost a box, each frame with the box that was the fault; None when there are none.
+    """Up to `most` rows that lost a box, each reason in turn, each frame with the offender; None when there are none.
 
     `root` is the folder that the rows' paths start from. Frames must be shaped alike.
     """
     by_id = {example.id: example for example in examples}
-    drops = {drop.id: (drop, step.stage) for step in steps for drop in step.result.dropped if drop.box}
+    drops = {drop.id: drop for step in steps for drop in step.result.dropped if drop.box}
+    reasons: dict[str, list[Dropped]] = {}
+    for drop in drops.values():
+        reasons.setdefault(drop.reason, []).append(drop)
+    in_turn = [drop for turn in zip_longest(*reasons.values()) for drop in turn if drop]
     images, boxes, captions = [], [], []
-    for drop, stage in list(drops.values())[:most]:
+    for drop in in_turn[:most]:
         keys = sorted(by_id[drop.id].key_frames, key=lambda frame: frame.idx != drop.frame_idx)
         frames = video.frames_at(inside(root, by_id[drop.id].media_path), [keys[0].time_s], PICTURE_PX)
         images.append(frames.images[0])
         box_px = rescale_box(drop.box, (1, 1), (frames.images.shape[2], frames.images.shape[1]))
         boxes.append([LabelledBox(drop.detail.split(" in frame")[0][:30], box_px)])
-        captions.append(f"{stage}: {drop.reason}")
+        captions.append(drop.reason)
     return plots.filmstrip(images, [0.0] * len(images), boxes, columns=4, captions=captions) if images else None

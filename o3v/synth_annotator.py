@@ -152,8 +152,9 @@ def _wrong_time(said: Annotation, scene: Scene, rng: np.random.Generator) -> Ann
     """The chain speaks of a moment that no key frame shows."""
     _, thing, claim = _one(said, rng)
     taken = [f["at"] for f in said["key_frames"]]
-    while min(abs((time_s := round(float(rng.uniform(0, scene.duration_s)), 1)) - t) for t in taken) < 0.5:
-        pass
+    moments = [round(n / 10, 1) for n in range(int(10 * scene.duration_s))]
+    far = [time_s for time_s in moments if all(abs(time_s - t) >= 0.5 for t in taken)]
+    time_s = far[int(rng.integers(len(far)))]
     wrong = format_claim(thing["name"], [tuple(thing["box"])], time_s)
     return said | {"reasoning": said["reasoning"].replace(claim, wrong, 1)}
 
@@ -200,14 +201,13 @@ def caught(
 ) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     """What became of each kind of fault: counts by the stage that stopped it, and of the true rows, how many stayed.
 
-    `unread` are the ids of answers that were no annotation. A spoiled row is stopped where it is dropped; a box
-    nobody mentions also where the box goes and the row stays. `rows` and `missed` are among the counts.
+    `unread` are the ids of answers that were no annotation. A spoiled row that does not stay is stopped where it first
+    loses something; a box nobody mentions where the box goes. `rows` and `missed` are among the counts.
     """
     kept, stopped = {e.id for e in steps[-1].result.kept}, dict.fromkeys(unread, "reading")
     for step in steps:
-        left = {e.id for e in step.result.kept}
         for drop in step.result.dropped:
-            if drop.id not in left or faults[drop.id] == UNMENTIONED:
+            if drop.id not in kept or faults[drop.id] == UNMENTIONED:
                 stopped.setdefault(drop.id, step.stage)
     table: dict[str, dict[str, int]] = {}
     for name, fault in faults.items():

@@ -1,0 +1,35 @@
+"""The audit's gallery: each reason in turn, the offender on its own frame."""
+
+import numpy as np
+
+from o3v import audit, curate, video
+from o3v.audit import Step
+from o3v.curate import Dropped, Sifted
+from o3v.schema import Example, KeyFrame, Task
+
+BOX = (0.0, 0.0, 0.5, 0.5)
+
+
+def film(name, tmp_path):
+    path = tmp_path / f"{name}.mp4"
+    frames = np.zeros((20, 56, 56, 3), np.uint8)
+    frames[10:] = 200
+    video.write_video(path, frames, fps=10)
+    keys = (KeyFrame(2, 0.2, None, {"dog": (BOX,)}), KeyFrame(15, 1.5, None, {"cat": (BOX,)}))
+    return Example(name, Task.SPATIO_TEMPORAL, "own", "Where?", "Here", "So.", path.name, key_frames=keys)
+
+
+def test_each_reason_has_its_turn(tmp_path):
+    rows = [film(name, tmp_path) for name in "abc"]
+    large = [Dropped(name, "own", "large box", "dog in frame 2", 2, BOX) for name in "ab"]
+    other = [Dropped("c", "own", "not what it is called", "cat in frame 15", 15, BOX), Dropped("c", "own", "x", "y")]
+    steps = [Step("boxes", 3, Sifted([], large)), Step("crops", 3, Sifted([], other))]
+    figure = audit.gallery(steps, rows, tmp_path, most=2)
+    pictures = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in pictures] == ["large box", "not what it is called"]
+    darkness = [np.asarray(axes.images[0].get_array())[-20:, -20:, :3].mean() for axes in pictures]
+    assert darkness[0] < 30 and darkness[1] > 150  # frame 2 is black, frame 15 is not
+
+
+def test_nothing_to_show(tmp_path):
+    assert audit.gallery(audit.run([], curate.STAGES), [], tmp_path) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from o3v import plots, video
-from o3v.curate import STAGES, Sifted, Stage
+from o3v.curate import STAGES, Dropped, Sifted, Stage
 from o3v.drawing import LabelledBox
 from o3v.geometry import rescale_box
 from o3v.schema import Example, inside

@@ -109,3 +109,46 @@ def test_the_appendix_makes_a_base_with_a_card(tmp_path):
     page = (made / "o3v-tiny-base" / "README.md").read_text(encoding="utf-8")
     assert "vision 6, pictures 4, films 4" in page
     assert model.load(made / "o3v-tiny-base").box_space == "pixels"
+
+
+@pytest.mark.smoke
+@pytest.mark.timeout(300)
+def test_the_pipeline_annotates_a_folder_of_ones_own(tmp_path):
+    import numpy as np
+    import papermill
+    from annotation_server import Server
+
+    from o3v import video
+
+    said = {
+        "question": "Who comes?",
+        "answer": "The man",
+        "key_frames": [{"at": 0.5, "objects": [{"name": "man", "box": [0.1, 0.2, 0.5, 0.9]}]}],
+        "reasoning": "The <obj>man</obj><box>[0.1,0.2,0.5,0.9]</box>at<t>0.5</t>s comes.",
+    }
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in ("a", "b"):
+        video.write_video(films / f"{name}.mp4", np.full((10, 112, 112, 3), 90, np.uint8), fps=10)
+    server = Server(text=json.dumps(said))
+    given = {
+        "profile": "smoke",
+        "run_dir": str(tmp_path / "run"),
+        "annotator": "openai",
+        "videos": str(films),
+        "model_name": "m",
+        "endpoint": f"{server.url}/v1",
+    }
+    papermill.execute_notebook(
+        FOLDER / "01_data_pipeline.ipynb",
+        tmp_path / "executed.ipynb",
+        given,
+        cwd=FOLDER,
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    assert len(server.got) == 2
+    page = (tmp_path / "executed.ipynb").read_text(encoding="utf-8")
+    assert "2 answers to 2 films" in page
+    assert "not what it is called" in page  # a grey film shows no man, and the gallery shows the film
+    assert (tmp_path / "run/01_data_pipeline/annotated.jsonl").read_text(encoding="utf-8") == ""

@@ -38,7 +38,7 @@ def samples(batches: list[pretrain.Batch], size_wh: tuple[int, int]) -> list[dic
         images = np.split(batch.images, ends[:-1])
         for film, (times_s, duration_s), asked in zip(images, batch.films, batch.asked, strict=True):
             for question in asked:
-                prompt = measure.prompt(film, times_s, duration_s, size_wh, question.question)
+                prompt = prompts.plain_prompt(film, times_s, duration_s, question.question)
                 pictures = [Image.fromarray(image) for image in prompt.images]
                 rows.append({"messages": prompt.messages, "images": pictures, "answer": question.answer})
     return rows

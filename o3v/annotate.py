@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -108,12 +108,8 @@ def annotate(
                     yield item, text
         finally:
             report.elapsed_s += time.perf_counter() - started
-            _cancel(future for _, future in waiting)
-
-
-def _cancel(futures: Iterable[Future]) -> None:
-    for future in futures:
-        future.cancel()
+            for _, future in waiting:
+                future.cancel()
 
 
 class _Gate:
@@ -123,6 +119,7 @@ class _Gate:
         self.between_s, self.next_s, self.lock = 60 / per_minute, 0.0, threading.Lock()
 
     def wait(self) -> None:
+        """Returns when the next request may begin."""
         with self.lock:
             begin_s = max(self.next_s, time.monotonic())
             self.next_s = begin_s + self.between_s
@@ -148,16 +145,19 @@ class _Asker:
             wait=wait_random_exponential(self.pace.shortest_s, self.pace.longest_s),
             retry=retry_if_exception_type((Unavailable, AnnotationError)),
             before_sleep=lambda _: self.report.add(retries=1),
-            retry_error_callback=lambda state: state.outcome,
+            reraise=True,
         )
         last: list[Answer] = []
-        outcome = patience(self._once, item, last)
-        if last:  # it did answer, well or badly; bad answers are for the filters to tell
-            artifacts.write_json(path, {"item": asdict(item), "annotator": self.annotator.name, **asdict(last[-1])})
-            return last[-1].text
-        self.report.add(failed=1)
-        tqdm.write(f"{item.id}: no annotation after {self.pace.attempts} attempts: {outcome.exception()}")
-        return None
+        try:
+            patience(self._once, item, last)
+        except (Unavailable, AnnotationError) as error:
+            if not last:
+                self.report.add(failed=1)
+                tqdm.write(f"{item.id}: no annotation after {self.pace.attempts} attempts: {error}")
+                return None
+        # it did answer, well or badly; bad answers are for the filters to tell
+        artifacts.write_json(path, {"item": asdict(item), "annotator": self.annotator.name, **asdict(last[-1])})
+        return last[-1].text
 
     def _once(self, item: Item, last: list[Answer]) -> None:
         self.gate.wait()

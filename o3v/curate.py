@@ -49,31 +49,35 @@ def drop_large_boxes(examples: Iterable[Example], max_share: float = MAX_BOX_SHA
     """Removes boxes of key frames that cover more than `max_share` of the frame; the rows stay. Paper, step 2."""
     kept, dropped = [], []
     for example in examples:
-        frames = []
-        for frame in example.key_frames:
-            items = {n: tuple(b for b in boxes if box_area(b) <= max_share) for n, boxes in frame.items.items()}
-            dropped += [
-                Dropped(
-                    example.id,
-                    example.source,
-                    "large box",
-                    f"{name} in frame {frame.idx}: {box_area(box):.0%}",
-                    frame.idx,
-                    box,
-                )
-                for name, boxes in frame.items.items()
-                for box in boxes
-                if box_area(box) > max_share
-            ]
-            frames.append(replace(frame, items={name: boxes for name, boxes in items.items() if boxes}))
-        kept.append(_with_frames(example, frames))
+        gone = [entry for entry in _boxes(example) if box_area(entry[2]) > max_share]
+        kept.append(_without(example, gone))
+        dropped += [_drop(example, "large box", f": {box_area(box):.0%}", f, name, box) for f, name, box in gone]
     return Sifted(kept, dropped)
 
 
-def _with_frames(example: Example, frames: Sequence[KeyFrame]) -> Example:
-    """The example with these key frames, but for those that have lost all their boxes."""
-    had = {frame.idx for frame in example.key_frames if frame.items}
-    return replace(example, key_frames=tuple(f for f in frames if f.items or f.idx not in had))
+Entry = tuple[KeyFrame, str, Box]  # one box of an example: its frame and what it is called
+
+
+def _boxes(example: Example) -> list[Entry]:
+    """Every box of the key frames, in order."""
+    return [(f, name, box) for f in example.key_frames for name, boxes in f.items.items() for box in boxes]
+
+
+def _without(example: Example, gone: Sequence[Entry]) -> Example:
+    """The example without these boxes, and without the key frames that have lost all of theirs."""
+    lost = {(frame.idx, name, box) for frame, name, box in gone}
+    frames = []
+    for frame in example.key_frames:
+        items = {n: tuple(b for b in boxes if (frame.idx, n, b) not in lost) for n, boxes in frame.items.items()}
+        items = {name: boxes for name, boxes in items.items() if boxes}
+        if items or not frame.items:
+            frames.append(replace(frame, items=items))
+    return replace(example, key_frames=tuple(frames))
+
+
+def _drop(example: Example, reason: str, note: str, frame: KeyFrame, name: str, box: Box) -> Dropped:
+    """What is said of a box that went."""
+    return Dropped(example.id, example.source, reason, f"{name} in frame {frame.idx}{note}", frame.idx, box)
 
 
 Judge = Callable[[Sequence[np.ndarray], Sequence[str]], list[bool]]  # crops and a question of each → yes?
@@ -98,26 +102,16 @@ def verify_crops(examples: Iterable[Example], cut: Cut, judge: Judge, question: 
     """Removes boxes of key frames that a model does not take for what they are called; the rows stay. Paper, step 2."""
     examples, listed, crops = list(examples), [], []
     for at, example in enumerate(examples):
-        found = [(f, name, box) for f in example.key_frames for name, boxes in f.items.items() for box in boxes]
-        listed += [(at, frame.idx, name, box) for frame, name, box in found]
+        found = _boxes(example)
+        listed += [(at, entry) for entry in found]
         crops += cut(example, [(frame.time_s, box) for frame, _, box in found]) if found else []
-    said = judge(crops, [question.format(name=name) for _, _, name, _ in listed])
-    refused = {entry for entry, yes in zip(listed, said, strict=True) if not yes}
-    kept = []
-    for at, example in enumerate(examples):
-        frames = []
-        for frame in example.key_frames:
-            items = {
-                name: tuple(box for box in boxes if (at, frame.idx, name, box) not in refused)
-                for name, boxes in frame.items.items()
-            }
-            frames.append(replace(frame, items={name: boxes for name, boxes in items.items() if boxes}))
-        kept.append(_with_frames(example, frames))
-    dropped = [
-        Dropped(examples[at].id, examples[at].source, "not what it is called", f"{name} in frame {idx}", idx, box)
-        for at, idx, name, box in listed
-        if (at, idx, name, box) in refused
-    ]
+    said = judge(crops, [question.format(name=name) for _, (_, name, _) in listed])
+    refused: dict[int, list[Entry]] = {}
+    for (at, entry), yes in zip(listed, said, strict=True):
+        if not yes:
+            refused.setdefault(at, []).append(entry)
+    kept = [_without(example, refused.get(at, ())) for at, example in enumerate(examples)]
+    dropped = [_drop(examples[at], "not what it is called", "", *entry) for at, gone in refused.items() for entry in gone]
     return Sifted(kept, dropped)
 
 
@@ -158,16 +152,11 @@ def drop_unmentioned(examples: Iterable[Example]) -> Sifted:
         if example.task is not Task.SPATIO_TEMPORAL or not example.reasoning_process:
             kept.append(example)
             continue
-        claimed = [(claim.name, claim.time_s) for claim in _parsed(example).claims if claim.time_s is not None]
-        frames = []
-        for frame in example.key_frames:
-            names = {name for name, time_s in claimed if abs(frame.time_s - time_s) <= TIME_TOLERANCE_S}
-            for name in frame.items.keys() - names:
-                box = frame.items[name][0]
-                detail = f"{name} in frame {frame.idx}"
-                dropped.append(Dropped(example.id, example.source, "box without mention", detail, frame.idx, box))
-            frames.append(replace(frame, items={n: boxes for n, boxes in frame.items.items() if n in names}))
-        kept.append(_with_frames(example, frames))
+        claims = [claim for claim in _parsed(example).claims if claim.time_s is not None]
+        claimed = {(frame.idx, claim.name) for claim in claims for frame in _frames_at(example, claim.time_s)}
+        gone = [(frame, name, box) for frame, name, box in _boxes(example) if (frame.idx, name) not in claimed]
+        kept.append(_without(example, gone))
+        dropped += [_drop(example, "box without mention", "", *entry) for entry in gone]
     return Sifted(kept, dropped)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from o3v.clips import letterbox
 from o3v.geometry import Size
 from o3v.model import VideoModel, batches, generate
-from o3v.prompts import Prompt
+from o3v.prompts import plain_prompt
 
 SHORT = 4  # tokens of an answer
 
@@ -32,9 +32,7 @@ class Judge:
         prompts = []
         for crop, question in zip(crops, questions, strict=True):
             image = letterbox(crop, self.letterbox_wh) if self.letterbox_wh else crop
-            parts = [{"type": "image"}, {"type": "text", "text": question}]
-            size_wh = (image.shape[1], image.shape[0])
-            prompts.append(Prompt([{"role": "user", "content": parts}], [image], (), size_wh, {}))
+            prompts.append(plain_prompt([image], (), 0.0, question))
         return [text for part in batches(prompts, self.batch) for text in generate(self.vlm, part, SHORT)]
 
     def __call__(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[bool]:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from o3v import abilities, answers, prompts
 from o3v.answers import Asked
 from o3v.clips import Boxes, Clip
-from o3v.geometry import Size, box_iou
+from o3v.geometry import box_iou
 from o3v.model import VideoModel, batches, generate
 from o3v.prompts import Prompt
 from o3v.rewards import format_score
@@ -44,21 +44,14 @@ class Measure:
     families: dict[str, tuple[float, int]]
 
 
-def prompt(images: np.ndarray, times_s: Sequence[float], duration_s: float, size_wh: Size, question: str) -> Prompt:
-    """A plain question about frames with these times, or about one picture without."""
-    parts = prompts.frame_parts(times_s, duration_s) if times_s else [{"type": "image"}]
-    messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
-    return Prompt(messages, list(images), tuple(times_s), size_wh, {})
-
-
 def _about(clip: Clip, images: np.ndarray, question: str) -> Prompt:
     """A plain question about one picture or crop of a clip."""
-    return prompt(images, (), 0.0, clip.size_wh, question)
+    return prompts.plain_prompt(images, (), 0.0, question)
 
 
 def _film(clip: Clip, asked: Asked, family: str = "") -> Item:
     kept = clip.uniform
-    asks = prompt(clip.images[:kept], clip.times_s[:kept], clip.duration_s, clip.size_wh, asked.question)
+    asks = prompts.plain_prompt(clip.images[:kept], clip.times_s[:kept], clip.duration_s, asked.question)
     return Item(asks, asked, family)
 
 
@@ -159,13 +152,13 @@ Score = Callable[[str, Asked], float]
 # ability → how to ask, how to score (several measures may share the answers), longest answer in tokens
 TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], dict[str, Score], int]] = {
     "every frame": (_every_frame, {"per-frame recall": recall, "box IoU of the found": found_iou}, 400),
-    "find": (_find, {"find in a frame, IoU": answers.found_score}, 24),
-    "picture": (_picture, {"find in a picture, IoU": answers.found_score}, 24),
+    "find": (_find, {"find in a frame, IoU": answers.SCORES["find"]}, 24),
+    "picture": (_picture, {"find in a picture, IoU": answers.SCORES["find"]}, 24),
     "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 24),
-    "is this": (_is_this, {"crop yes/no, accuracy": answers.exact}, 4),
-    "relevance": (_relevance, {"relevance 0/1/2, accuracy": answers.exact}, 4),
-    "what": (_what, {"what/which, accuracy": answers.words_score}, 24),
-    "choice": (_choice, {"four options, accuracy": answers.exact}, 4),
+    "is this": (_is_this, {"crop yes/no, accuracy": answers.SCORES["is this"]}, 4),
+    "relevance": (_relevance, {"relevance 0/1/2, accuracy": answers.SCORES["relevance"]}, 4),
+    "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 24),
+    "choice": (_choice, {"four options, accuracy": answers.SCORES["choice"]}, 4),
     "format": (_format, {"format reward": lambda said, asked: format_score(said, str(Task.SPATIO_TEMPORAL))}, 64),
 }
 

@@ -91,6 +91,14 @@ def conversation(task: Task, question: str, parts: Sequence[dict[str, Any]]) -> 
     ]
 
 
+def plain_prompt(images: Sequence[np.ndarray], times_s: Sequence[float], duration_s: float, question: str) -> Prompt:
+    """A question without a task: about frames (height, width, 3) with these times, or about one picture without."""
+    parts = frame_parts(times_s, duration_s) if times_s else [{"type": "image"}]
+    messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+    height, width = images[0].shape[:2]
+    return Prompt(messages, list(images), tuple(times_s), (width, height), {})
+
+
 def video_prompt(
     task: Task, question: str, path: Path | str, frames: FrameConfig, box_space: str, key_times_s: Sequence[float] = ()
 ) -> Prompt:

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
-from o3v import evidence
+from o3v import artifacts, evidence
 from o3v.schema import Example, Row, SchemaError, Task
 
 GROUNDING = tuple(f"STR_{name}" for name in ("activitynet", "coin", "didemo", "queryd", "qvhighlight"))
@@ -180,10 +180,8 @@ def write(path: Path | str, examples: Iterable[Example]) -> int:
 
     Reading it and writing it again gives the same bytes.
     """
-    from o3v.artifacts import atomic_path
-
     count = 0
-    with atomic_path(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+    with artifacts.atomic_path(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
         file.write("[")
         for count, example in enumerate(examples, 1):
             file.write(",\n" if count > 1 else "\n")
@@ -192,7 +190,7 @@ def write(path: Path | str, examples: Iterable[Example]) -> int:
     return count
 
 
-# --- filters by source; paper, data. Each keeps an example or not; `choose` applies those of its source. ---
+# --- filters by source: the paper's numbers, a function each ---
 
 
 def short_reasoning(example: Example, longest: int = 6_000) -> bool:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from o3v import clips as drawn
-from o3v import pretrain, tiny
+from o3v import pretrain, prompts, tiny
 from o3v.config import FrameConfig
 from o3v.detector import patches
 from o3v.packing import UNLABELLED, Packer, answer_loss
@@ -51,8 +51,6 @@ def test_a_question_sees_the_film_and_itself_only(vlm, clips):
 @pytest.mark.parametrize("kind", ["film", "picture"])
 def test_the_loss_is_that_of_separate_prompts(vlm, clips, kind):
     """Against the model's own forward pass over the processor's own inputs, one question at a time."""
-    from o3v import measure
-
     batch = pretrain.draw_batch(kind, clips, 2, np.random.default_rng(1))
     model, processor = vlm.model.eval(), vlm.processor
     total, count = 0.0, 0
@@ -62,7 +60,7 @@ def test_the_loss_is_that_of_separate_prompts(vlm, clips, kind):
         together, _ = answer_loss(vlm, packed(vlm, batch), seen)
         for film, (times_s, duration_s), asked in zip(images, batch.films, batch.asked, strict=True):
             for one in asked:
-                prompt = measure.prompt(film, times_s, duration_s, (84, 84), one.question)
+                prompt = prompts.plain_prompt(film, times_s, duration_s, one.question)
                 text = processor.tokenizer.apply_chat_template(
                     prompt.messages, tokenize=False, add_generation_prompt=True
                 )

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from o3v import synth
-from o3v.answers import NOTHING, Asked, say_box, say_boxes, say_number, say_thing
+from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_number, say_thing
 from o3v.clips import Clip
 from o3v.curate import IS_THIS
 from o3v.geometry import Span
@@ -33,32 +33,38 @@ BOXES_ARE = "The boxes are {boxes}. {question}"
 TIME_OF = "At what time is frame {number}?"
 NUMBER_OF = "Which frame is at {time_s:.1f}s?"
 ALL_TIMES = "At which times are the frames?"
-IN_FRAMES = ("In which frames do you see the {name}?", "Which frames show the {name}?")
+ORDER = {"come": "In which order do the objects come?", "go": "In which order do the objects go?"}
+EXPLAIN = "{question} Explain."
 
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
     """The dense caption: the number and time of each frame, as in the prompt, and all that is in it."""
     lines = [
-        f"Frame {n} at {clip.times_s[i]:.1f}s: {say_boxes(clip.boxes_px[i], clip.size_wh)}"
-        for n, i in enumerate(frames, 1)
+        say_frame(n, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh) for n, i in enumerate(frames, 1)
     ]
     return Asked("every frame", ALL_FRAMES, "\n".join(lines), [clip.boxes_px[i] for i in frames])
 
 
-def one_frame(clip: Clip, frame: int, alone: bool) -> Asked:
-    """What is in one frame of a film, or in a picture that stands alone."""
-    when = "" if alone else f" at {clip.times_s[frame]:.1f}s"
-    return Asked(
-        "one frame", f"{ONE_FRAME}{when}?", say_boxes(clip.boxes_px[frame], clip.size_wh), clip.boxes_px[frame]
-    )
+def one_picture(clip: Clip) -> Asked:
+    """What is in the clip's picture, which is its last frame."""
+    said = say_boxes(clip.boxes_px[-1], clip.size_wh)
+    return Asked("one frame", f"{ONE_FRAME}?", said, clip.boxes_px[-1])
+
+
+def one_frame(clip: Clip, frames: Sequence[int], number: int) -> Asked:
+    """What is in one frame of a film, the `number`-th of these from 1."""
+    i = frames[number - 1]
+    said = say_frame(number, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh)
+    return Asked("one frame", f"{ONE_FRAME} at {clip.times_s[i]:.1f}s?", said, clip.boxes_px[i])
 
 
 def find(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Where each thing is in each of these frames of a film."""
-    for i in frames:
+    for number, i in enumerate(frames, 1):
         for name, box in clip.boxes_px[i].items():
             asked = FIND_AT_S.format(name=name, time_s=clip.times_s[i])
-            yield Asked("find", asked, say_thing(name, clip.boxes_px[i], clip.size_wh), {name: box})
+            said = say_frame(number, clip.times_s[i]) + say_thing(name, clip.boxes_px[i], clip.size_wh)
+            yield Asked("find", asked, said, {name: box})
 
 
 def find_in_picture(clip: Clip) -> Iterator[Asked]:
@@ -96,26 +102,31 @@ def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterat
     yield Asked("times", ALL_TIMES, ", ".join(f"{time_s:.1f}s" for time_s in seconds))
 
 
-def frames_of(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
-    """In which of these frames each thing is, by their numbers in words."""
-    for name in clip.spans_s:
-        said = ", ".join(say_number(n) for n, i in enumerate(frames, 1) if name in clip.boxes_px[i])
-        yield Asked("frames of", str(rng.choice(IN_FRAMES)).format(name=name), said or NOTHING)
+def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """In which order things come and go, by the first and the last of these frames that show each."""
+    seen = {name: [n for n, i in enumerate(frames, 1) if name in clip.boxes_px[i]] for name in clip.spans_s}
+    for kind, end in (("come", 0), ("go", -1)):
+        ranked = sorted((shown[end], clip.spans_s[name][end], name) for name, shown in seen.items() if shown)
+        yield Asked("order", ORDER[kind], "; ".join(f"frame {n} {name}" for n, _, name in ranked) or NOTHING)
 
 
 def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
 
-    The answer is what these frames show: which lie in the span, then the time from the first of them to the first
-    after it. The truth is the span.
+    The answer is what these frames show: of each whether it lies in the span, then from the first that does to the
+    first after. The truth is the span. Questions about spans between two frames are left out.
     """
     times_s = [clip.times_s[i] for i in frames]
     for fact in clip.time_facts:
-        start_s, end_s = seen_span(fact.span_s, times_s, clip.duration_s)
-        inside = [n for n, t in enumerate(times_s, 1) if fact.span_s[0] <= t < fact.span_s[1]]
-        said = f"Frames {say_number(inside[0])} to {say_number(inside[-1])}" if inside else "Between two frames"
-        kind = "visible" if fact.family == "when" else "when"
-        yield Asked(kind, fact.question, f"{said}, from {start_s:.1f}s to {end_s:.1f}s", fact.span_s)
+        inside = [fact.span_s[0] <= t < fact.span_s[1] for t in times_s]
+        if any(inside):
+            start_s, end_s = seen_span(fact.span_s, times_s, clip.duration_s)
+            each = " ".join(f"{say_number(n)} {'yes' if yes else 'no'}" for n, yes in enumerate(inside, 1))
+            first, after = inside.index(True) + 1, len(inside) - inside[::-1].index(True) + 1
+            until = f"frame {say_number(after)}" if after <= len(inside) else "the end"
+            said = f"{each}: from frame {say_number(first)} at {start_s:.1f}s to {until} at {end_s:.1f}s"
+            kind = "visible" if fact.family == "when" else "when"
+            yield Asked(kind, fact.question, said, fact.span_s)
 
 
 def seen_span(span_s: Span, times_s: Sequence[float], duration_s: float) -> Span:
@@ -138,11 +149,53 @@ def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> As
     return replace(asked, question=BOXES_ARE.format(boxes=boxes or NOTHING, question=asked.question))
 
 
-def what(clip: Clip) -> Iterator[Asked]:
+def what(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions about the film whose answer is a few words: `what` those that begin with what or which."""
     for fact in choosable(clip):
         kind = "what" if re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE) else "other"
-        yield Asked(kind, fact.question, fact.answer, fact.family)
+        yield Asked(kind, fact.question, in_steps(fact, clip, frames), fact.family)
+
+
+def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    """The answer, after the step that leads to it: the frame that shows the thing, or the places between which it
+    moves. No other thing is named."""
+    if fact.family in ("deed", "way"):
+        ends = [i for i in frames if fact.subject in clip.boxes_px[i]]
+        if ends:
+            here, there = (places(clip.boxes_px[i], clip.size_wh)[fact.subject] for i in (ends[0], ends[-1]))
+            return f"From {here} to {there}. {fact.answer}"
+    name = fact.answer.removeprefix("The ")
+    shown = [frame for other, frame in fact.shown if other == name]
+    number = _nearest(clip, frames, name, shown[-1] / clip.fps) if shown else None
+    return f"Frame {number}. {fact.answer}" if number else fact.answer
+
+
+def _nearest(clip: Clip, frames: Sequence[int], name: str, time_s: float) -> int | None:
+    """Which of these frames, from 1, shows a thing nearest to a time; None when none does."""
+    showing = [(abs(clip.times_s[i] - time_s), n) for n, i in enumerate(frames, 1) if name in clip.boxes_px[i]]
+    return min(showing)[1] if showing else None
+
+
+def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """Questions to be explained: the chain of seeing in plain words, from these frames, and then the answer.
+
+    A thing is named with its box and time, in questions of time with its time only. Chains that need a thing which
+    none of these frames shows are left out.
+    """
+    for fact in (*clip.video_facts, *clip.time_facts):
+        numbers = [_nearest(clip, frames, name, frame / clip.fps) for name, frame in fact.shown]
+        if None in numbers:
+            continue
+        timed, told = fact in clip.time_facts, []
+        for (name, _), number in zip(fact.shown, numbers, strict=True):
+            i = frames[number - 1]
+            box = "" if timed else f" {say_box(clip.boxes_px[i][name])}"
+            told.append(f"{name}{box} at {clip.times_s[i]:.1f}s")
+        answer = fact.answer
+        if timed:
+            start_s, end_s = seen_span(fact.span_s, [clip.times_s[i] for i in frames], clip.duration_s)
+            answer = f"From {start_s:.1f}s to {end_s:.1f}s"
+        yield Asked("explain", EXPLAIN.format(question=fact.question), fact.chain.format(*told) + SO + answer)
 
 
 def choosable(clip: Clip) -> list[Fact]:
@@ -151,11 +204,12 @@ def choosable(clip: Clip) -> list[Fact]:
 
 
 def choice(fact: Fact, rng: np.random.Generator) -> Asked:
-    """The same with four options, to be answered by a letter."""
+    """A fact with four options, to be answered by the right one and its letter."""
     options = [fact.answer, *fact.wrong[: len(LETTERS) - 1]]
     order = rng.permutation(len(options)).tolist()
     lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=False)]
-    return Asked("choice", "\n".join([fact.question, *lines]), LETTERS[order.index(0)], fact.family)
+    letter = LETTERS[order.index(0)]
+    return Asked("choice", "\n".join([fact.question, *lines]), f"{fact.answer}: {letter}", letter)
 
 
 def is_this(shown: str, rng: np.random.Generator) -> Iterator[Asked]:
@@ -220,10 +274,9 @@ def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
     for clip in clips:
         frames = range(len(clip.images))
         asked = [every_frame(clip, frames), *find(clip, frames), *find_in_picture(clip), *follow(clip, frames, rng)]
-        asked += [one_frame(clip, 0, alone=True), *times(clip, frames, rng), *frames_of(clip, frames, rng)]
-        asked += [*what(clip), *when(clip, frames)]
+        asked += [one_picture(clip), *times(clip, frames, rng), *order(clip, frames), *what(clip, frames)]
+        asked += [*when(clip, frames), *explain(clip, frames), *(choice(fact, rng) for fact in choosable(clip))]
         asked += [told_boxes(a, clip, frames, name) for a, name in zip(when(clip, frames), clip.spans_s, strict=False)]
-        asked += [choice(fact, rng) for fact in choosable(clip)]
         asked += [
             a for name in clip.crop_names for a in (name_it(name), *is_this(name, rng), *relevance(clip, name, rng))
         ]

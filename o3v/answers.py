@@ -19,8 +19,9 @@ from o3v.vstar import judge_exact
 NOTHING = "nothing"
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 COUNTS = (*COUNTS, "thirteen", "fourteen", "fifteen", "sixteen")
+SO = " So: "  # between an explanation and the answer it leads to
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
-ENTRY = re.compile(r"(?:^|; )(?P<words>[a-z]+(?: [a-z]+)*) \[(?P<box>[\d,]+)\]")
+ENTRY = re.compile(r"(?:^|; |s: )(?P<words>[a-z]+(?: [a-z]+)*) \[(?P<box>[\d,]+)\]")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ def say_number(number: int) -> str:
     return COUNTS[number] if number < len(COUNTS) else str(number)
 
 
+def say_frame(number: int, time_s: float) -> str:
+    """What begins an answer about one frame: its number and time, as the prompt has them."""
+    return f"Frame {number} at {time_s:.1f}s: "
+
+
 def in_boxes(said: str, truth: Boxes) -> list[float]:
     """IoU of each true thing with the box given to it, 0 where it is not named."""
     found = read_boxes(said)
@@ -87,7 +93,7 @@ def in_boxes(said: str, truth: Boxes) -> list[float]:
 
 
 def span_score(said: str, truth_s: Sequence[float]) -> float:
-    """Temporal IoU of the answered span; 0 when there is none."""
+    """Temporal IoU of the answered span, the only two numbers of an answer; 0 when there is none."""
     numbers = re.findall(r"\d+(?:\.\d+)?", said)
     return span_iou([float(n) for n in numbers], truth_s) if len(numbers) == 2 else 0.0
 
@@ -95,6 +101,11 @@ def span_score(said: str, truth_s: Sequence[float]) -> float:
 def exact(said: str, asked: Asked) -> float:
     """1 when the answer is the right one to the letter, else 0."""
     return float(said.strip() == asked.answer)
+
+
+def last_word(said: str, asked: Asked) -> float:
+    """1 when the answer ends with the right letter, else 0."""
+    return float(said.strip().endswith(f" {asked.truth}"))
 
 
 def words_score(said: str, asked: Asked) -> float:
@@ -113,7 +124,7 @@ SCORES: dict[str, Callable[[str, Asked], float]] = {
     "when": lambda said, asked: span_score(said, asked.truth),
     "what": words_score,
     "other": words_score,
-    "choice": exact,
+    "choice": last_word,
     "is this": exact,
     "relevance": exact,
 }

@@ -35,7 +35,7 @@ class Clip:
     """One scene as the model sees it.
 
     images (n, height, width, 3) uint8 with their times in seconds and boxes in pixels by name. The first
-    `uniform` are evenly spread, as at inference; then come as many at random times, then the one that
+    `uniform` are evenly spread, as at inference; then come half as many at random times, then the one that
     `picture_facts` ask about. crops (c, height, width, 3) with the name of what each shows, "" for background.
     """
 
@@ -45,6 +45,7 @@ class Clip:
     boxes_px: tuple[Boxes, ...]
     uniform: int
     duration_s: float
+    fps: int
     spans_s: dict[str, tuple[float, float]]
     video_facts: tuple[Fact, ...]
     time_facts: tuple[Fact, ...]
@@ -96,7 +97,7 @@ def draw_clip(number: int, frames: FrameConfig, seed: int, split: str = "sft") -
     asked = picture_facts(scene)
     picked = [
         *uniform.tolist(),
-        *np.sort(rng.choice(scene.n_frames, len(uniform), replace=False)).tolist(),
+        *np.sort(rng.choice(scene.n_frames, len(uniform) // 2, replace=False)).tolist(),
         asked[0].shown[0][1],
     ]
     size_wh = fit_size(scene.size_wh, frames.max_pixels)
@@ -113,6 +114,7 @@ def draw_clip(number: int, frames: FrameConfig, seed: int, split: str = "sft") -
         tuple(boxes),
         len(uniform),
         scene.duration_s,
+        scene.fps,
         {sprite.name: sprite.span_s for sprite in scene.sprites},
         tuple(video_facts(scene)),
         tuple(time_facts(scene)),

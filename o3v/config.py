@@ -112,16 +112,16 @@ TINY = Profile(
     name="tiny",
     base="data/o3v-tiny-base",
     pretrain=PretrainConfig(
-        clips=10_000,
-        steps={"vision": 3_500, "pictures": 300, "films": 3_000},
+        clips=8_000,
+        steps={"vision": 3_000, "pictures": 300, "films": 3_600},
         vision_batch=64,
         batch=8,
         learning_rate=2e-3,
         measured=500,
     ),
     data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60, annotated=240),
-    # 8 frames of 84×84: nine vision tokens a frame keep a sample under 300 tokens
-    frames=FrameConfig(n_frames=8, max_pixels=84 * 84),
+    # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
+    frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.8M parameters needs some thousand times the paper's rate
     sft=SftConfig(
         epochs=3.0,  # one does not teach so small a model the grammar

@@ -82,7 +82,7 @@ def _visible(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 
 
 def _what(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    asked = _one(abilities.what(clip), rng, "what")
+    asked = _one(abilities.what(clip, range(clip.uniform)), rng, "what")
     yield _film(clip, asked, asked.truth)
 
 
@@ -115,7 +115,7 @@ def _relevance(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 
 def _format(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
     """A question with the system prompt that asks for evidence."""
-    asked = _one(abilities.what(clip), rng, "what")
+    asked = _one(abilities.what(clip, range(clip.uniform)), rng, "what")
     parts = prompts.frame_parts(clip.times_s[: clip.uniform], clip.duration_s)
     task = Task.SPATIO_TEMPORAL
     messages = prompts.conversation(task, asked.question, parts)
@@ -151,14 +151,14 @@ Score = Callable[[str, Asked], float]
 
 # ability → how to ask, how to score (several measures may share the answers), longest answer in tokens
 TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], dict[str, Score], int]] = {
-    "every frame": (_every_frame, {"per-frame recall": recall, "box IoU of the found": found_iou}, 400),
-    "find": (_find, {"find in a frame, IoU": answers.SCORES["find"]}, 24),
+    "every frame": (_every_frame, {"per-frame recall": recall, "box IoU of the found": found_iou}, 600),
+    "find": (_find, {"find in a frame, IoU": answers.SCORES["find"]}, 40),
     "picture": (_picture, {"find in a picture, IoU": answers.SCORES["find"]}, 24),
-    "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 24),
+    "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 72),
     "is this": (_is_this, {"crop yes/no, accuracy": answers.SCORES["is this"]}, 4),
     "relevance": (_relevance, {"relevance 0/1/2, accuracy": answers.SCORES["relevance"]}, 4),
-    "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 24),
-    "choice": (_choice, {"four options, accuracy": answers.SCORES["choice"]}, 4),
+    "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 40),
+    "choice": (_choice, {"four options, accuracy": answers.SCORES["choice"]}, 24),
     "format": (_format, {"format reward": lambda said, asked: format_score(said, str(Task.SPATIO_TEMPORAL))}, 64),
 }
 

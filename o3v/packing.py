@@ -1,9 +1,9 @@
-"""Many questions about the same pictures in one row: the pictures once, and behind them each question by itself.
+"""Many questions about the same pictures: the pictures once, and behind them each question by itself.
 
-A film's frames take most of a prompt. Packed, a dozen questions share them: every question with its answer sees
-the frames and itself, none sees another, and each stands at the same position, so the numbers are those of a dozen
-separate rows at a fraction of the work. Works on token ids and finished picture tokens; knows nothing of what is
-asked.
+A film's frames take most of a prompt. The language model reads them once; every question with its answer is then a
+row of its own that sees the film through its keys and values, so the numbers are those of separate prompts at a
+fraction of the work. Rows of like length go together. Works on token ids and finished picture tokens; knows nothing
+of what is asked.
 """
 
 from __future__ import annotations
@@ -14,34 +14,44 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from transformers import DynamicCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from o3v import prompts
 from o3v.geometry import PATCH_FACTOR, Size
 from o3v.model import VideoModel
 
-PADDED_TO = 32  # tokens; few different shapes keep the allocator's memory small
+PLAIN = "plain"  # the name of `plain_attention` among a model's implementations
+PADDED_TO = 16  # tokens; few different shapes keep the allocator's memory small
 UNLABELLED = -100
+GROUPS = 6  # of questions, by length: one long answer does not pad all others
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A batch. input_ids, labels and segment are (rows, length): segment 0 is what all see, -1 padding.
+class Turns:
+    """Questions with their answers. input_ids and labels are (questions, length), padded on the right.
 
-    positions (3, rows, length) for multimodal RoPE. Labels are UNLABELLED but for the answers.
+    Labels are UNLABELLED but for the answers. film and first (questions,): the row of each question's film, and the
+    position of its first token.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
-    segment: torch.Tensor
-    positions: torch.Tensor
+    film: torch.Tensor
+    first: torch.Tensor
 
-    def mask(self, dtype: torch.dtype) -> torch.Tensor:
-        """Which token sees which, as numbers to add to attention scores: (rows, 1, length, length)."""
-        length = self.segment.shape[1]
-        earlier = torch.ones(length, length, dtype=torch.bool).tril()
-        same = self.segment[:, :, None] == self.segment[:, None, :]
-        sees = earlier & (same | (self.segment[:, None, :] == 0))
-        return torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min).unsqueeze(1)
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch. input_ids and seen (films, length), padded on the right, `seen` where a token stands.
+
+    positions (3, films, length) for multimodal RoPE; turns are the questions in groups of like length.
+    """
+
+    input_ids: torch.Tensor
+    seen: torch.Tensor
+    positions: torch.Tensor
+    turns: list[Turns]
 
 
 class Packer:
@@ -78,27 +88,30 @@ class Packer:
             for question, answer in row:
                 texts += [question + self.after, answer + "<|im_end|>"]
         ids = iter(self.tokenizer(texts)["input_ids"])
-        shared = [next(ids) for _ in films]
-        rows = [(head, [(next(ids), next(ids)) for _ in row]) for head, row in zip(shared, asked, strict=True)]
-        length = max(len(head) + sum(len(q) + len(a) for q, a in turns) for head, turns in rows)
-        return self._batch(rows, -(-length // PADDED_TO) * PADDED_TO)
+        heads = [next(ids) for _ in films]
+        pairs = [(film, next(ids), next(ids)) for film, row in enumerate(asked) for _ in row]
+        input_ids = self._padded(heads)
+        seen = torch.arange(input_ids.shape[1]) < torch.tensor([[len(head)] for head in heads])
+        positions = torch.zeros(3, *input_ids.shape, dtype=torch.long)
+        for row, head in enumerate(heads):
+            positions[:, row, : len(head)] = self._positions(input_ids[row, : len(head)])
+        first = positions.amax((0, 2)) + 1
+        pairs.sort(key=lambda pair: len(pair[1]) + len(pair[2]))
+        size = -(-len(pairs) // GROUPS)
+        groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+        return Packed(input_ids, seen, positions, [self._turns(group, first) for group in groups])
 
-    def _batch(self, rows: list[tuple[list[int], list[tuple[list[int], list[int]]]]], length: int) -> Packed:
-        ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
-        labels, segment = torch.full_like(ids, UNLABELLED), torch.full_like(ids, -1)
-        positions = torch.zeros(3, *ids.shape, dtype=torch.long)
-        for row, (head, turns) in enumerate(rows):
-            end = len(head)
-            ids[row, :end], segment[row, :end] = torch.tensor(head), 0
-            positions[:, row, :end] = self._positions(ids[row, :end])
-            first = int(positions[:, row, :end].max()) + 1
-            for number, (question, answer) in enumerate(turns, 1):
-                start, middle, end = end, end + len(question), end + len(question) + len(answer)
-                ids[row, start:end] = torch.tensor(question + answer)
-                labels[row, middle:end] = torch.tensor(answer)
-                segment[row, start:end] = number
-                positions[:, row, start:end] = first + torch.arange(end - start)
-        return Packed(ids, labels, segment, positions)
+    def _padded(self, rows: Sequence[list[int]]) -> torch.Tensor:
+        length = -(-max(map(len, rows)) // PADDED_TO) * PADDED_TO
+        return torch.tensor([row + [self.tokenizer.pad_token_id] * (length - len(row)) for row in rows])
+
+    def _turns(self, group: list[tuple[int, list[int], list[int]]], first: torch.Tensor) -> Turns:
+        ids = self._padded([question + answer for _, question, answer in group])
+        labels = torch.full_like(ids, UNLABELLED)
+        for row, (_, question, answer) in enumerate(group):
+            labels[row, len(question) : len(question) + len(answer)] = torch.tensor(answer)
+        film = torch.tensor([film for film, _, _ in group])
+        return Turns(ids, labels, film, first[film])
 
     def _positions(self, ids: torch.Tensor) -> torch.Tensor:
         """(3, length): the model's own multimodal positions of one unpadded row."""
@@ -108,23 +121,72 @@ class Packer:
         return found[:, 0]
 
 
+def plain_attention(
+    module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scaling: float, **_: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention as two products and a softmax: for short rows on a CPU quicker than the fused kernel.
+
+    q (rows, heads, length, width), k and v with as many or fewer heads; mask is added to the scores.
+    """
+    rows, heads, length, width = q.shape
+    q = (q * scaling).reshape(rows, k.shape[1], -1, width)
+    scores = (q @ k.transpose(-1, -2)).view(rows, k.shape[1], -1, length, k.shape[2]) + mask[:, :, None]
+    mixed = scores.softmax(-1).view(rows, k.shape[1], -1, k.shape[2]).to(v.dtype) @ v
+    return mixed.view(rows, heads, length, width).transpose(1, 2), None
+
+
+ALL_ATTENTION_FUNCTIONS.register(PLAIN, plain_attention)
+
+
 def answer_loss(vlm: VideoModel, batch: Packed, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean cross-entropy of the answers' tokens, and the share of them that the model puts first.
 
     seen: (picture tokens of the batch in order, width), from the tower.
     """
-    model = vlm.model
-    embedded = model.get_input_embeddings()(batch.input_ids)
+    model, embed = vlm.model, vlm.model.get_input_embeddings()
+    embedded = embed(batch.input_ids)
     pictures = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
     embedded = embedded.masked_scatter(pictures, seen.to(embedded.dtype))
+    film = DynamicCache()
+    _read(model, embedded, _earlier(batch.seen), batch.positions, film)
+    logits, labels = [], []
+    for turns in batch.turns:
+        length = turns.input_ids.shape[1]
+        sees = torch.cat(
+            [
+                batch.seen[turns.film, None, :].expand(-1, length, -1),
+                _earlier(torch.ones_like(turns.input_ids, dtype=torch.bool)),
+            ],
+            dim=-1,
+        )
+        positions = (turns.first[:, None] + torch.arange(length)).expand(3, -1, -1)
+        shared = DynamicCache(
+            [(layer.keys[turns.film], layer.values[turns.film]) for layer in film.layers]
+        )
+        hidden = _read(model, embed(turns.input_ids), sees, positions, shared)[:, :-1]
+        wanted = turns.labels[:, 1:] != UNLABELLED
+        logits.append(model.lm_head(hidden[wanted]).float())
+        labels.append(turns.labels[:, 1:][wanted])
+    said, right = torch.cat(logits), torch.cat(labels)
+    return F.cross_entropy(said, right), (said.argmax(-1) == right).float().mean().detach()
+
+
+def _earlier(there: torch.Tensor) -> torch.Tensor:
+    """Which token sees which: those before it that are there. (rows, length) to (rows, length, length)."""
+    length = there.shape[1]
+    return torch.ones(length, length, dtype=torch.bool).tril() & there[:, None, :]
+
+
+def _read(
+    model: Any, embedded: torch.Tensor, sees: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+) -> torch.Tensor:
+    """Hidden states of rows that see `sees` (rows, length, cached + length); what was read is added to the cache."""
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else embedded.dtype
-    hidden = model.model.language_model(
+    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min).unsqueeze(1)
+    return model.model.language_model(
         inputs_embeds=embedded,
-        attention_mask={"full_attention": batch.mask(dtype)},
-        position_ids=batch.positions,
-        use_cache=False,
-    ).last_hidden_state[:, :-1]
-    labels = batch.labels[:, 1:]
-    wanted = labels != UNLABELLED
-    logits = model.lm_head(hidden[wanted]).float()
-    return F.cross_entropy(logits, labels[wanted]), (logits.argmax(-1) == labels[wanted]).float().mean().detach()
+        attention_mask={"full_attention": mask},
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from o3v import abilities, artifacts, prompts, tiny
+from o3v import abilities, artifacts, evidence, prompts, tiny
 from o3v import clips as drawn
 from o3v.answers import Asked
 from o3v.clips import Clip
 from o3v.config import FrameConfig, PretrainConfig
 from o3v.detector import Detector, detection_set, patches
 from o3v.model import VideoModel
-from o3v.packing import Packer, answer_loss
+from o3v.packing import PLAIN, Packer, answer_loss
 
 Rows = list[dict[str, float]]
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
@@ -64,7 +64,7 @@ def draw_batch(kind: str, clips: Sequence[Clip], rows: int, rng: np.random.Gener
 def _picture(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
     asked = list(abilities.find_in_picture(clip))
     kept = [asked[i] for i in rng.permutation(len(asked))[: PICTURE_QUESTIONS - 1]]
-    return clip.images[-1:], ((), 0.0), [abilities.one_frame(clip, len(clip.images) - 1, alone=True), *kept]
+    return clip.images[-1:], ((), 0.0), [abilities.one_picture(clip), *kept]
 
 
 def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
@@ -85,26 +85,26 @@ def some_frames(clip: Clip, rng: np.random.Generator) -> list[int]:
 
 def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
     frames = some_frames(clip, rng)
-    facts = abilities.choosable(clip)
+    facts, spans = abilities.choosable(clip), list(abilities.when(clip, frames))
 
-    def some(asked: Iterator[Asked], count: int) -> list[Asked]:
+    def some(asked: Iterable[Asked], count: int) -> list[Asked]:
         found = list(asked)
         return [found[i] for i in rng.permutation(len(found))[:count]]
 
+    told = (abilities.told_boxes(a, clip, frames, name) for a in some(spans, 1) for name in some(clip.spans_s, 1))
     asked = [
-        *some(abilities.times(clip, frames, rng), 2),
-        *some(abilities.frames_of(clip, frames, rng), 2),
+        *some(abilities.times(clip, frames, rng), 1),
+        *some(abilities.order(clip, frames), 1),
         *some(abilities.follow(clip, frames, rng), 1),
-        abilities.one_frame(clip, int(rng.choice(frames)), alone=False),
+        abilities.one_frame(clip, frames, int(rng.integers(len(frames))) + 1),
         *some(abilities.find(clip, frames), 3),
-        *some(abilities.when(clip, frames), 2),
-        *some(abilities.what(clip), 4),
-        abilities.choice(facts[int(rng.integers(len(facts)))], rng),
+        *some([a for a in spans if a.ability == "visible"], 1),
+        *some([a for a in spans if a.ability == "when"], 2),
+        *told,
+        *some(abilities.what(clip, frames), 4),
+        *some((abilities.choice(fact, rng) for fact in facts), 2),
+        *some(abilities.explain(clip, frames), 4),
     ]
-    told = int(rng.integers(len(clip.time_facts)))
-    asked.append(
-        abilities.told_boxes([*abilities.when(clip, frames)][told], clip, frames, clip.time_facts[told].subject)
-    )
     return clip.images[frames], (tuple(clip.times_s[i] for i in frames), clip.duration_s), asked
 
 
@@ -130,6 +130,7 @@ def _vision_loss(vlm: VideoModel, head: Detector, clips: Sequence[Clip], config:
 
 def _language_loss(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig, stage: str) -> Loss:
     packer, kinds, tower = Packer(vlm, clips[0].size_wh), LANGUAGE_MIX[stage], vlm.model.model.visual
+    vlm.model.model.language_model.set_attn_implementation(PLAIN)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         kind = kinds[step % len(kinds)]
@@ -276,8 +277,21 @@ def pretrain(
             run,
             folder,
         )
-    vlm.model.eval()
+    vlm.model.eval().model.language_model.set_attn_implementation("sdpa")
+    settle_tags(vlm)
     return vlm, history
+
+
+@torch.no_grad()
+def settle_tags(vlm: VideoModel) -> None:
+    """Gives the evidence tags, which no text held, the mean embedding of all tokens.
+
+    Training only ever pushed them away; SFT would first have to fetch them back. As transformers does with new tokens.
+    """
+    embeddings = vlm.model.get_input_embeddings().weight
+    tags = vlm.processor.tokenizer.convert_tokens_to_ids(list(evidence.TAGS))
+    others = [i for i in range(len(embeddings)) if i not in set(tags)]
+    embeddings[tags] = embeddings[others].mean(0)
 
 
 def texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:

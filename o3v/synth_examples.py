@@ -1,8 +1,8 @@
 """Facts of synthetic scenes as rows of the six STGR tasks and as V-STAR items.
 
 Each source stands for one of STGR's and fixes the task, the weight in each split, and which families of facts it
-asks. Chains are written through `o3v.evidence` only: claims in the tasks that want evidence, plain names in the
-general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files on disk.
+asks. Chains are written through `o3v.evidence` only: claims in the tasks that want evidence, moments in the temporal
+ones, plain names in the general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files on disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from o3v.evidence import format_claim, format_object
+from o3v.evidence import format_claim, format_object, format_time
 from o3v.geometry import Box, rescale_box
 from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
@@ -146,13 +146,13 @@ def _row(scene: Scene, name: str, fact: Fact) -> Example:
 
 
 def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
-    return _on_video(scene, fact.question, fact.answer, _chain(scene, fact))
+    return _on_video(scene, fact.question, fact.answer, _timed_chain(scene, fact))
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
     asked = f"{fact.question} And {'when does this happen' if fact.deed else 'when can it be seen'}?"
     question, letter = _with_options(asked, fact, place)
-    chain = f"{_chain(scene, fact)} So it is {letter}."
+    chain = f"{_timed_chain(scene, fact)} So it is {letter}."
     return _on_video(scene, question, f"{letter}\n[{fact.span_s[0]:.1f}, {fact.span_s[1]:.1f}]", chain)
 
 
@@ -220,6 +220,12 @@ def _chain(scene: Scene, fact: Fact) -> str:
         for name, frame in fact.shown
     ]
     return fact.chain.format(*claims)
+
+
+def _timed_chain(scene: Scene, fact: Fact) -> str:
+    """The chain of a temporal task: moments without boxes, whose frames no prompt is sure to hold."""
+    moments = [f"{name} at {format_time(round(scene.frame_time_s(frame), 1))}" for name, frame in fact.shown]
+    return fact.chain.format(*moments)
 
 
 def _plain_chain(fact: Fact) -> str:

@@ -118,7 +118,8 @@ def _deeds(look: Look) -> Iterator[Fact]:
         given["deed"] = DEEDS[event.kind][1].format(y=event.object)
         wrong = tuple(f"It {text}" for text in _wrong_deeds(look, event, event.object or look.pick(others)))
         right = f"It {DEEDS[event.kind][0].format(y=event.object)}"
-        yield look.fact("deed", subject, shown, right, look.shuffled(wrong), **given)
+        if event.object is None:  # a thing that passes another also moves to a side: two right answers
+            yield look.fact("deed", subject, shown, right, look.shuffled(wrong), **given)
         if event.kind in WAYS:
             ways = [way.capitalize() for kind, way in WAYS.items() if kind != event.kind]
             yield look.fact("way", subject, shown, WAYS[event.kind].capitalize(), look.shuffled(ways), **given)

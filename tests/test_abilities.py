@@ -1,5 +1,7 @@
 """Plain questions and their scores, by hand."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -76,22 +78,40 @@ def test_things_are_named_row_by_row():
 
 def test_a_span_is_told_by_the_frames_that_show_it(clip):
     times_s = clip.times_s[: clip.uniform]
-    for asked in abilities.when(clip, range(clip.uniform)):
-        frames, seconds = asked.answer.split(", from ")
-        start_s, end_s = (float(part.removesuffix("s")) for part in seconds.split(" to "))
-        shown = {*(round(t, 1) for t in times_s), round(clip.duration_s, 1)}
-        assert {start_s, end_s} <= shown and start_s < end_s
-        if asked.ability == "visible":
-            (name,) = (n for n, span_s in clip.spans_s.items() if span_s == asked.truth)
-            seen = [n for n, t in enumerate(times_s) if round(t, 1) >= start_s and round(t, 1) < end_s]
-            assert [n for n in range(clip.uniform) if name in clip.boxes_px[n]] == seen
-            first, last = (answers.COUNTS.index(word) - 1 for word in frames.split(" ")[1::2])
-            assert (first, last) == (seen[0], seen[-1])
-            said = {
-                a.question: a.answer for a in abilities.frames_of(clip, range(clip.uniform), np.random.default_rng(0))
-            }
-            shown = next(answer for question, answer in said.items() if name in question)
-            assert shown == ", ".join(answers.say_number(n + 1) for n in seen)
+    asked = list(abilities.when(clip, range(clip.uniform)))
+    assert {one.ability for one in asked} == {"visible", "when"}
+    for one in asked:
+        each, seconds = one.answer.split(": from ")
+        said = dict(zip(each.split(" ")[::2], each.split(" ")[1::2], strict=True))
+        inside = [one.truth[0] <= t < one.truth[1] for t in times_s]
+        assert [said[answers.say_number(n + 1)] == "yes" for n in range(clip.uniform)] == inside
+        start_s, end_s = (float(part.rsplit(" at ", 1)[1].removesuffix("s")) for part in seconds.split(" to "))
+        after = [*times_s[1:], clip.duration_s]
+        assert start_s == round(times_s[inside.index(True)], 1)
+        assert end_s == round(after[clip.uniform - 1 - inside[::-1].index(True)], 1)
+        if one.ability == "visible":
+            (name,) = (n for n, span_s in clip.spans_s.items() if span_s == one.truth)
+            assert inside == [name in clip.boxes_px[n] for n in range(clip.uniform)]
+
+
+def test_what_is_explained_can_be_seen(clip):
+    """Every claim of an explanation is true of a frame that is shown, and the answer stands at its end."""
+    said = [one.answer for one in abilities.explain(clip, range(clip.uniform))]
+    claims = [c for text in said for c in re.findall(r"([a-z]+ [a-z]+)(?: (\[[\d,]+\]))? at ([\d.]+)s", text)]
+    shown = [(round(clip.times_s[i], 1), clip.boxes_px[i]) for i in range(clip.uniform)]
+    assert len(claims) > 10
+    for name, box, time_s in claims:
+        (boxes,) = (boxes for t, boxes in shown if t == float(time_s))
+        assert name in boxes and box in ("", answers.say_box(boxes[name]))
+    answered = {text.split(answers.SO)[1] for text in said}
+    assert {fact.answer for fact in clip.video_facts if fact.family == "first"} <= answered
+
+
+def test_a_step_names_no_other_thing(clip):
+    for fact in abilities.choosable(clip):
+        step = abilities.in_steps(fact, clip, range(clip.uniform)).removesuffix(fact.answer)
+        assert not any(name in step for name in clip.spans_s)
+        assert fact.answer in abilities.in_steps(fact, clip, range(clip.uniform))
 
 
 def test_what_a_crop_is_called():
@@ -121,7 +141,7 @@ def test_every_true_answer_scores_full(clip):
     rng = np.random.default_rng(0)
     frames = range(clip.uniform)
     asked = [*abilities.find(clip, frames), *abilities.find_in_picture(clip), *abilities.when(clip, frames)]
-    asked += [*abilities.what(clip), *(abilities.choice(fact, rng) for fact in abilities.choosable(clip))]
+    asked += [*abilities.what(clip, frames), *(abilities.choice(fact, rng) for fact in abilities.choosable(clip))]
     asked += [a for name in clip.crop_names for a in abilities.is_this(name, rng)]
     asked += [a for name in clip.crop_names for a in abilities.relevance(clip, name, rng)]
     assert {a.ability for a in asked} == set(answers.SCORES)
@@ -137,8 +157,9 @@ def test_choices_hold_the_right_answer_under_its_letter(clip):
         asked = abilities.choice(fact, rng)
         question, *options = asked.question.split("\n")
         assert question == fact.question
-        assert dict(option.split(". ", 1) for option in options)[asked.answer] == fact.answer
-        letters.add(asked.answer)
+        assert dict(option.split(". ", 1) for option in options)[asked.truth] == fact.answer
+        assert asked.answer == f"{fact.answer}: {asked.truth}"
+        letters.add(asked.truth)
     assert len(letters) > 1
 
 

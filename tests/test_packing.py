@@ -30,22 +30,19 @@ def packed(vlm, batch, rows=None):
 
 def test_only_answers_are_labelled(vlm, clips):
     batch = pretrain.draw_batch("film", clips, 2, np.random.default_rng(0))
-    row = packed(vlm, batch)
-    told = vlm.processor.tokenizer.decode(row.input_ids[0][row.labels[0] != UNLABELLED])
-    assert told == "".join(a.answer + "<|im_end|>" for a in batch.asked[0])
-    pictures = (row.input_ids == vlm.model.config.image_token_id).sum()
-    assert pictures == 2 * 3 * 9
+    together = packed(vlm, batch)
+    decode = vlm.processor.tokenizer.decode
+    told = [decode(i[k != UNLABELLED]) for t in together.turns for i, k in zip(t.input_ids, t.labels, strict=True)]
+    assert sorted(told) == sorted(a.answer + "<|im_end|>" for row in batch.asked for a in row)
+    pictures = (together.input_ids == vlm.model.config.image_token_id).sum()
+    assert pictures == len(batch.images) * 9
 
 
-def test_a_question_sees_the_film_and_itself_only(vlm, clips):
-    row = packed(vlm, pretrain.draw_batch("film", clips, 1, np.random.default_rng(0)))
-    sees = row.mask(torch.float32)[0, 0] == 0
-    segment = row.segment[0]
-    first, second = ((segment == k).nonzero().flatten() for k in (1, 2))
-    film = (segment == 0).nonzero().flatten()
-    assert sees[second[-1]][film].all() and sees[second[-1]][second].all()
-    assert not sees[second[-1]][first].any() and not sees[first[0]][first[1:]].any()
-    assert row.positions[0, 0, second[0]] == row.positions[0, 0, first[0]] == row.positions[0, 0, film].max() + 1
+def test_every_question_begins_where_its_film_ends(vlm, clips):
+    together = packed(vlm, pretrain.draw_batch("film", clips, 2, np.random.default_rng(0)))
+    ends = together.positions.amax((0, 2)) + 1
+    assert [len(t.film) for t in together.turns] and {int(f) for t in together.turns for f in t.film} == {0, 1}
+    assert all((t.first == ends[t.film]).all() for t in together.turns)
 
 
 @pytest.mark.parametrize("kind", ["film", "picture"])

@@ -364,7 +364,8 @@ def test_rows_are_valid_and_chains_are_clean():
         assert Example.from_row(json.loads(json.dumps(row.to_row()))) == row
         read = evidence.parse_response(evidence.format_response(row.reasoning_process, row.answer))
         assert read.problems == ()
-        grounded = row.task not in (Task.MCQ, Task.FREE_FORM)
+        grounded = row.task in (Task.SPATIAL, Task.SPATIO_TEMPORAL)
+        assert 1 <= len(read.times_s) <= 3 or row.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ)
         assert 1 <= len(read.claims) <= 3 if grounded else read.claims == ()
         unclaimed = re.sub(r"<obj>.*?</obj>", "", row.reasoning_process)
         assert not grounded or not any(sprite.name in unclaimed for sprite in scene.sprites)

@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Trainer, TrainingArguments
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from o3v import clips, measure, pretrain
+from o3v import clips, pretrain, prompts
 from o3v.config import find_base, load_profile
 from o3v.detector import patches
 from o3v.model import FrameProcessor, load

@@ -39,9 +39,7 @@ EXPLAIN = "{question} Explain."
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
     """The dense caption: the number and time of each frame, as in the prompt, and all that is in it."""
-    lines = [
-        say_frame(n, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh) for n, i in enumerate(frames, 1)
-    ]
+    lines = [say_frame(n, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh) for n, i in enumerate(frames, 1)]
     return Asked("every frame", ALL_FRAMES, "\n".join(lines), [clip.boxes_px[i] for i in frames])
 
 

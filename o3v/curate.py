@@ -111,7 +111,9 @@ def verify_crops(examples: Iterable[Example], cut: Cut, judge: Judge, question: 
         if not yes:
             refused.setdefault(at, []).append(entry)
     kept = [_without(example, refused.get(at, ())) for at, example in enumerate(examples)]
-    dropped = [_drop(examples[at], "not what it is called", "", *entry) for at, gone in refused.items() for entry in gone]
+    dropped = [
+        _drop(examples[at], "not what it is called", "", *entry) for at, gone in refused.items() for entry in gone
+    ]
     return Sifted(kept, dropped)
 
 

@@ -160,9 +160,7 @@ def answer_loss(vlm: VideoModel, batch: Packed, seen: torch.Tensor) -> tuple[tor
             dim=-1,
         )
         positions = (turns.first[:, None] + torch.arange(length)).expand(3, -1, -1)
-        shared = DynamicCache(
-            [(layer.keys[turns.film], layer.values[turns.film]) for layer in film.layers]
-        )
+        shared = DynamicCache([(layer.keys[turns.film], layer.values[turns.film]) for layer in film.layers])
         hidden = _read(model, embed(turns.input_ids), sees, positions, shared)[:, :-1]
         wanted = turns.labels[:, 1:] != UNLABELLED
         logits.append(model.lm_head(hidden[wanted]).float())

@@ -7,6 +7,7 @@ rows in the same order. Stages must be functions that can be sent to another pro
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -117,6 +118,7 @@ def _in_ray(paths: list[Path], work: Any, workers: int) -> Iterator[Done]:
     except ImportError:
         raise ImportError("ray is not installed; pip install 'o3v[cluster]'") from None
     if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to the outside
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     listed = [{"number": n, "path": str(path)} for n, path in enumerate(paths)]
 

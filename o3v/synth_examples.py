@@ -2,7 +2,8 @@
 
 Each source stands for one of STGR's and fixes the task, the weight in each split, and which families of facts it
 asks. Chains are written through `o3v.evidence` only: claims in the tasks that want evidence, moments in the temporal
-ones, plain names in the general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files on disk.
+ones, plain names in the general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of
+files on disk.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _GENERAL = (*_EVENTS, *_RELATIONS, *_CAPTIONS, "count", "place")
 class Source:
     """What stands for one of STGR's sources: its task, its rows in thousands (paper), its families of facts.
 
-    `max_share` is the longest span of a fact as a share of the video.
+    `stands_for` is the paper's name of that source, `max_share` is the longest span of a fact as a share of the video.
     """
 
     task: Task
@@ -40,21 +41,26 @@ class Source:
     rl: float
     families: tuple[str, ...] = ()
     max_share: float = 1.0
+    stands_for: str = ""
 
 
 SOURCES: Mapping[str, Source] = {
-    "synth_tvg": Source(Task.TEMPORAL, 4.1, 0),  # TVG-Coldstart
-    "synth_timerft": Source(Task.TEMPORAL, 0, 2.3),  # Time-R1
-    "synth_tvg_rl": Source(Task.TEMPORAL_MCQ, 0, 2.9, (*_EVENTS, *_RELATIONS, "color", "thing"), 0.7),  # TVG-RL
-    "synth_treevgr": Source(Task.SPATIAL, 5, 0),  # TreeVGR-SFT
-    "synth_gqa": Source(Task.SPATIAL, 0, 5),  # VisCoT/GQA
-    "synth_str_tg": Source(Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, "track"), 0.5),  # own, temporal grounding
-    "synth_str_plm": Source(Task.SPATIO_TEMPORAL, 2, 2, (*_CAPTIONS, "track")),  # own, PLM-Rdcap
+    "synth_tvg": Source(Task.TEMPORAL, 4.1, 0, stands_for="TVG-Coldstart"),
+    "synth_timerft": Source(Task.TEMPORAL, 0, 2.3, stands_for="Time-R1"),
+    "synth_tvg_rl": Source(
+        Task.TEMPORAL_MCQ, 0, 2.9, (*_EVENTS, *_RELATIONS, "color", "thing"), 0.7, stands_for="TVG-RL"
+    ),
+    "synth_treevgr": Source(Task.SPATIAL, 5, 0, stands_for="TreeVGR-SFT"),
+    "synth_gqa": Source(Task.SPATIAL, 0, 5, stands_for="VisCoT/GQA"),
+    "synth_str_tg": Source(
+        Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, "track"), 0.5, stands_for="own, temporal grounding"
+    ),
+    "synth_str_plm": Source(Task.SPATIO_TEMPORAL, 2, 2, (*_CAPTIONS, "track"), stands_for="own, PLM-Rdcap"),
     "synth_videoespresso": Source(
-        Task.SPATIO_TEMPORAL, 0, 5, (*_EVENTS, *_RELATIONS, *_CAPTIONS, "track")
-    ),  # VideoEspresso
-    "synth_videor1_mcq": Source(Task.MCQ, 13, 13, _GENERAL),  # Video-R1
-    "synth_videor1_free_form": Source(Task.FREE_FORM, 2, 2, _GENERAL),  # Video-R1
+        Task.SPATIO_TEMPORAL, 0, 5, (*_EVENTS, *_RELATIONS, *_CAPTIONS, "track"), stands_for="VideoEspresso"
+    ),
+    "synth_videor1_mcq": Source(Task.MCQ, 13, 13, _GENERAL, stands_for="Video-R1, MCQ"),
+    "synth_videor1_free_form": Source(Task.FREE_FORM, 2, 2, _GENERAL, stands_for="Video-R1, free-form"),
 }
 EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, SOURCES["synth_tvg_rl"].families, 0.6)
 MIN_EVAL_SHARE = 0.15  # of the video, that the span of an eval item takes at least

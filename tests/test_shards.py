@@ -50,6 +50,14 @@ def test_shards_give_what_one_go_gives(source, tmp_path, workers):
     assert [d.rows for d in done] == [8] * 6 + [2]
 
 
+def test_ray_gives_the_same_rows_in_the_same_order(source, tmp_path):
+    paths = shards.cut(source, tmp_path / "in", rows=8)
+    local = shards.sift(paths, tmp_path / "local", curate.STAGES, workers=1)
+    assert shards.sift(paths, tmp_path / "ray", curate.STAGES, "ray", workers=2) == local
+    for path in paths:
+        assert shards.read_shard(tmp_path / "ray" / path.name) == shards.read_shard(tmp_path / "local" / path.name)
+
+
 def test_finished_shards_are_left_alone(source, tmp_path, monkeypatch):
     paths = shards.cut(source, tmp_path / "in", rows=8)
     first = shards.sift(paths[:3], tmp_path / "out", curate.STAGES, workers=1)

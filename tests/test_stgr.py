@@ -51,20 +51,23 @@ def row(number, **change):
     return json.dumps(ROW | {"id": f"r{number}"} | change, ensure_ascii=False)
 
 
+ROWS = 38_000  # as many as the RL file has, one in a hundred bad
+
+
 @pytest.mark.parametrize("listed", [True, False], ids=["list", "lines"])
 def test_every_good_row_is_kept_and_every_bad_one_named(tmp_path, listed):
     kinds, rows, expected = list(BAD), [], {}
-    for number in range(1, 401):
-        kind = kinds[number // 20 % len(kinds)] if number % 20 == 0 else None
+    for number in range(1, ROWS):
+        kind = kinds[number // 100 % len(kinds)] if number % 100 == 0 else None
         rows.append(row(number, **(BAD[kind][0] if kind else {})).encode())
         if kind:
             expected[number] = BAD[kind][1]
-    rows[100] = row(7).encode()  # row 101 has the id of row 7
-    rows[200] = row(201, question="Wher?").encode().replace(b"?", b"\xff")
-    rows[300] = b"[1, 2]"
-    expected |= {101: "id", 201: "", 301: ""}
-    rows.append(row(401).encode()[:-40])
-    expected[401] = ""
+    rows[150] = row(7).encode()  # row 151 has the id of row 7
+    rows[250] = row(251, question="Wher?").encode().replace(b"?", b"\xff")
+    rows[350] = b"[1, 2]"
+    expected |= {151: "id", 251: "", 351: ""}
+    rows.append(row(ROWS).encode()[:-40])
+    expected[ROWS] = ""
     path = tmp_path / "rows.json"
     path.write_bytes(b"[\n" + b",\n".join(rows) if listed else b"\n".join(rows))
     found = list(stgr.read(path, {"videos/a.mp4": 30.0}))
@@ -72,7 +75,7 @@ def test_every_good_row_is_kept_and_every_bad_one_named(tmp_path, listed):
     assert {number: fault.field for number, fault in faults.items()} == expected
     assert all(fault.reason and str(fault).startswith(f"row {number}") for number, fault in faults.items())
     kept = [e.id for e in found if isinstance(e, Example)]
-    assert kept == [f"r{n}" for n in range(1, 401) if n not in expected]
+    assert kept == [f"r{n}" for n in range(1, ROWS + 1) if n not in expected]
 
 
 def test_rows_across_the_borders_of_chunks(tmp_path, monkeypatch):

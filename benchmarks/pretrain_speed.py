@@ -24,7 +24,7 @@ from o3v import clips, pretrain, prompts
 from o3v.config import find_base, load_profile
 from o3v.detector import patches
 from o3v.model import FrameProcessor, load
-from o3v.packing import Packer, answer_loss
+from o3v.packing import PLAIN, Packer, answer_loss
 
 FILMS = 8
 DEVICE_BATCH = 16  # rows of the Trainer in one forward pass
@@ -90,8 +90,9 @@ def by_trainer(model, processor: FrameProcessor, rows: list[dict]) -> float:
 def by_us(vlm, batches: list[pretrain.Batch], size_wh: tuple[int, int]) -> float:
     """Seconds of training on the same questions, packed."""
     tower, packer = vlm.model.model.visual, Packer(vlm, size_wh)
+    vlm.model.model.language_model.set_attn_implementation(PLAIN)
     trained = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad}
-    optimizer = pretrain.Optimizer(trained, 1e-5)
+    optimizer = pretrain.Optimizer(trained, 1e-5, pretrain.MUON["films"])
     started = time.perf_counter()
     for batch in batches:
         packed = packer.pack(batch.films, [[(a.question, a.answer) for a in row] for row in batch.asked])

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
-from o3v import artifacts, training
+from o3v import artifacts, prefix, training
 from o3v.config import FrameConfig, GspoConfig
 from o3v.model import VISION_TOKENS, VideoModel, generate
 from o3v.prompts import example_prompt
@@ -46,7 +46,44 @@ def gspo_loss(
 
 
 class Trainer(training.ExactResume, GRPOTrainer):
-    """GRPOTrainer with exact resume."""
+    """GRPOTrainer with exact resume, reading each prompt once for all its completions where that can be.
+
+    Upstream reads a prompt and its frames again for every completion. Several processes and checkpointed activations
+    still do: their hooks want the whole model's forward.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        known = prefix.base_of(self.model).config.model_type == "qwen2_5_vl"
+        self.shares = known and self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
+        if self.shares and not self.use_vllm:
+            self.model.generate = functools.partial(prefix.generate, self.model)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **pictures: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        if not self.shares or compute_aux_loss:
+            whole = (model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss)
+            return super()._get_per_token_logps_and_entropies(*whole, **pictures)
+        prompt, rows = input_ids.shape[1] - logits_to_keep, len(input_ids)
+        told = {"input_ids": input_ids[:, :prompt], "attention_mask": attention_mask[:, :prompt]}
+        told["mm_token_type_ids"] = pictures["mm_token_type_ids"][:, :prompt]
+        told |= {name: pictures[name] for name in ("pixel_values", "image_grid_thw")}
+        ids, mask = input_ids[:, prompt:], attention_mask[:, prompt:]
+        with self.accelerator.autocast():
+            shared = prefix.read(model, told)
+            parts = [slice(start, start + (batch_size or rows)) for start in range(0, rows, batch_size or rows)]
+            found = [prefix.log_probs(model, shared, ids[p], mask[p], self.temperature, p) for p in parts]
+        logps, entropies = (torch.cat(values) for values in zip(*found, strict=True))
+        return logps, entropies if compute_entropy else None, None
 
 
 def grounded_reward(config: RewardConfig, rollouts: Path) -> Callable[..., list[float]]:

@@ -19,7 +19,7 @@ LAYERS = {
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards", "vstar"}
     | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
     | {"viewers"},
-    4: {"clips", "answers", "abilities", "model", "tiny", "training", "detector", "packing"},
+    4: {"clips", "answers", "abilities", "model", "prefix", "tiny", "training", "detector", "packing"},
     5: {"sft", "gspo", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "data_commands", "__main__"},
 }

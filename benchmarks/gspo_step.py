@@ -1,0 +1,106 @@
+"""A GSPO step of ours against stock TRL: CPU time, peak memory, and where a step's time goes.
+
+Same model, rows, generations, settings and completion lengths; each side in a process of its own, in turns. Stock is
+TRL's GRPOTrainer on the model and processor as transformers loads them.
+
+    python benchmarks/gspo_step.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+SIDES = ("stock", "ours")
+
+
+def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
+    """CPU seconds a step after the first, wall seconds by part, and the peak of memory in MB."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from trl import GRPOTrainer
+
+    from o3v import gspo, model, schema
+    from o3v.config import find_base, load_profile
+
+    profile = load_profile("tiny")
+    base, config = find_base(profile.base), replace(profile.gspo, max_steps=steps, learning_rate=1e-7, save_steps=10**6)
+    vlm = model.load(base)
+    if side == "stock":
+        images = Qwen2VLImageProcessorPil(size=dict(vlm.processor.image_processor.size))
+        tokenizer = vlm.processor.tokenizer
+        processor = model.FrameProcessor(images, tokenizer, tokenizer.chat_template)
+        vlm = model.VideoModel(Qwen2_5_VLForConditionalGeneration.from_pretrained(base), processor, vlm.box_space)
+        gspo.Trainer = type("Trainer", (GRPOTrainer,), {})
+    examples = list(schema.read_examples(folder / "rl.jsonl"))
+    out = Path(tempfile.mkdtemp())
+    trainer = gspo.make_trainer(vlm, examples, folder, profile.frames, config, out, seed=0)
+    trainer.generation_config.min_new_tokens = config.max_new_tokens
+    parts = {name: 0.0 for name in ("generation", "log-probabilities", "whole step")}
+
+    def timed(name: str, function):
+        def run(*args, **kwargs):
+            begun = time.perf_counter()
+            result = function(*args, **kwargs)
+            parts[name] += time.perf_counter() - begun
+            return result
+
+        return run
+
+    trainer._generate = timed("generation", trainer._generate)
+    logps = timed("log-probabilities", trainer._get_per_token_logps_and_entropies)
+    trainer._get_per_token_logps_and_entropies = logps
+    step, spent = trainer.training_step, []
+
+    def training_step(*args, **kwargs):
+        begun = time.process_time()
+        if not spent:
+            parts.update(dict.fromkeys(parts, 0.0))  # the first step warms up
+        result = timed("whole step", step)(*args, **kwargs)
+        spent.append(time.process_time() - begun)
+        return result
+
+    trainer.training_step = training_step
+    trainer.train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cpu_s": float(np.median(spent[1:])), "peak_mb": peak} | {k: v / steps for k, v in parts.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(measure(options.side, options.folder, options.steps)))
+        return
+    from o3v.synth_rows import make_dataset
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_dataset(folder, {"rl": 64}, seed=5, progress=False)
+        found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        for _ in range(options.turns):
+            for side in SIDES:
+                command = [sys.executable, __file__, "--side", side, "--folder", folder, "--steps", str(options.steps)]
+                said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                found[side].append(json.loads(said.splitlines()[-1]))
+    for side, rows in found.items():
+        print(f"{side:>6}:", ", ".join(f"{name} {np.median([row[name] for row in rows]):.2f}" for name in rows[0]))
+    for name in ("cpu_s", "peak_mb"):
+        ratios = [ours[name] / stock[name] for ours, stock in zip(found["ours"], found["stock"], strict=True)]
+        print(f"{name}: ours is {np.median(ratios):.2f} of stock ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Prompts that several completions share: each is read once, and its keys and values are lent to all of them.
+
+A film fills most of a prompt, and a step of GSPO or a vote at inference wants G completions of each. The numbers are
+those of G separate rows. For the Qwen-VL classes, whose positions continue after a prompt's pictures. Knows nothing of
+rewards or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+Inputs = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Distinct prompts, read. `index` (rows,) says which of them each row has.
+
+    cache holds their keys and values, last (prompts, width) the hidden state at the end of each, mask (prompts,
+    length) where a token stands, next (prompts,) the position after each.
+    """
+
+    index: torch.Tensor
+    cache: DynamicCache
+    last: torch.Tensor
+    mask: torch.Tensor
+    next: torch.Tensor
+
+    def lent(self, rows: slice = slice(None)) -> DynamicCache:
+        """A cache for these rows that can be written to; gradients reach the prompts through it."""
+        index = self.index[rows]
+        return DynamicCache([(layer.keys[index], layer.values[index]) for layer in self.cache.layers])
+
+
+def base_of(model: Any) -> Any:
+    """The model itself, out of its LoRA wrapping if it has one."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def distinct(inputs: Inputs, config: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The inputs of the distinct prompts among rows, in order, and which of them each row has (rows,).
+
+    inputs: input_ids, attention_mask, mm_token_type_ids (rows, length); pixel_values and image_grid_thw of all rows.
+    Rows are the same when their tokens and their pictures are.
+    """
+    ids, device = inputs["input_ids"], inputs["input_ids"].device
+    merged = config.vision_config.spatial_merge_size**2
+    patches = ((ids == config.image_token_id).sum(1) * merged).tolist()
+    pixels, sizes = inputs["pixel_values"].split(patches), inputs["image_grid_thw"].prod(1).cumsum(0).tolist()
+    ends = [0, *torch.tensor(patches).cumsum(0).tolist()]
+    counts = [sum(start < size <= end for size in sizes) for start, end in pairwise(ends)]
+    grids = inputs["image_grid_thw"].split(counts)
+    keys = [_key(row, picture) for row, picture in zip(ids, pixels, strict=True)]
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    kept = sorted(first.values())
+    index = torch.tensor([kept.index(first[key]) for key in keys], device=device)
+    found = {name: inputs[name][kept] for name in ("input_ids", "attention_mask", "mm_token_type_ids")}
+    found["pixel_values"] = torch.cat([pixels[row] for row in kept])
+    found["image_grid_thw"] = torch.cat([grids[row] for row in kept])
+    return found, index
+
+
+def _key(ids: torch.Tensor, pixels: torch.Tensor) -> bytes:
+    told = (ids.cpu().numpy().tobytes(), pixels.detach().float().cpu().numpy().tobytes())
+    return b"".join(blake2b(part, digest_size=16).digest() for part in told)
+
+
+def read(model: Any, inputs: Inputs) -> Prefix:
+    """Reads the distinct prompts among rows. inputs as in `distinct`, padded on the left."""
+    core = base_of(model).model
+    prompts, index = distinct(inputs, core.config)
+    cache = DynamicCache()
+    hidden = core(**prompts, past_key_values=cache, use_cache=True).last_hidden_state
+    positions, _ = core.get_rope_index(
+        prompts["input_ids"],
+        prompts["mm_token_type_ids"],
+        image_grid_thw=prompts["image_grid_thw"],
+        attention_mask=prompts["attention_mask"],
+    )
+    return Prefix(index, cache, hidden[:, -1], prompts["attention_mask"], positions.amax((0, 2)) + 1)
+
+
+def log_probs(
+    model: Any, prefix: Prefix, ids: torch.Tensor, mask: torch.Tensor, temperature: float, rows: slice = slice(None)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each token of the rows' completions, and the entropy there: both (rows, length).
+
+    ids and mask (rows, length) are padded on the right; where the mask is 0 the numbers mean nothing.
+    """
+    base, index = base_of(model), prefix.index[rows]
+    core = base.model
+    positions = prefix.next[index][:, None] + torch.arange(ids.shape[1], device=ids.device)
+    hidden = core.language_model(
+        inputs_embeds=core.get_input_embeddings()(ids),
+        attention_mask=torch.cat([prefix.mask[index], mask.to(prefix.mask.dtype)], dim=1),
+        position_ids=positions.expand(3, -1, -1),
+        past_key_values=prefix.lent(rows),
+        use_cache=True,
+    ).last_hidden_state
+    before = torch.cat([prefix.last[index][:, None], hidden[:, :-1]], dim=1)
+    spread = F.log_softmax(base.lm_head(before).float() / temperature, dim=-1)
+    entropy = -(spread.detach().exp() * spread.detach()).sum(-1)
+    return spread.gather(-1, ids[..., None]).squeeze(-1), entropy
+
+
+@torch.no_grad()
+def generate(model: Any, **inputs: Any) -> torch.Tensor:
+    """As the model's own `generate`, (rows, prompt + completion), but rows with the same prompt are read once."""
+    base = base_of(model)
+    given = {name: inputs.pop(name) for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
+    told = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
+    prefix = read(model, told | given)
+    cache = prefix.lent()
+    cache.crop(-1)  # `generate` reads the last token again, to begin from its logits
+    length = told["attention_mask"].sum(1, keepdim=True)
+    base.model.rope_deltas = prefix.next[prefix.index][:, None] - length
+    return type(base).generate(base, **told, past_key_values=cache, **inputs)

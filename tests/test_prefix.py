@@ -1,0 +1,74 @@
+"""Prompts read once: the numbers are those of separate rows."""
+
+import numpy as np
+import pytest
+import torch
+
+from o3v import clips as drawn
+from o3v import prefix, pretrain, prompts, tiny
+from o3v.config import FrameConfig
+from o3v.model import encode
+
+FRAMES = FrameConfig(n_frames=3, max_pixels=84 * 84)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return drawn.draw_clips(3, FRAMES, seed=1, workers=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def vlm(clips):
+    return tiny.build(pretrain.texts(clips, 0), 0)
+
+
+@pytest.fixture(scope="module")
+def inputs(vlm, clips):
+    """Two films with one question, one of them with another: rows 0 and 2, 1, and 3."""
+    asked = [(0, "What is it?"), (1, "What is it?"), (0, "What is it?"), (1, "Where is the red car now?")]
+    told = [prompts.plain_prompt(clips[n].images[: 3 - n], clips[n].times_s[: 3 - n], 9.0, q) for n, q in asked]
+    return dict(encode(vlm.processor, told))
+
+
+def test_the_same_tokens_over_other_pictures_are_another_prompt(vlm, inputs):
+    found, index = prefix.distinct(inputs, vlm.model.config)
+    assert index.tolist() == [0, 1, 0, 2]
+    assert found["image_grid_thw"].shape[0] == 3 + 2 + 2 and len(found["pixel_values"]) == 7 * 36
+    twisted = inputs | {"pixel_values": inputs["pixel_values"].clone()}
+    twisted["pixel_values"][-1] += 1
+    twisted["pixel_values"][0] += 1
+    assert prefix.distinct(twisted, vlm.model.config)[1].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probabilities_and_gradients_are_those_of_whole_rows(vlm, inputs, temperature):
+    model = vlm.model.train()
+    ids = torch.from_numpy(np.random.default_rng(0).integers(20, 300, (4, 6)))
+    mask = torch.tensor([[1] * 6, [1] * 3 + [0] * 3, [1] * 5 + [0], [1] + [0] * 5])
+    whole = {
+        "input_ids": torch.cat([inputs["input_ids"], ids], 1),
+        "attention_mask": torch.cat([inputs["attention_mask"], mask], 1),
+        "mm_token_type_ids": torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(ids)], 1),
+    }
+    logits = model(**(inputs | whole)).logits[:, -7:-1] / temperature
+    spread = logits.log_softmax(-1)
+    expected = spread.gather(-1, ids[..., None]).squeeze(-1) * mask
+    (expected.exp().sum()).backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    found, entropy = prefix.log_probs(model, prefix.read(model, inputs), ids, mask, temperature)
+    assert torch.allclose(found * mask, expected, atol=2e-5)
+    assert torch.allclose(entropy * mask, -(spread.exp() * spread).sum(-1) * mask, atol=2e-5)
+    ((found * mask).exp().sum()).backward()
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            assert torch.allclose(parameter.grad, gradients[name], atol=1e-5), name
+    model.zero_grad()
+
+
+def test_generation_is_that_of_the_model(vlm, inputs):
+    model, settings = vlm.model.eval(), {"max_new_tokens": 8, "do_sample": False}
+    model.generation_config.eos_token_id = None
+    expected = model.generate(**inputs, **settings)
+    assert torch.equal(prefix.generate(model, **inputs, **settings), expected)
+    assert expected.shape == (4, inputs["input_ids"].shape[1] + 8) and torch.equal(expected[0], expected[2])

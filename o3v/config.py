@@ -77,6 +77,7 @@ class GspoConfig:
     top_p: float = 0.95  # paper
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
+    reused: int = 4  # ours: updates on the same rollouts, where notebook 03 shows how GSPO and GRPO part
     preflight: int = 8  # ours: questions scored before training, which stops without hope; 0 begins untried
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -114,6 +115,16 @@ def parse_response(text: str) -> Response:
     notes.sort(key=lambda problem: problem.start)
     parts = [text[slice(*section)] if section else None for section in (think, answer)]
     return Response(text, parts[0], parts[1], tuple(claims), tuple(times), tuple(notes))
+
+
+def problem_shares(texts: Iterable[str]) -> dict[str, float]:
+    """Share of responses with each kind of problem, most frequent first; a response can have several.
+
+    >>> problem_shares(["<think>a</think><answer>b</answer>", "b"])["no_think"]
+    0.5
+    """
+    kinds = [{problem.kind for problem in parse_response(text).problems} for text in texts]
+    return {kind: count / len(kinds) for kind, count in Counter(kind for one in kinds for kind in one).most_common()}
 
 
 def _section(text: str, name: str) -> tuple[int, int] | None:

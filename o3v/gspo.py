@@ -1,7 +1,7 @@
 """Reinforcement learning: group sequence policy optimisation with the grounded reward.
 
-TRL's GRPOTrainer in its GSPO setting. `advantages` and `gspo_loss` say the same in ten readable lines; a test
-holds the trainer to them. With one update for each rollout the sequence ratio is 1 and GSPO has GRPO's gradient.
+TRL's GRPOTrainer in its GSPO setting. `objective` says the same in ten readable lines; a test holds the trainer to
+them. With one update for each rollout the sequence ratio is 1 and GSPO has GRPO's gradient.
 """
 
 from __future__ import annotations
@@ -21,28 +21,6 @@ from o3v.model import VISION_TOKENS, VideoModel, generate
 from o3v.prompts import example_prompt
 from o3v.rewards import RewardConfig, score_completion
 from o3v.schema import Example, dump_rows
-
-
-def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """A_i = (r_i − mean_j r_j) / std_j r_j in each group. rewards: (groups, G). Source: GSPO; TRL's 1e-4 included.
-
-    >>> advantages(torch.tensor([[1.0, 3.0]])).round(decimals=3)
-    tensor([[-0.7070,  0.7070]])
-    """
-    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
-
-
-def sequence_ratio(logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """s_i = exp( (1/|y_i|) Σ_t log π(y_t)/π_old(y_t) ), from (completions, tokens) to (completions,). Source: GSPO."""
-    return torch.exp(((logp - logp_old) * mask).sum(1) / mask.sum(1).clamp(min=1))
-
-
-def gspo_loss(
-    logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
-) -> torch.Tensor:
-    """−mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε) A_i). Source: paper, GSPO objective. advantage: (completions,)."""
-    ratio = sequence_ratio(logp, logp_old, mask)
-    return -torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage).mean()
 
 
 class Trainer(training.ExactResume, GRPOTrainer):
@@ -105,7 +83,12 @@ def grounded_reward(config: RewardConfig, rollouts: Path) -> Callable[..., list[
             if values:
                 log_metric(f"terms/{term}", sum(values) / len(values))
         kept = [
-            {"step": trainer_state.global_step, "id": r["id"], "task": r["task"], "completion": text, **score}
+            {
+                "step": trainer_state.global_step,
+                **{name: r[name] for name in ("id", "task", "image_size", "image_size_refine") if name in r},
+                "completion": text,
+                **score,
+            }
             for (text, r), score in zip(pairs, scores, strict=True)
         ]
         artifacts.write_text(rollouts / f"step_{trainer_state.global_step:05d}.jsonl", dump_rows(kept))
@@ -213,4 +196,5 @@ def make_trainer(
         processing_class=vlm.processor,
         peft_config=peft_config,
     )
+    trainer.add_callback(training.StopOnCollapse())
     return training.watch(trainer)

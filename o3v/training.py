@@ -6,6 +6,7 @@ on one machine. Knows nothing of losses or rewards.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import warnings
@@ -17,6 +18,8 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback
+
+from o3v import artifacts
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +84,9 @@ def train(trainer: Any) -> list[dict[str, float]]:
 
 
 def watch(trainer: Any) -> Any:
-    """The trainer with our callbacks: whole checkpoints are marked, progress is one bar. Returns it."""
+    """The trainer with our callbacks: whole checkpoints are marked, progress is one bar and a file. Returns it."""
     trainer.remove_callback(PrinterCallback)
-    for callback in (MarkComplete(), ShowProgress()):
+    for callback in (MarkComplete(), ShowProgress(), WriteLog()):
         trainer.add_callback(callback)
     return trainer
 
@@ -122,6 +125,30 @@ class ShowProgress(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.close()
+
+
+class WriteLog(TrainerCallback):
+    """The rows of `train` so far in `log.jsonl`, for whoever watches from outside."""
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        rows = "".join(json.dumps(row) + "\n" for row in table_of(state.log_history))
+        artifacts.write_text(Path(args.output_dir) / "log.jsonl", rows)
+
+
+class StopOnCollapse(TrainerCallback):
+    """Ends a GSPO run that runs away: for `patience` steps in a row nearly all completions were cut off, or the KL
+    divergence from the start was above `most_kl`. The checkpoints before it stay."""
+
+    def __init__(self, most_truncated: float = 0.9, most_kl: float = 10.0, patience: int = 5) -> None:
+        self.most = {"completions/clipped_ratio": most_truncated, "kl": most_kl}
+        self.patience, self.bad = patience, 0
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        over = [f"{name} {logs[name]:.2f}" for name, most in self.most.items() if logs.get(name, 0.0) > most]
+        self.bad = self.bad + 1 if over else 0
+        if self.bad >= self.patience:
+            log.warning("stopped at step %d: %s for %d steps", state.global_step, ", ".join(over), self.bad)
+            control.should_training_stop = True
 
 
 class ExactResume:

@@ -9,7 +9,7 @@ import torch
 from conftest import FRAMES
 from test_sft import StopAfter
 
-from o3v import gspo, training
+from o3v import gspo, objective, training
 from o3v.config import GspoConfig
 
 CONFIG = GspoConfig(
@@ -30,7 +30,7 @@ def trainer(vlm, examples, world, out, **changes):
 
 def test_advantages_by_hand():
     # mean 2, sample std √2 for [1, 3]; a group of equals has none
-    got = gspo.advantages(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
+    got = objective.advantages(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
     torch.testing.assert_close(got, torch.tensor([[-0.70706, 0.70706], [0.0, 0.0]]), rtol=0, atol=1e-4)
 
 
@@ -38,7 +38,7 @@ def test_sequence_ratio_is_the_geometric_mean_over_unmasked_tokens():
     old = torch.zeros(2, 3)
     new = torch.log(torch.tensor([[2.0, 8.0, 1.0], [2.0, 8.0, 100.0]]))
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    torch.testing.assert_close(gspo.sequence_ratio(new, old, mask), torch.tensor([16 ** (1 / 3), 4.0]))
+    torch.testing.assert_close(objective.sequence_ratio(new, old, mask), torch.tensor([16 ** (1 / 3), 4.0]))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_sequence_ratio_is_the_geometric_mean_over_unmasked_tokens():
 )
 def test_clipping_by_hand(ratio, advantage, loss):
     logp = torch.log(torch.tensor([[ratio, ratio]]))
-    got = gspo.gspo_loss(logp, torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([advantage]), epsilon=0.2)
+    got = objective.gspo_loss(logp, torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([advantage]), epsilon=0.2)
     assert got.item() == pytest.approx(loss)
 
 
@@ -75,7 +75,7 @@ def test_trl_gives_the_gradient_of_the_formula(twin, rl_examples, world, tmp_pat
     ours._compute_loss(ours.model, batch).backward()
     theirs = {n: p.grad.clone() for n, p in ours.model.named_parameters() if p.grad is not None}
     ours.model.zero_grad()
-    gspo.gspo_loss(logp(), old, batch["completion_mask"], batch["advantages"], CONFIG.epsilon).backward()
+    objective.gspo_loss(logp(), old, batch["completion_mask"], batch["advantages"], CONFIG.epsilon).backward()
     assert theirs
     for name, parameter in ours.model.named_parameters():
         if name in theirs:

@@ -18,9 +18,9 @@ LAYERS = {
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards", "vstar"}
     | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
-    | {"viewers"},
-    4: {"clips", "answers", "abilities", "model", "prefix", "tiny", "training", "detector", "packing"},
-    5: {"sft", "gspo", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
+    | {"viewers", "hacks"},
+    4: {"clips", "answers", "abilities", "model", "prefix", "objective", "tiny", "training", "detector", "packing"},
+    5: {"sft", "gspo", "reuse", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "data_commands", "__main__"},
 }
 # Within a layer, modules that were split off one another: each may import those before it in its row.

@@ -1,0 +1,44 @@
+"""What GSPO and GRPO maximise, in a few readable lines: advantages, ratios, clipping.
+
+Tests hold TRL's trainer to `gspo_loss`. Knows nothing of models or rewards.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """A_i = (r_i − mean_j r_j) / std_j r_j in each group. rewards: (groups, G). Source: GSPO; TRL's 1e-4 included.
+
+    >>> advantages(torch.tensor([[1.0, 3.0]])).round(decimals=3)
+    tensor([[-0.7070,  0.7070]])
+    """
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+def sequence_ratio(logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """s_i = exp( (1/|y_i|) Σ_t log π(y_t)/π_old(y_t) ), from (completions, tokens) to (completions,). Source: GSPO."""
+    return torch.exp(((logp - logp_old) * mask).sum(1) / mask.sum(1).clamp(min=1))
+
+
+def token_ratios(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
+    """π(y_t)/π_old(y_t) of each token, (completions, tokens). Source: GRPO."""
+    return torch.exp(logp - logp_old)
+
+
+def grpo_loss(
+    logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
+) -> torch.Tensor:
+    """As `gspo_loss` with a ratio for each token, averaged over tokens, then over completions. Source: GRPO."""
+    ratio, advantage = token_ratios(logp, logp_old), advantage[:, None]
+    gained = torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+    return -((gained * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
+
+
+def gspo_loss(
+    logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
+) -> torch.Tensor:
+    """−mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε) A_i). Source: paper, GSPO objective. advantage: (completions,)."""
+    ratio = sequence_ratio(logp, logp_old, mask)
+    return -torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage).mean()

@@ -1,0 +1,44 @@
+"""What both trainers share: the log for onlookers, and the stop when a run runs away."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from o3v import training
+
+
+def run(callback, rows):
+    control = SimpleNamespace(should_training_stop=False)
+    for step, row in enumerate(rows):
+        callback.on_log(None, SimpleNamespace(global_step=step), control, logs=row)
+        if control.should_training_stop:
+            return step
+    return None
+
+
+CUT = {"completions/clipped_ratio": 0.95, "kl": 0.0}
+FINE = {"completions/clipped_ratio": 0.3, "kl": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "stopped_at"),
+    [
+        ([CUT] * 5, 2),
+        ([CUT, CUT, FINE, CUT, CUT, FINE], None),
+        ([FINE, {"kl": 11.0}, CUT, {"kl": 12.0}], 3),
+        ([{}] * 5, None),  # a log of something else
+    ],
+)
+def test_a_run_that_runs_away_is_stopped(rows, stopped_at, caplog):
+    assert run(training.StopOnCollapse(patience=3), rows) == stopped_at
+    assert bool(caplog.records) == (stopped_at is not None)
+
+
+def test_the_log_holds_the_rows_so_far(tmp_path):
+    history = [{"loss": 1.0, "step": 1, "epoch": 0.5}, {"train_runtime": 3.0, "step": 2}]
+    for length in (1, 2):
+        state = SimpleNamespace(log_history=history[:length])
+        training.WriteLog().on_log(SimpleNamespace(output_dir=str(tmp_path)), state, None)
+        rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert rows == [{"loss": 1.0, "step": 1, "epoch": 0.5}]

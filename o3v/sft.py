@@ -76,3 +76,23 @@ def label_mask(trainer: Trainer, index: int) -> tuple[list[str], list[bool]]:
     picture = tokenizer.convert_tokens_to_ids("<|image_pad|>")
     kept = [i for i, token in enumerate(ids) if token != picture or ids[i - 1] != picture]
     return [tokenizer.decode([ids[i]]) for i in kept], [labels[i] != -100 for i in kept]
+
+
+def lengths(trainer: Trainer, rows: int) -> dict[str, list[int]]:
+    """Tokens of the prompts (pictures included) and of the responses, of that many rows from the start."""
+    labels = [trainer.data_collator([trainer.train_dataset[i]])["labels"][0] for i in range(rows)]
+    told = [int((row != -100).sum()) for row in labels]
+    return {"prompt": [len(row) - n for row, n in zip(labels, told, strict=True)], "response": told}
+
+
+@torch.no_grad()
+def task_losses(trainer: Trainer, examples: Sequence[Example], most: int) -> dict[str, float]:
+    """Mean loss of the first `most` rows of each task, in the order in which the tasks appear."""
+    rows: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        rows.setdefault(str(example.task), []).append(index)
+    model, losses = trainer.model.eval(), {}
+    for task, indices in rows.items():
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in indices[:most]])
+        losses[task] = model(**{name: value.to(model.device) for name, value in batch.items()}).loss.item()
+    return losses

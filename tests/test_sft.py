@@ -44,6 +44,18 @@ def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
     assert max(max(box) for box in boxes) > 1
 
 
+def test_lengths_and_losses_by_task(twin, sft_examples, world, tmp_path):
+    made = trainer(twin, sft_examples, world, tmp_path)
+    counted = sft.lengths(made, 2)
+    for index, (prompt, response) in enumerate(zip(counted["prompt"], counted["response"], strict=True)):
+        _, mask = sft.label_mask(made, index)  # draws the tokens of one picture as one
+        assert response == sum(mask) and prompt > len(mask) - sum(mask)
+    losses = sft.task_losses(made, sft_examples, 2)
+    assert set(losses) == {str(e.task) for e in sft_examples}
+    untrained = torch.log(torch.tensor(float(len(twin.processor.tokenizer)))).item()
+    assert all(0.5 * untrained < loss < 1.5 * untrained for loss in losses.values())
+
+
 @pytest.mark.parametrize("stop_at", [1, 2])
 def test_a_stopped_run_ends_bit_identical(twin, _twin, sft_examples, world, tmp_path, stop_at):
     import copy

@@ -23,10 +23,22 @@ import numpy as np
 SIDES = ("stock", "ours")
 
 
-def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
-    """CPU seconds a step after the first, wall seconds by part, and the peak of memory in MB."""
+def stock_model(base: Path | str, vlm):
+    """The same weights without what we add: the classes as transformers has them, no frame remembered or shared."""
     from transformers import Qwen2_5_VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from o3v import model
+
+    images = Qwen2VLImageProcessorPil(size=dict(vlm.processor.image_processor.size))
+    tokenizer = vlm.processor.tokenizer
+    processor = model.FrameProcessor(images, tokenizer, tokenizer.chat_template)
+    plain = Qwen2_5_VLForConditionalGeneration.from_pretrained(base)
+    return model.VideoModel(plain, processor, vlm.box_space)
+
+
+def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
+    """CPU seconds a step after the first, wall seconds by part, and the peak of memory in MB."""
     from trl import GRPOTrainer
 
     from o3v import gspo, model, schema
@@ -36,10 +48,7 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     base, config = find_base(profile.base), replace(profile.gspo, max_steps=steps, learning_rate=1e-7, save_steps=10**6)
     vlm = model.load(base)
     if side == "stock":
-        images = Qwen2VLImageProcessorPil(size=dict(vlm.processor.image_processor.size))
-        tokenizer = vlm.processor.tokenizer
-        processor = model.FrameProcessor(images, tokenizer, tokenizer.chat_template)
-        vlm = model.VideoModel(Qwen2_5_VLForConditionalGeneration.from_pretrained(base), processor, vlm.box_space)
+        vlm = stock_model(base, vlm)
         gspo.Trainer = type("Trainer", (GRPOTrainer,), {})
     examples = list(schema.read_examples(folder / "rl.jsonl"))
     out = Path(tempfile.mkdtemp())

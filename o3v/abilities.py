@@ -18,13 +18,13 @@ from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_fram
 from o3v.clips import Clip
 from o3v.curate import IS_THIS
 from o3v.geometry import Span
+from o3v.prompts import RELEVANCE
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
 WHAT_IS_IT = "What is this?"
-RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? Only output one of 0, 1, 2."
 FIND_AT_S = "Where is the {name} at {time_s:.1f}s?"
 FOLLOW = ("At which times do you see the {name}, and where?", "Where is the {name}?", "Follow the {name}: where is it?")
 LOOK = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"

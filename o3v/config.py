@@ -90,6 +90,8 @@ class InferenceConfig:
     batch: int = 8
     max_new_tokens: int = 768  # paper
     shown: int = 6  # ours: responses drawn in notebook 04
+    voted: int = 200  # ours: questions with several responses there
+    votes: tuple[int, ...] = (1, 2, 4, 8)  # paper: up to 8 responses
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ TINY = Profile(
     base="data/o3v-tiny-base",
     pretrain=PretrainConfig(
         clips=8_000,
-        steps={"vision": 3_000, "pictures": 300, "films": 3_600},
+        steps={"vision": 3_000, "pictures": 300, "films": 2_600},
         vision_batch=64,
         batch=8,
         learning_rate=2e-3,
@@ -146,7 +148,7 @@ TINY = Profile(
         save_steps=10,
         cached_rows=4_096,
     ),
-    inference=InferenceConfig(batch=64, max_new_tokens=112),
+    inference=InferenceConfig(batch=64, max_new_tokens=112, voted=60, votes=(1, 2, 4, 8, 16)),
 )
 
 SMOKE = replace(
@@ -165,7 +167,7 @@ SMOKE = replace(
         preflight=0,  # a dozen steps of SFT give no hope
         save_steps=2,
     ),
-    inference=replace(TINY.inference, max_new_tokens=64, shown=2),
+    inference=replace(TINY.inference, max_new_tokens=64, shown=2, voted=2, votes=(1, 2)),
 )
 
 PROFILES = {profile.name: profile for profile in (SMOKE, TINY, FULL)}

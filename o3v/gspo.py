@@ -32,8 +32,8 @@ class Trainer(training.ExactResume, GRPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        known = prefix.base_of(self.model).config.model_type == "qwen2_5_vl"
-        self.shares = known and self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
+        alone = self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
+        self.shares = alone and prefix.fits(self.model)
         if self.shares and not self.use_vllm:
             self.model.generate = functools.partial(prefix.generate, self.model)
 
@@ -127,8 +127,8 @@ def preflight(
     ]
     rows: list[dict[str, Any]] = []
     for number, prompt in enumerate(asked):
-        group = [prompt] * config.generations
-        texts = generate(vlm, group, config.max_new_tokens, config.temperature, seed + number)
+        longest, each = config.max_new_tokens, config.generations
+        texts = generate(vlm, [prompt], longest, config.temperature, seed + number, each)
         scores = [score_completion(text, prompt.row, 0.0, reward_config or RewardConfig.paper()) for text in texts]
         totals = torch.tensor([score["total"] for score in scores])
         formats = sum(bool(score["format"]) for score in scores) / len(scores)

@@ -26,6 +26,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from o3v import prefix
 from o3v.prompts import Prompt
 
 # how each family writes boxes (shared facts of the model cards)
@@ -190,16 +191,25 @@ def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]
 
 @torch.inference_mode()
 def generate(
-    vlm: VideoModel, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    vlm: VideoModel,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    repeats: int = 1,
 ) -> list[str]:
-    """One response a prompt, as text. Temperature 0 is greedy; sampling is seeded.
+    """`repeats` responses a prompt, as text, one prompt after the other. Temperature 0 is greedy; sampling is seeded.
 
-    Prompts of one call are one batch: the caller chooses its size.
+    Prompts of one call are one batch: the caller chooses its size. Where a prompt is repeated it is read once.
     """
     inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
     sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}
     set_seed(seed)
-    tokens = vlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **(sampling or {"do_sample": False}))
+    settings = {"max_new_tokens": max_new_tokens, **(sampling or {"do_sample": False})}
+    if repeats > 1 and prefix.fits(vlm.model):
+        tokens = prefix.generate(vlm.model, repeats, **inputs, **settings)
+    else:
+        tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)
     return vlm.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 

@@ -8,7 +8,7 @@ rewards or losses.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -38,6 +38,11 @@ class Prefix:
         """A cache for these rows that can be written to; gradients reach the prompts through it."""
         index = self.index[rows]
         return DynamicCache([(layer.keys[index], layer.values[index]) for layer in self.cache.layers])
+
+
+def fits(model: Any) -> bool:
+    """Whether prompts of this model can be shared: Qwen2.5-VL."""
+    return base_of(model).config.model_type == "qwen2_5_vl"
 
 
 def base_of(model: Any) -> Any:
@@ -112,12 +117,17 @@ def log_probs(
 
 
 @torch.no_grad()
-def generate(model: Any, **inputs: Any) -> torch.Tensor:
-    """As the model's own `generate`, (rows, prompt + completion), but rows with the same prompt are read once."""
+def generate(model: Any, repeats: int = 1, **inputs: Any) -> torch.Tensor:
+    """As the model's own `generate`, (rows · repeats, prompt + completion), but equal prompts are read once.
+
+    `repeats` completions of each row follow one another. Takes what `generate` takes.
+    """
     base = base_of(model)
     given = {name: inputs.pop(name) for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
     told = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
     prefix = read(model, told | given)
+    prefix = replace(prefix, index=prefix.index.repeat_interleave(repeats))
+    told = {name: value.repeat_interleave(repeats, 0) for name, value in told.items()}
     cache = prefix.lent()
     cache.crop(-1)  # `generate` reads the last token again, to begin from its logits
     length = told["attention_mask"].sum(1, keepdim=True)

@@ -49,6 +49,9 @@ ANNOTATE: Mapping[str, str] = {
     "{notes}\n" + _RULES.format(at="the frame index", at_tag="frame index"),
 }
 
+# what a model is asked about a crop of its own evidence (paper, test-time scaling, in our words)
+RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? Only output one of 0, 1, 2."
+
 # what one unit of a model's box coordinates means: the size to which the whole frame is mapped
 BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1000)}
 

@@ -127,7 +127,7 @@ def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, wor
 def said(monkeypatch, texts):
     """Makes the model say these texts in turn."""
     turns = iter(texts * 100)
-    monkeypatch.setattr(gspo, "generate", lambda vlm, prompts, *_: [next(turns) for _ in prompts])
+    monkeypatch.setattr(gspo, "generate", lambda *told: [next(turns) for _ in range(told[-1])])
 
 
 RIGHT, NO_FORMAT = "<think>So.</think><answer>A</answer>", "A red car"

@@ -42,10 +42,11 @@ CHAINS = (
         "annotators",
     ),
     ("clips", "answers", "abilities"),
-    ("model", "tiny"),
+    ("prefix", "model", "tiny"),
     ("clips", "model", "detector"),
     ("model", "packing"),
     ("measure", "card"),
+    ("inference", "scaling"),
     ("batch", "data_commands", "__main__"),
 )
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

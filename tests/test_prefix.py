@@ -7,7 +7,7 @@ import torch
 from o3v import clips as drawn
 from o3v import prefix, pretrain, prompts, tiny
 from o3v.config import FrameConfig
-from o3v.model import encode
+from o3v.model import encode, generate
 
 FRAMES = FrameConfig(n_frames=3, max_pixels=84 * 84)
 
@@ -72,3 +72,17 @@ def test_generation_is_that_of_the_model(vlm, inputs):
     expected = model.generate(**inputs, **settings)
     assert torch.equal(prefix.generate(model, **inputs, **settings), expected)
     assert expected.shape == (4, inputs["input_ids"].shape[1] + 8) and torch.equal(expected[0], expected[2])
+
+
+def test_repeats_follow_one_another(vlm, inputs):
+    settings = {"max_new_tokens": 4, "do_sample": False}
+    once = prefix.generate(vlm.model.eval(), **inputs, **settings)
+    assert torch.equal(prefix.generate(vlm.model, 3, **inputs, **settings), once.repeat_interleave(3, 0))
+
+
+def test_repeated_prompts_of_a_model(vlm, clips):
+    told = [prompts.plain_prompt(clips[n].images[:2], clips[n].times_s[:2], 9.0, "What is it?") for n in (0, 1)]
+    once = generate(vlm, told, 4)
+    assert generate(vlm, told, 4, repeats=2) == [once[0], once[0], once[1], once[1]]
+    sampled = generate(vlm, told, 12, temperature=1.0, seed=3, repeats=4)
+    assert sampled == generate(vlm, told, 12, temperature=1.0, seed=3, repeats=4) and len(set(sampled)) > 2

@@ -256,6 +256,15 @@ def format_response(think: str, answer: str) -> str:
     return f"<think>{think}</think><answer>{answer}</answer>"
 
 
+def answer_begun(think: str) -> str:
+    """A response up to where its answer begins, for a model to go on from.
+
+    >>> answer_begun("I see.")
+    '<think>I see.</think><answer>'
+    """
+    return format_response(think, "").removesuffix(TAGS[3])
+
+
 def _decimal(value: float) -> str:
     """Shortest decimal that reads back as `value`, without an exponent; whole numbers without a point."""
     return str(int(value)) if value == int(value) else format(Decimal(repr(float(value))), "f")

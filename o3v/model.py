@@ -182,9 +182,8 @@ def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
 
 def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     """Model inputs of a batch of prompts, padded on the left: input_ids (batch, length), pixel_values, …"""
-    texts = [
-        processor.tokenizer.apply_chat_template(p.messages, tokenize=False, add_generation_prompt=True) for p in prompts
-    ]
+    template = processor.tokenizer.apply_chat_template
+    texts = [template(p.messages, tokenize=False, add_generation_prompt=True) + p.begun for p in prompts]
     images = [[Image.fromarray(image) for image in p.images] for p in prompts]
     return processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
 
@@ -200,7 +199,8 @@ def generate(
 ) -> list[str]:
     """`repeats` responses a prompt, as text, one prompt after the other. Temperature 0 is greedy; sampling is seeded.
 
-    Prompts of one call are one batch: the caller chooses its size. Where a prompt is repeated it is read once.
+    Prompts of one call are one batch: the caller chooses its size. Where a prompt is repeated it is read once. A
+    response that a prompt has begun is returned without its beginning.
     """
     inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
     sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}

@@ -9,7 +9,7 @@ models; departs from the paper in wording only (our words).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,9 @@ class Prompt:
     """A question as the model gets it.
 
     `messages` is a conversation whose image parts stand for `images`, in order: a list of (height, width, 3) uint8
-    arrays. `times_s` are the frames' true times (empty for a picture). `space_wh` is the size in whose units the
-    model writes boxes; `row` is the STGR row for the rewards, its `image_size` set to that size.
+    arrays. `times_s` are the frames' true times and `duration_s` the video's length (empty and 0 for a picture).
+    `space_wh` is the size in whose units the model writes boxes; `row` is the STGR row for the rewards, its
+    `image_size` set to that size. `begun` is how the response begins, for the model to go on from.
     """
 
     messages: list[dict[str, Any]]
@@ -70,6 +71,8 @@ class Prompt:
     times_s: tuple[float, ...]
     space_wh: Size
     row: Row
+    duration_s: float = 0.0
+    begun: str = ""
 
 
 def space_size(frame_wh: Size, box_space: str) -> Size:
@@ -99,7 +102,16 @@ def plain_prompt(images: Sequence[np.ndarray], times_s: Sequence[float], duratio
     parts = frame_parts(times_s, duration_s) if times_s else [{"type": "image"}]
     messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
     height, width = images[0].shape[:2]
-    return Prompt(messages, list(images), tuple(times_s), (width, height), {})
+    return Prompt(messages, list(images), tuple(times_s), (width, height), {}, duration_s)
+
+
+def keep_frames(prompt: Prompt, kept: Sequence[int]) -> Prompt:
+    """The same question about some of its video's frames, by their positions from 0, numbered anew."""
+    times_s = tuple(prompt.times_s[i] for i in kept)
+    *before, last = prompt.messages
+    content = [*frame_parts(times_s, prompt.duration_s), last["content"][-1]]
+    messages = [*before, {**last, "content": content}]
+    return replace(prompt, messages=messages, images=[prompt.images[i] for i in kept], times_s=times_s)
 
 
 def video_prompt(
@@ -114,7 +126,8 @@ def video_prompt(
     space_wh = space_size((width, height), box_space)
     messages = conversation(task, question, frame_parts(read.times_s, read.duration_s))
     row: Row = {"task": str(task), "question": question, "image_size": list(space_wh)}
-    return Prompt(messages, list(read.images), tuple(float(t) for t in read.times_s), space_wh, row)
+    times_s = tuple(float(t) for t in read.times_s)
+    return Prompt(messages, list(read.images), times_s, space_wh, row, read.duration_s)
 
 
 def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_space: str, training: bool) -> Prompt:
@@ -131,7 +144,7 @@ def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_
         return Prompt(messages, [image], (), space_wh, example.to_row() | sizes)
     key_times_s = [k.time_s for k in example.key_frames] if training else []
     prompt = video_prompt(example.task, example.question, path, frames, box_space, key_times_s)
-    return Prompt(prompt.messages, prompt.images, prompt.times_s, prompt.space_wh, example.to_row() | prompt.row)
+    return replace(prompt, row=example.to_row() | prompt.row)
 
 
 def target_text(example: Example, space_wh: Size) -> str:

@@ -46,6 +46,7 @@ CHAINS = (
     ("clips", "model", "detector"),
     ("model", "packing"),
     ("measure", "card"),
+    ("measure", "faithful"),
     ("inference", "scaling"),
     ("batch", "data_commands", "__main__"),
 )

@@ -1,4 +1,5 @@
-"""The commands about rows: `o3v check-data`, `sift`, `annotate`, `score`. Thin: each says what its module found."""
+"""The commands beside `run`: `o3v check-data`, `sift`, `annotate`, `score`, `ask`. Thin: each says what its module
+found."""
 
 from __future__ import annotations
 
@@ -53,6 +54,14 @@ def add_to(commands: Any) -> None:
     ask.add_argument("--per-minute", type=float, default=60.0, help="most requests a minute (default: 60)")
     ask.add_argument("--workers", type=int, default=8, help="requests at a time (default: 8)")
     ask.add_argument("--judge", default="", metavar="MODEL", help="model that verifies crops and sentences")
+
+    about = commands.add_parser("ask", help="ask a model about a video: the answer with its evidence, and a page of it")
+    about.set_defaults(command=ask_video)
+    about.add_argument("video", type=Path, metavar="VIDEO", help="a video file")
+    about.add_argument("question", metavar="QUESTION")
+    about.add_argument("--model", type=Path, metavar="DIR", help="a trained model (default: the newest of runs/)")
+    about.add_argument("--profile", default="tiny", help="how many frames of which size (default: tiny)")
+    about.add_argument("--out", type=Path, metavar="FILE", help="the page (default: VIDEO's name with .html, here)")
 
 
 def one_line(command: Callable[[Options], int]) -> Callable[[Options], int]:
@@ -166,6 +175,35 @@ def _means(task: str, scored: list[dict[str, Any]]) -> dict[str, object]:
     values = {name: [line[name] for line in lines if line[name] is not None] for name in lines[0] if name != "task"}
     means = {name: f"{sum(found) / len(found):.3f}" if found else "–" for name, found in values.items()}
     return {"task": task, "n": len(lines), **means}
+
+
+@one_line
+def ask_video(options: Options) -> int:
+    """The answer and its claims as text, the whole as one HTML file that needs no network."""
+    from o3v import artifacts, inference, model, trace, video
+    from o3v.config import load_profile
+
+    settings = load_profile(options.profile)
+    made = sorted(Path("runs").glob("*/03_gspo/checkpoint"), key=lambda path: path.stat().st_mtime)
+    if not options.model and not made:
+        raise FileNotFoundError("no trained model in runs/; make one (make reproduce) or name one with --model")
+    vlm = model.load(options.model or made[-1])
+    (asked,) = inference.file_questions(str(options.video), options.question, settings.frames, vlm.box_space)
+    prompt = asked.make()
+    (text,) = model.generate(vlm, [prompt], settings.inference.max_new_tokens)
+    sampling = (settings.frames.n_frames, settings.frames.max_pixels)
+    frames = video.sample_frames(options.video, *sampling, max_fps=settings.frames.max_fps)
+    response = inference.read_response({"response": text, "space_wh": prompt.space_wh}, frames)
+    log.info("%s", text if response.answer is None else response.answer)
+    for claim in response.claims:
+        when = "" if claim.time_s is None else f" at {claim.time_s:g} s"
+        log.info("  %s %s%s", claim.name, " ".join(str([round(v) for v in box]) for box in claim.boxes), when)
+    if response.problems:
+        log.info("  malformed: %s", ", ".join(dict.fromkeys(problem.kind for problem in response.problems)))
+    page = options.out or Path(f"{options.video.stem}.html")
+    artifacts.write_text(page, trace.page(trace.trace_html(frames, response, options.question), options.question))
+    log.info("%s", page)
+    return 0
 
 
 def finish(out: Path, paths: Iterable[Path], audit: list[dict[str, Any]]) -> int:

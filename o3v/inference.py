@@ -24,6 +24,8 @@ from o3v.prompts import Prompt, space_size, video_prompt
 from o3v.rewards import format_score
 from o3v.schema import Row, Task, dump_rows
 
+LONGEST_QUESTION = 4_000  # characters
+
 
 @dataclass(frozen=True)
 class Question:
@@ -59,11 +61,13 @@ def answer(
 
 
 def file_questions(path: str, question: str, frames: FrameConfig, box_space: str) -> list[Question]:
-    """A question about any video file; none when `path` is empty. Raises ValueError for an empty question."""
+    """A question about any video file; none when `path` is empty. ValueError for an empty or endless question."""
     if not path:
         return []
     if not question.strip():
         raise ValueError("the question is empty")
+    if len(question) > LONGEST_QUESTION:
+        raise ValueError(f"the question has {len(question):,} characters; at most {LONGEST_QUESTION:,} are asked")
     ask = functools.partial(video_prompt, Task.SPATIO_TEMPORAL, question, path, frames, box_space)
     return [Question(Path(path).name, Path(path), ask)]
 

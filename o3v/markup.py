@@ -31,22 +31,28 @@ def escape(text: str) -> str:
     return html.escape(text.encode("utf-8", "replace").decode())
 
 
-def response_html(response: Response) -> str:
+def response_html(response: Response, attributes: Sequence[str] = ()) -> str:
     """The response's text as HTML: every claim a chip in its colour, problems underlined with their message as tooltip.
+
+    `attributes` are HTML attributes for the chips, one text a claim, in the order of the response's claims.
 
     All text is escaped, tags stay and are small. A problem without length, or over more than 200 characters, is a
     warning sign where it begins. The problems are listed below the text. Offsets beyond the text are cut to it.
     """
     text, colours = response.text, claim_colours(claim.name for claim in response.claims)
     parts, cursor = [], 0
-    for claim in sorted(response.claims, key=lambda c: c.start):
+    given = attributes or [""] * len(response.claims)
+    for claim, attribute in sorted(zip(response.claims, given, strict=True), key=lambda pair: pair[0].start):
         start, end = max(claim.start, cursor), min(claim.end, len(text))
         if start < end:
             colour = colours[claim.name]
             moment = "no time" if claim.time_s is None else f"{claim.time_s:g} s"
             note = escape(f"claim: {short_name(claim.name)} · {moment} · boxes: {len(claim.boxes)}")
             style = f"background:{colour};color:{ink_on(colour)};{_CHIP}"
-            parts += [_marked(response, cursor, start), f'<span style="{style}" title="{note}">']
+            parts += [
+                _marked(response, cursor, start),
+                f'<span style="{style}" title="{note}"{attribute and f" {attribute}"}>',
+            ]
             parts += [_marked(response, start, end), "</span>"]
             cursor = end
     parts.append(_marked(response, cursor, len(text), last=True))

@@ -97,7 +97,8 @@ def html_player(frames: Frames, boxes_per_frame: BoxesPerFrame = (), title: str 
     for i, found in enumerate(boxes):
         jpeg, words = _small_jpeg(frames.images[i], found, width, most_bytes), _words(frames, i, found)
         caption = f'<figcaption style="overflow-wrap:anywhere">{escape(words)}</figcaption>'
-        figures.append(f'<figure style="{style}">{_img(jpeg, words)}{caption}</figure>')
+        picture = f'<div style="position:relative;overflow:hidden">{_img(jpeg, words)}</div>'
+        figures.append(f'<figure style="{style}">{picture}{caption}</figure>')
     return _PLAYER.format(
         id=f"o3v-{uuid.uuid4().hex[:12]}",
         title=escape(title),

@@ -150,8 +150,13 @@ def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> As
 def what(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions about the film whose answer is a few words: `what` those that begin with what or which."""
     for fact in choosable(clip):
-        kind = "what" if re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE) else "other"
-        yield Asked(kind, fact.question, in_steps(fact, clip, frames), fact.family)
+        yield asks(fact, clip, frames)
+
+
+def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
+    """One such question."""
+    kind = "what" if re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE) else "other"
+    return Asked(kind, fact.question, in_steps(fact, clip, frames), fact.family)
 
 
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:

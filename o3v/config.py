@@ -116,7 +116,7 @@ TINY = Profile(
     base="data/o3v-tiny-base",
     pretrain=PretrainConfig(
         clips=8_000,
-        steps={"vision": 3_000, "pictures": 300, "films": 2_600},
+        steps={"vision": 3_000, "pictures": 300, "shorts": 1_400, "films": 1_000},
         vision_batch=64,
         batch=8,
         learning_rate=2e-3,
@@ -154,7 +154,9 @@ TINY = Profile(
 SMOKE = replace(
     TINY,
     name="smoke",
-    pretrain=replace(TINY.pretrain, clips=40, steps={"vision": 6, "pictures": 4, "films": 4}, measured=8, save_steps=4),
+    pretrain=replace(
+        TINY.pretrain, clips=40, steps={"vision": 6, "pictures": 4, "shorts": 4, "films": 4}, measured=8, save_steps=4
+    ),
     data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, annotated=16),
     sft=replace(TINY.sft, epochs=1.0, save_steps=2),
     gspo=replace(

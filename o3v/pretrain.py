@@ -1,9 +1,9 @@
 """The tiny base model, from nothing: a Qwen2.5-VL of a few million parameters that learns to see and to speak plainly.
 
-Three stages on scenes drawn for them: the vision tower as a detector; then, over the finished tower, the language
-model on single pictures and crops; then on films as well. It never meets the evidence tags, which SFT is to teach.
-Every step draws its batch from (seed, stage, step), so an interrupted run goes on where it was and ends the same.
-The method's paper starts from Qwen2.5-VL-7B instead.
+Four stages on scenes drawn for them: the vision tower as a detector; then, over the finished tower, the language
+model on single pictures and crops; then on films of two to four frames, to tell frames apart; then on whole films. It
+never meets the evidence tags, which SFT is to teach. Every step draws its batch from (seed, stage, step), so an
+interrupted run goes on where it was and ends the same. The method's paper starts from Qwen2.5-VL-7B instead.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,23 @@ from o3v.packing import PLAIN, Packer, answer_loss
 Rows = list[dict[str, float]]
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
 
-STAGES = ("vision", "pictures", "films")
+STAGES = ("vision", "pictures", "shorts", "films")
 TOKENIZER_CLIPS = 300
-MUON = {"vision": 3.0, "pictures": 1.5, "films": 1.5}  # Muon's rate in units of AdamW's
-DECAY = {"vision": 0.3, "pictures": 0.0, "films": 0.5}  # share of a stage's steps over which the rate falls to 0
+MUON = {"vision": 3.0, "pictures": 1.5, "shorts": 1.5, "films": 1.5}  # Muon's rate in units of AdamW's
+DECAY = {
+    "vision": 0.3,
+    "pictures": 0.0,
+    "shorts": 0.0,
+    "films": 0.6,
+}  # share of a stage's steps over which the rate falls to 0
 LANGUAGE_MIX = {  # batches of each kind in a round
     "pictures": ("picture", "picture", "crop", "picture"),
-    "films": ("film", "caption", "film", "picture", "film", "caption", "film", "crop", "film", "caption"),
+    "shorts": ("short", "short", "glance", "short", "picture", "short", "short", "glance", "short", "crop"),
+    "films": ("film", "caption", "film", "picture", "film", "film", "caption", "film", "crop", "film"),
 }
-ROWS_AS = {"film": 1, "caption": 1, "picture": 4, "crop": 2}  # rows in a batch, as a multiple of its films
+# rows in a batch, as a multiple of its films: questions about a few frames, their caption, the same of whole films, …
+ROWS_AS = {"short": 1.5, "glance": 1.5, "film": 1, "caption": 1, "picture": 4, "crop": 2}
+FEW, MANY = (2, 4), (10, 15)  # frames of a short, and of a film in which key frames stand among the uniform ones
 PICTURE_QUESTIONS = 6
 
 
@@ -54,9 +63,17 @@ class Batch:
 
 
 def draw_batch(kind: str, clips: Sequence[Clip], rows: int, rng: np.random.Generator) -> Batch:
-    """A batch of one kind: `picture`, `crop`, `film` (many questions) or `caption` (one dense caption)."""
+    """A batch of one kind: `picture`, `crop`, `film` (many questions), `caption` (one dense caption), or the last two
+    of a few frames: `short` and `glance`."""
     picked = [clips[i] for i in rng.integers(len(clips), size=rows)]
-    make = {"picture": _picture, "crop": _crop, "film": _film, "caption": _caption}[kind]
+    make = {
+        "picture": _picture,
+        "crop": _crop,
+        "short": _short,
+        "glance": partial(_caption, few=True),
+        "film": _film,
+        "caption": _caption,
+    }[kind]
     made = [make(clip, rng) for clip in picked]
     return Batch(np.concatenate([m[0] for m in made]), [m[1] for m in made], [m[2] for m in made])
 
@@ -75,43 +92,69 @@ def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[A
     return clip.crops[i : i + 1], ((), 0.0), asked
 
 
-def some_frames(clip: Clip, rng: np.random.Generator) -> list[int]:
-    """Frames of a film in the order of time: evenly spread, as at inference, or any three or more."""
-    if rng.random() < 0.5:
+def some_frames(clip: Clip, rng: np.random.Generator, few: bool = False) -> list[int]:
+    """Frames of a film in the order of time: evenly spread, as at inference, or at random, a few or about as many."""
+    if not few and rng.random() < 0.5:
         return list(range(clip.uniform))
-    picked = rng.choice(len(clip.images), int(rng.integers(3, clip.uniform + 1)), replace=False)
+    fewest, most = FEW if few else MANY
+    count = int(rng.integers(min(fewest, len(clip.images)), min(most, len(clip.images)) + 1))
+    picked = rng.choice(len(clip.images), count, replace=False)
     return sorted(picked.tolist(), key=lambda i: clip.times_s[i])
+
+
+def _seen(clip: Clip, frames: list[int]) -> tuple[np.ndarray, Any]:
+    return clip.images[frames], (tuple(clip.times_s[i] for i in frames), clip.duration_s)
+
+
+def _some(asked: Iterable[Any], count: int, rng: np.random.Generator) -> list[Any]:
+    found = list(asked)
+    return [found[i] for i in rng.permutation(len(found))[:count]]
+
+
+def _short(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+    """Only what the few frames themselves decide is asked."""
+    frames = some_frames(clip, rng, few=True)
+    spans = list(abilities.when(clip, frames))
+    here = {name for i in frames for name in clip.boxes_px[i]}
+    looks = [fact for fact in abilities.choosable(clip) if fact.family in ("color", "thing") and fact.subject in here]
+    asked = [
+        *_some(abilities.times(clip, frames, rng), 1, rng),
+        *_some(abilities.order(clip, frames), 1, rng),
+        *_some(abilities.follow(clip, frames, rng), 1, rng),
+        abilities.one_frame(clip, frames, int(rng.integers(len(frames))) + 1),
+        *_some(abilities.find(clip, frames), 3, rng),
+        *_some([a for a in spans if a.ability == "visible"], 2, rng),
+        *_some([a for a in spans if a.ability == "when"], 1, rng),
+        *[abilities.asks(fact, clip, frames) for fact in _some(looks, 1, rng)],
+        *[abilities.choice(fact, rng) for fact in _some(looks, 1, rng)],
+    ]
+    return *_seen(clip, frames), asked
 
 
 def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
     frames = some_frames(clip, rng)
     facts, spans = abilities.choosable(clip), list(abilities.when(clip, frames))
 
-    def some(asked: Iterable[Asked], count: int) -> list[Asked]:
-        found = list(asked)
-        return [found[i] for i in rng.permutation(len(found))[:count]]
-
-    told = (abilities.told_boxes(a, clip, frames, name) for a in some(spans, 1) for name in some(clip.spans_s, 1))
+    told = [abilities.told_boxes(a, clip, frames, n) for a in _some(spans, 1, rng) for n in _some(clip.spans_s, 1, rng)]
     asked = [
-        *some(abilities.times(clip, frames, rng), 1),
-        *some(abilities.order(clip, frames), 1),
-        *some(abilities.follow(clip, frames, rng), 1),
+        *_some(abilities.times(clip, frames, rng), 1, rng),
+        *_some(abilities.order(clip, frames), 1, rng),
+        *_some(abilities.follow(clip, frames, rng), 1, rng),
         abilities.one_frame(clip, frames, int(rng.integers(len(frames))) + 1),
-        *some(abilities.find(clip, frames), 3),
-        *some([a for a in spans if a.ability == "visible"], 1),
-        *some([a for a in spans if a.ability == "when"], 2),
+        *_some(abilities.find(clip, frames), 3, rng),
+        *_some([a for a in spans if a.ability == "visible"], 1, rng),
+        *_some([a for a in spans if a.ability == "when"], 2, rng),
         *told,
-        *some(abilities.what(clip, frames), 4),
-        *some((abilities.choice(fact, rng) for fact in facts), 2),
-        *some(abilities.explain(clip, frames), 4),
+        *_some(abilities.what(clip, frames), 4, rng),
+        *[abilities.choice(fact, rng) for fact in _some(facts, 2, rng)],
+        *_some(abilities.explain(clip, frames), 4, rng),
     ]
-    return clip.images[frames], (tuple(clip.times_s[i] for i in frames), clip.duration_s), asked
+    return *_seen(clip, frames), asked
 
 
-def _caption(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
-    frames = some_frames(clip, rng)
-    film = (tuple(clip.times_s[i] for i in frames), clip.duration_s)
-    return clip.images[frames], film, [abilities.every_frame(clip, frames)]
+def _caption(clip: Clip, rng: np.random.Generator, few: bool = False) -> tuple[np.ndarray, Any, list[Asked]]:
+    frames = some_frames(clip, rng, few)
+    return *_seen(clip, frames), [abilities.every_frame(clip, frames)]
 
 
 def _vision_loss(vlm: VideoModel, head: Detector, clips: Sequence[Clip], config: PretrainConfig) -> Loss:
@@ -134,7 +177,7 @@ def _language_loss(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfi
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         kind = kinds[step % len(kinds)]
-        batch = draw_batch(kind, clips, config.batch * ROWS_AS[kind], rng)
+        batch = draw_batch(kind, clips, int(config.batch * ROWS_AS[kind]), rng)
         packed = packer.pack(batch.films, [[(a.question, a.answer) for a in row] for row in batch.asked])
         grain = torch.Generator().manual_seed(int(rng.integers(2**31)))
         with torch.no_grad():

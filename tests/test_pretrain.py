@@ -15,7 +15,7 @@ FRAMES = FrameConfig(n_frames=4, max_pixels=84 * 84)
 CONFIG = replace(
     load_profile("smoke").pretrain,
     clips=8,
-    steps={"vision": 4, "pictures": 2, "films": 4},
+    steps={"vision": 4, "pictures": 2, "shorts": 4, "films": 2},
     vision_batch=8,
     batch=2,
     save_steps=2,
@@ -27,7 +27,7 @@ def clips():
     return drawn.draw_clips(CONFIG.clips, FRAMES, seed=3, workers=1, progress=False)
 
 
-@pytest.mark.parametrize("kind", ["picture", "crop", "film", "caption"])
+@pytest.mark.parametrize("kind", list(pretrain.ROWS_AS))
 def test_a_batch_shows_what_it_asks_about(clips, kind):
     batch = pretrain.draw_batch(kind, clips, 6, np.random.default_rng(0))
     pictures = sum(max(1, len(times_s)) for times_s, _ in batch.films)
@@ -60,7 +60,7 @@ def test_an_interrupted_run_ends_the_same(tmp_path, monkeypatch):
     steps, real = [], pretrain.Optimizer.step
 
     def step(self, share):
-        if len(steps) == 7:  # inside of the third stage, after a checkpoint of it
+        if len(steps) == 9:  # inside of the third stage, after a checkpoint of it
             raise KeyboardInterrupt
         steps.append(share)
         real(self, share)
@@ -78,7 +78,7 @@ def test_an_interrupted_run_ends_the_same(tmp_path, monkeypatch):
 
 
 def test_the_tower_rests_while_language_is_learned(tmp_path):
-    config = replace(CONFIG, steps={"vision": 1, "pictures": 1, "films": 1})
+    config = replace(CONFIG, steps=dict.fromkeys(pretrain.STAGES, 1))
     vlm, _ = pretrain.pretrain(FRAMES, config, 0, tmp_path)
     saved = torch.load(tmp_path / "vision.pt", weights_only=False)["modules"]["tower"]
     tower = vlm.model.model.visual.state_dict()
@@ -87,7 +87,11 @@ def test_the_tower_rests_while_language_is_learned(tmp_path):
 
 def test_the_loss_falls(tmp_path):
     config = replace(
-        CONFIG, clips=4, steps={"vision": 25, "pictures": 25, "films": 2}, vision_batch=16, learning_rate=2e-3
+        CONFIG,
+        clips=4,
+        steps={"vision": 25, "pictures": 25, "shorts": 1, "films": 1},
+        vision_batch=16,
+        learning_rate=2e-3,
     )
     _, history = pretrain.pretrain(FRAMES, config, 0, tmp_path)
     for rows in (history["vision"], [row for row in history["pictures"] if "picture" in row]):

@@ -127,10 +127,10 @@ TINY = Profile(
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.8M parameters needs some thousand times the paper's rate
     sft=SftConfig(
-        epochs=3.0,  # one does not teach so small a model the grammar
+        epochs=2.0,  # one does not teach so small a model the grammar
         batch=8,
         device_batch=8,
-        learning_rate=3e-3,
+        learning_rate=1e-3,
         warmup_steps=20,
         max_grad_norm=1.0,
         save_steps=50,

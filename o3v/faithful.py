@@ -144,9 +144,12 @@ def _told(response: Response) -> str:
 
 
 def summary(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
-    """A row a change: how many questions, the share of changed answers and of right ones, with 95% intervals."""
+    """A row a change: how many questions, the share of changed answers and of right ones, with 95% intervals.
+
+    All 0 where no response allowed the change.
+    """
     rows = []
-    for name in dict.fromkeys(trial.change for trial in trials):
+    for name in CHANGES:
         part = [trial for trial in trials if trial.change == name]
         values = {
             "changed": [judge_exact(t.after, t.before) < 2 for t in part],

@@ -107,7 +107,7 @@ def test_the_appendix_makes_a_base_with_a_card(tmp_path):
     results = json.loads((made / "results.json").read_text(encoding="utf-8"))
     assert results["format reward"] == 0.0 and set(card.BARS) <= results.keys()
     page = (made / "o3v-tiny-base" / "README.md").read_text(encoding="utf-8")
-    assert "vision 6, pictures 4, films 4" in page
+    assert "vision 6, pictures 4, shorts 4, films 4" in page
     assert model.load(made / "o3v-tiny-base").box_space == "pixels"
 
 

@@ -146,7 +146,7 @@ def _told(response: Response) -> str:
 def summary(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
     """A row a change: how many questions, the share of changed answers and of right ones, with 95% intervals.
 
-    All 0 where no response allowed the change.
+    NaN where no response allowed the change.
     """
     rows = []
     for name in CHANGES:
@@ -159,6 +159,7 @@ def summary(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
         told: dict[str, object] = {"change": name, "n": len(part)}
         for key, found in values.items():
             mean = summarise(np.array(found, float), [""] * len(found), seed)
-            told |= {key: mean.value, f"{key}, 95%": f"{mean.low:.2f}–{mean.high:.2f}"}
+            span = f"{mean.low:.2f}–{mean.high:.2f}" if part else "–"
+            told |= {key: mean.value if part else float("nan"), f"{key}, 95%": span}
         rows.append(told)
     return rows

@@ -71,3 +71,8 @@ def test_every_change_is_asked_and_counted(prompt, monkeypatch):
     assert rows["claimed frames removed"]["changed"] == 0.0 and rows["claimed times shifted"]["changed"] == 1.0
     assert rows["boxes exchanged"]["right before"] == 0.5 and rows["boxes exchanged"]["right after"] == 0.0
     assert rows["boxes exchanged"]["changed, 95%"] == "1.00–1.00"
+
+
+def test_a_change_that_no_response_allowed_has_no_number():
+    (row, *_) = faithful.summary([])
+    assert row["n"] == 0 and np.isnan(row["changed"]) and row["changed, 95%"] == "–"

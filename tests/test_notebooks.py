@@ -121,10 +121,10 @@ def test_the_pipeline_annotates_a_folder_of_ones_own(tmp_path):
     from o3v import video
 
     said = {
-        "question": "Who comes?",
-        "answer": "The man",
-        "key_frames": [{"at": 0.5, "objects": [{"name": "man", "box": [0.1, 0.2, 0.5, 0.9]}]}],
-        "reasoning": "The <obj>man</obj><box>[0.1,0.2,0.5,0.9]</box>at<t>0.5</t>s comes.",
+        "question": "What comes?",
+        "answer": "The red ball",
+        "key_frames": [{"at": 0.5, "objects": [{"name": "red ball", "box": [0.1, 0.2, 0.5, 0.9]}]}],
+        "reasoning": "The <obj>red ball</obj><box>[0.1,0.2,0.5,0.9]</box>at<t>0.5</t>s comes.",
     }
     films = tmp_path / "films"
     films.mkdir()
@@ -150,5 +150,5 @@ def test_the_pipeline_annotates_a_folder_of_ones_own(tmp_path):
     assert len(server.got) == 2
     page = (tmp_path / "executed.ipynb").read_text(encoding="utf-8")
     assert "2 answers to 2 films" in page
-    assert "not what it is called" in page  # a grey film shows no man, and the gallery shows the film
+    assert "not what it is called" in page  # a grey film shows no red ball, and the gallery shows the film
     assert (tmp_path / "run/01_data_pipeline/annotated.jsonl").read_text(encoding="utf-8") == ""

@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test check lab
+.PHONY: help setup reproduce test browser check lab
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,6 +22,9 @@ reproduce: $(STAMP)  ## run the notebooks and print the results: PROFILE=smoke f
 
 test: $(STAMP)  ## run all tests
 	@$(RUN) pytest $(ARGS)
+
+browser: $(STAMP)  ## move sliders and press chips of notebook 04 in headless Chromium
+	@$(RUN) pytest tests/test_viewers_browser.py -m browser $(ARGS)
 
 check: $(STAMP)  ## lint, format, layers and notebook hygiene, in seconds
 	@$(RUN) ruff check .

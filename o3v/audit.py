@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from matplotlib.figure import Figure
+import numpy as np
 
-from o3v import plots, video
+from o3v import video
 from o3v.curate import STAGES, Dropped, Sifted, Stage
 from o3v.drawing import LabelledBox
-from o3v.geometry import rescale_box
+from o3v.geometry import Box, rescale_box
 from o3v.schema import Example, inside
 
 PICTURE_PX = 224 * 224
@@ -55,10 +55,20 @@ def sift(examples: Sequence[Example], stages: Mapping[str, Stage] = STAGES) -> t
     return (steps[-1].result.kept if steps else list(examples)), table(steps)
 
 
-def gallery(steps: Iterable[Step], examples: Iterable[Example], root: Path | str, most: int = 8) -> Figure | None:
-    """Up to `most` rows that lost a box, each reason in turn, each frame with the offender; None when there are none.
+@dataclass(frozen=True)
+class Case:
+    """A row to look at: what became of it, in words, and its frame (height, width, 3) with the boxes in question."""
 
-    `root` is the folder that the rows' paths start from. Frames must be shaped alike.
+    reason: str
+    words: str
+    image: np.ndarray
+    boxes: tuple[LabelledBox, ...]
+
+
+def cases(steps: Sequence[Step], examples: Iterable[Example], root: Path | str, most: int = 8) -> list[Case]:
+    """Up to `most` rows that lost a box, each reason in turn, then half as many that were kept.
+
+    `root` is the folder that the rows' paths start from.
     """
     by_id = {example.id: example for example in examples}
     drops = {drop.id: drop for step in steps for drop in step.result.dropped if drop.box}
@@ -66,12 +76,24 @@ def gallery(steps: Iterable[Step], examples: Iterable[Example], root: Path | str
     for drop in drops.values():
         reasons.setdefault(drop.reason, []).append(drop)
     in_turn = [drop for turn in zip_longest(*reasons.values()) for drop in turn if drop]
-    images, boxes, captions = [], [], []
+    found = []
     for drop in in_turn[:most]:
-        keys = sorted(by_id[drop.id].key_frames, key=lambda frame: frame.idx != drop.frame_idx)
-        frames = video.frames_at(inside(root, by_id[drop.id].media_path), [keys[0].time_s], PICTURE_PX)
-        images.append(frames.images[0])
-        box_px = rescale_box(drop.box, (1, 1), (frames.images.shape[2], frames.images.shape[1]))
-        boxes.append([LabelledBox(drop.detail.split(" in frame")[0][:30], box_px)])
-        captions.append(drop.reason)
-    return plots.filmstrip(images, [0.0] * len(images), boxes, columns=4, captions=captions) if images else None
+        example = by_id[drop.id]
+        keys = sorted(example.key_frames, key=lambda frame: frame.idx != drop.frame_idx)
+        offender = (drop.detail.split(" in frame")[0][:30], drop.box)
+        found.append(_case(example, keys[0].time_s, [offender], drop.reason, drop.detail, root))
+    kept = [example for example in steps[-1].result.kept if example.key_frames] if steps else []
+    for example in kept[: most // 2]:
+        key = example.key_frames[0]
+        boxes = [(name, box) for name, some in key.items.items() for box in some]
+        found.append(_case(example, key.time_s, boxes, "kept", example.question, root))
+    return found
+
+
+def _case(
+    example: Example, time_s: float, boxes: Sequence[tuple[str, Box]], reason: str, words: str, root: Path | str
+) -> Case:
+    image = video.frames_at(inside(root, example.media_path), [time_s], PICTURE_PX).images[0]
+    size_wh = (image.shape[1], image.shape[0])
+    drawn = tuple(LabelledBox(name, rescale_box(box, (1, 1), size_wh)) for name, box in boxes)
+    return Case(reason, f"{reason}: {words} ({example.source}, row {example.id})", image, drawn)

@@ -21,6 +21,7 @@ from o3v.geometry import Box, Size, box_area, clip_box, is_box
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 INK, GREY, ALARM = "#222222", "#767676", "#B00020"
 SHOWN_PX = 336  # small frames are enlarged to about this
+DIMMED = 0.45  # brightness of what a spotlight leaves out
 NAME_CHARS = 32  # longer names are cut in labels and legends
 
 
@@ -68,7 +69,7 @@ def draw_boxes(
     picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
     draw, line = ImageDraw.Draw(picture), max(2, round(text_px / 6))
     colours = claim_colours(box.name for box in boxes)
-    font, letters = _font(text_px), int(size[0] / text_px / 0.62)
+    letterform, letters = font(text_px), int(size[0] / text_px / 0.62)
     outlines, tags = [], []
     for name, box_px, colour, truth in dict.fromkeys((b.name, tuple(b.box_px), b.colour, b.truth) for b in boxes):
         colour = colour or colours[name]
@@ -86,14 +87,42 @@ def draw_boxes(
             draw.rectangle(edge, outline=colour, width=line)
     taken: list[tuple[int, int, int, int]] = []
     for text, shown, colour, truth in tags:
-        w, h = round(font.getlength(text)) + 6, sum(font.getmetrics()) + 1
+        w, h = round(letterform.getlength(text)) + 6, sum(letterform.getmetrics()) + 1
         place = _free_place((w, h), shown, size, taken, below=truth)
         if place:
             taken.append((*place, place[0] + w, place[1] + h))
             fill, ink = ("#FFFFFF", INK) if truth else (colour, ink_on(colour))
             draw.rectangle((*place, place[0] + w - 1, place[1] + h - 1), fill=fill, outline=colour)
-            draw.text((place[0] + 3, place[1]), text, fill=ink, font=font)
+            draw.text((place[0] + 3, place[1]), text, fill=ink, font=letterform)
     return picture
+
+
+def spotlight(image: np.ndarray, boxes_px: Sequence[Box]) -> np.ndarray:
+    """The picture darkened but for these boxes; as it is when none of them lies in it."""
+    lit = np.zeros(image.shape[:2], bool)
+    for box in boxes_px:
+        if is_box(box):
+            x0, y0, x1, y1 = (round(v) for v in clip_box(box, (image.shape[1], image.shape[0])))
+            lit[y0:y1, x0:x1] = True
+    return np.where(lit[..., None], image, (image * DIMMED).astype(np.uint8)) if lit.any() else image
+
+
+def zoom(
+    image: np.ndarray, boxes: Sequence[LabelledBox], box_px: Box, margin: float = 0.5
+) -> tuple[np.ndarray, list[LabelledBox]]:
+    """The region around a box, `margin` of its sides wider on each side, and the boxes in its pixels.
+
+    The whole picture when the box does not lie in it.
+    """
+    size_wh = (image.shape[1], image.shape[0])
+    inside = clip_box(box_px, size_wh) if is_box(box_px) else (0, 0, 0, 0)
+    if not box_area(inside):
+        return image, list(boxes)
+    dx, dy = margin * (inside[2] - inside[0]), margin * (inside[3] - inside[1])
+    x0, y0, x1, y1 = clip_box((inside[0] - dx, inside[1] - dy, inside[2] + dx, inside[3] + dy), size_wh)
+    x0, y0, x1, y1 = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
+    moved = [b._replace(box_px=tuple(v - o for v, o in zip(b.box_px, (x0, y0, x0, y0), strict=True))) for b in boxes]
+    return image[y0:y1, x0:x1], moved
 
 
 def _edge(box: Sequence[int], size_wh: Size, outwards: int) -> tuple[int, int, int, int]:
@@ -130,7 +159,8 @@ def _free_place(
 
 
 @lru_cache(maxsize=8)
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
+def font(size_px: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings."""
     import matplotlib
 
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size_px)

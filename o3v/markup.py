@@ -11,12 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from o3v.drawing import ALARM, INK, PALETTE, claim_colours, ink_on, short_name
+from o3v.drawing import ALARM, GREY, INK, PALETTE, claim_colours, ink_on, short_name
 
 if TYPE_CHECKING:
-    from o3v.evidence import Response
+    from o3v.evidence import Claim, Response
 
 LONG_PROBLEM = 200  # characters; a longer problem is a sign where it begins, not an underlined page
 _PAPER = (
@@ -24,6 +24,15 @@ _PAPER = (
     'border:1px solid #DDDDDD;border-radius:6px;overflow-wrap:anywhere">'
 )
 _CHIP = "border-radius:6px;padding:1px 5px;box-decoration-break:clone;-webkit-box-decoration-break:clone"
+
+
+class Mark(NamedTuple):
+    """A moment on a strip of time: claimed, or true."""
+
+    name: str
+    time_s: float
+    colour: str
+    truth: bool = False
 
 
 def escape(text: str) -> str:
@@ -39,27 +48,73 @@ def response_html(response: Response, attributes: Sequence[str] = ()) -> str:
     All text is escaped, tags stay and are small. A problem without length, or over more than 200 characters, is a
     warning sign where it begins. The problems are listed below the text. Offsets beyond the text are cut to it.
     """
-    text, colours = response.text, claim_colours(claim.name for claim in response.claims)
-    parts, cursor = [], 0
+    colours = claim_colours(claim.name for claim in response.claims)
     given = attributes or [""] * len(response.claims)
-    for claim, attribute in sorted(zip(response.claims, given, strict=True), key=lambda pair: pair[0].start):
-        start, end = max(claim.start, cursor), min(claim.end, len(text))
+    if len(given) != len(response.claims):
+        raise ValueError(f"{len(response.claims)} claims and {len(given)} attributes do not fit together")
+    parts = []
+    for index, words in segments(response):
+        if index is None:
+            parts.append(words)
+            continue
+        claim = response.claims[index]
+        colour, attribute = colours[claim.name], given[index] and f" {given[index]}"
+        style = f"background:{colour};color:{ink_on(colour)};{_CHIP}"
+        parts.append(
+            f'<span style="{style}" title="{escape(f"claim: {claim_words(claim)}")}"{attribute}>{words}</span>'
+        )
+    return f'{_PAPER}<div style="white-space:pre-wrap">{"".join(parts)}</div>{problem_list(response)}</div>'
+
+
+def segments(response: Response) -> list[tuple[int | None, str]]:
+    """The text in order as HTML, problems marked: (index of a claim, its text), and (None, what is between)."""
+    found, cursor = [], 0
+    for index in sorted(range(len(response.claims)), key=lambda i: response.claims[i].start):
+        claim = response.claims[index]
+        start, end = max(claim.start, cursor), min(claim.end, len(response.text))
         if start < end:
-            colour = colours[claim.name]
-            moment = "no time" if claim.time_s is None else f"{claim.time_s:g} s"
-            note = escape(f"claim: {short_name(claim.name)} · {moment} · boxes: {len(claim.boxes)}")
-            style = f"background:{colour};color:{ink_on(colour)};{_CHIP}"
-            parts += [
-                _marked(response, cursor, start),
-                f'<span style="{style}" title="{note}"{attribute and f" {attribute}"}>',
-            ]
-            parts += [_marked(response, start, end), "</span>"]
+            found += [(None, _marked(response, cursor, start)), (index, _marked(response, start, end))]
             cursor = end
-    parts.append(_marked(response, cursor, len(text), last=True))
+    return [*found, (None, _marked(response, cursor, len(response.text), last=True))]
+
+
+def claim_words(claim: Claim) -> str:
+    """A claim in a few words, not escaped."""
+    moment = "no time" if claim.time_s is None else f"{claim.time_s:g} s"
+    return f"{short_name(claim.name)} · {moment} · boxes: {len(claim.boxes)}"
+
+
+def problem_list(response: Response) -> str:
+    """The response's problems as a list, equal ones counted; nothing when there is none."""
     counts = Counter((p.kind, p.message) for p in response.problems)
     listed = "".join(f"<li>{escape(f'{kind} × {n}: {message}')}</li>" for (kind, message), n in counts.items())
-    below = f'<ul style="color:{ALARM};margin:6px 0 0;padding-left:20px">{listed}</ul>' if listed else ""
-    return f'{_PAPER}<div style="white-space:pre-wrap">{"".join(parts)}</div>{below}</div>'
+    return f'<ul style="color:{ALARM};margin:6px 0 0;padding-left:20px">{listed}</ul>' if listed else ""
+
+
+def timeline_html(times_s: Sequence[float], duration_s: float, marks: Sequence[Mark], now_s: float) -> str:
+    """A strip of time: a tick for each frame, a diamond for a true time, a dot for a claimed one, a line at `now_s`.
+
+    Marks outside of 0–`duration_s` are left out.
+    """
+    scale = 960 / max(duration_s, *times_s, 1e-6)
+    shapes = [f'<path d="M20 20H980" stroke="{GREY}"/>']
+    shapes += [f'<path d="M{20 + t * scale:.1f} 14v12" stroke="{GREY}" stroke-width="2"/>' for t in times_s]
+    for mark in marks:
+        if not 0 <= mark.time_s <= duration_s:
+            continue
+        x, words = 20 + mark.time_s * scale, escape(f"{short_name(mark.name)}, {mark.time_s:g} s")
+        shape = "28l8 8l-8 8l-8 -8z" if mark.truth else "8m-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0"
+        shapes.append(f'<path d="M{x:.1f} {shape}" fill="{mark.colour}" stroke="#FFFFFF"><title>{words}</title></path>')
+    moved = shift(now_s, times_s, duration_s)
+    shapes.append(f'<path class="o3v-now" d="M0 0v46" stroke="{INK}" stroke-width="3" transform="{moved}"/>')
+    words = f"{len(times_s)} frames from 0 to {duration_s:.1f} s, {len(marks)} marks: dots claimed, diamonds true"
+    style = "width:100%;max-width:640px;display:block"
+    return f'<svg viewBox="0 0 1000 46" role="img" aria-label="{words}" style="{style}">{"".join(shapes)}</svg>'
+
+
+def shift(time_s: float, times_s: Sequence[float], duration_s: float) -> str:
+    """Where a time stands on the strip of `timeline_html`, as an SVG transform."""
+    return f"translate({20 + time_s * 960 / max(duration_s, *times_s, 1e-6):.1f} 0)"
 
 
 def _marked(response: Response, start: int, end: int, last: bool = False) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from o3v.geometry import Box, Size
+from o3v.geometry import Box, Size, rescale_box
 
 Row = dict[str, Any]
 
@@ -67,6 +67,13 @@ class Example:
     image_path: str | None = None
     image_size_wh: Size | None = None
     key_frames: tuple[KeyFrame, ...] = ()
+
+    def boxes_px(self, size_wh: Sequence[float]) -> dict[float, dict[str, list[Box]]]:
+        """The boxes of the key frames, by time in seconds and name, in pixels of a frame of that size."""
+        return {
+            frame.time_s: {name: [rescale_box(b, (1, 1), size_wh) for b in some] for name, some in frame.items.items()}
+            for frame in self.key_frames
+        }
 
     @property
     def media_path(self) -> str:

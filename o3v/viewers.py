@@ -1,163 +1,263 @@
-"""Frames to browse in a notebook: an ipywidgets slider, and the same slider as plain HTML.
+"""Evidence to browse in a notebook: ipywidgets over pure drawing.
 
-Thin wiring: every picture comes from `drawing` and `plots`. A widget is dead where no kernel runs, so
-`frame_viewer` leaves a static picture too, and nothing else under O3V_HEADLESS (to be set, to anything but 0, where
-a program executes notebooks). `html_player` needs no kernel and no network. Knows nothing of models.
+Frames with their boxes, a response claim by claim, the responses to one question, the cases of an audit. Thin wiring:
+pictures come from `drawing` and `plots`, texts from `markup` and `trace`. A widget is dead where no kernel runs, so
+every viewer leaves a static picture or page too, and under O3V_HEADLESS (to be set, to anything but 0, where a program
+executes notebooks) nothing else. Knows nothing of models.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 import os
-import uuid
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from o3v.drawing import LabelledBox, claim_colours, draw_boxes, short_name
-from o3v.markup import escape
-from o3v.plots import filmstrip
+from o3v.drawing import LabelledBox, claim_colours, draw_boxes, ink_on, short_name, spotlight, zoom
+from o3v.geometry import is_box
+from o3v.markup import Mark, claim_words, escape, problem_list, segments, timeline_html
+from o3v.player import STEP_MS, coloured, frame_words, img
+from o3v.plots import boxes_by_frame, filmstrip
+from o3v.trace import Told, answer_html, claim_notes, frame_of, rollouts_html, terms_html, time_marks, trace_html
 
 if TYPE_CHECKING:
-    import numpy as np
-    from ipywidgets import VBox
+    from ipywidgets import Widget
 
+    from o3v.audit import Case
+    from o3v.player import BoxesPerFrame
+    from o3v.plots import Truth
     from o3v.video import Frames
 
-    BoxesPerFrame = Sequence[Sequence[LabelledBox]]  # one list a frame, in pixels of the frames; or empty: no boxes
-
 HEADLESS = "O3V_HEADLESS"
-STEP_MS = 600  # between two frames when playing
-PLAYER_BYTES = 380_000  # of the pictures of one html_player, as text
+CHIPS = 60  # claims that are buttons; the rest of a longer response is text
+LEFT = {"align_items": "flex-start"}  # else a picture is stretched to the page
 
-_PLAYER = """<div id="{id}" style="background:#FFFFFF;color:#222222;font:14px system-ui,sans-serif;padding:8px">
-<p style="margin:0 0 6px"><b>{title}</b></p>
-<div style="display:flex;flex-wrap:wrap;gap:8px">{figures}</div>
-<p hidden style="margin:6px 0 0"><button type="button">play</button>
-<input type="range" min="0" max="{last}" value="0" aria-label="frame" style="width:50%;vertical-align:middle"></p>
-</div>
-<script>(() => {{
-  const player = document.getElementById("{id}"), frames = player.querySelectorAll("figure");
-  const range = player.querySelector("input"), button = player.querySelector("button");
-  let timer = 0;
-  const show = (at) => {{
-    range.value = at;
-    range.setAttribute("aria-valuetext", frames[at].querySelector("figcaption").textContent);
-    frames.forEach((frame, i) => {{ frame.hidden = i !== at; }});
-  }};
-  const stop = () => {{ clearInterval(timer); timer = 0; button.textContent = "play"; }};
-  const start = () => {{ timer = setInterval(() => show((+range.value + 1) % frames.length), {step}); }};
-  button.onclick = () => {{ if (timer) {{ stop(); }} else {{ start(); button.textContent = "pause"; }} }};
-  range.oninput = () => {{ stop(); show(+range.value); }};
-  player.querySelector("p[hidden]").hidden = false;
-  show(0);
-}})();</script>"""
+
+class FrameViewer:
+    """A slider with play and step over frames with their boxes, which boxes to show, and a zoom on one of them.
+
+    `widget` is what to display; `notes` are lines under each frame, `marks` moments on the strip of time. Raises
+    ValueError when there is no frame, or when boxes and frames differ in number.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        boxes_per_frame: BoxesPerFrame = (),
+        notes: Sequence[Sequence[str]] = (),
+        marks: Sequence[Mark] = (),
+    ) -> None:
+        import ipywidgets as widgets
+
+        self.boxes, self.frames, self.notes, self.marks = coloured(frames, boxes_per_frame), frames, notes, marks
+        self.lit: tuple[int, list[LabelledBox]] = (-1, [])  # a frame, and what is brought out there
+        last = len(self.boxes) - 1
+        self.slider = widgets.IntSlider(min=0, max=last, description="frame", readout=False)
+        self.play = widgets.Play(min=0, max=last, interval=STEP_MS)
+        self.steps = [
+            widgets.Button(description=sign, tooltip=words, layout={"width": "36px"}) for sign, words in STEPS
+        ]
+        self.claimed = widgets.ToggleButton(value=True, description="claimed", layout={"width": "90px"})
+        self.true = widgets.ToggleButton(value=True, description="true", layout={"width": "90px"})
+        self.zoom = widgets.ToggleButton(value=False, description="zoom", layout={"width": "90px"})
+        self.picture, self.words, self.time = widgets.Image(format="png"), widgets.HTML(), widgets.HTML()
+        widgets.jslink((self.play, "value"), (self.slider, "value"))
+        for button, by in zip(self.steps, (-1, 1), strict=True):
+            button.on_click(lambda _, by=by: self.show(self.slider.value + by))
+        for control in (self.slider, self.claimed, self.true, self.zoom):
+            control.observe(self._draw, "value")
+        self._draw()
+        self.widget = widgets.VBox(
+            [
+                widgets.HBox([self.play, *self.steps, self.slider]),
+                widgets.HBox([self.claimed, self.true, self.zoom]),
+                self.time,
+                self.words,
+                self.picture,
+            ],
+            layout=LEFT,
+        )
+
+    def show(self, index: int, lit: Sequence[LabelledBox] = ()) -> None:
+        """Shows a frame (the last or first one beyond them), the boxes in `lit` brought out of the dark."""
+        self.lit = (index, list(lit))
+        if self.slider.value == max(0, min(index, self.slider.max)):
+            self._draw()
+        self.slider.value = index
+
+    def _draw(self, _change: object = None) -> None:
+        i = self.slider.value
+        image, shown = (
+            self.frames.images[i],
+            [b for b in self.boxes[i] if (self.true if b.truth else self.claimed).value],
+        )
+        lit = [box for box in self.lit[1] if is_box(box.box_px)] if self.lit[0] == i else []
+        width = draw_boxes(image, ()).width
+        if lit:
+            image = spotlight(image, [box.box_px for box in lit])
+        if self.zoom.value and (lit or shown):
+            image, shown = zoom(image, shown, (lit or shown)[0].box_px)
+        png = io.BytesIO()
+        draw_boxes(image, shown, width / image.shape[1]).save(png, format="png", compress_level=1)
+        lines = [frame_words(self.frames, i, self.boxes[i]), *(self.notes[i] if self.notes else ())]
+        self.words.value = "<br>".join(escape(line) for line in lines)
+        self.time.value = timeline_html(self.frames.times_s, self.frames.duration_s, self.marks, self.frames.times_s[i])
+        self.picture.value = png.getvalue()
+
+
+STEPS = (("◀", "one frame back"), ("▶", "one frame on"))
+
+
+class TraceViewer:
+    """A response claim by claim over its frames: a press on a chip shows the frame and brings out the box."""
+
+    def __init__(self, frames: Frames, told: Told, question: str = "", truth_px: Truth | None = None) -> None:
+        import ipywidgets as widgets
+
+        response = told.response
+        notes = claim_notes(frames, response, truth_px)
+        self.viewer = FrameViewer(
+            frames, boxes_by_frame(frames, response, truth_px), notes, time_marks(response, truth_px)
+        )
+        colours = claim_colours(claim.name for claim in response.claims)
+        self.chips: list[Any] = []
+        pieces: list[Widget] = []
+        for index, words in segments(response):
+            if index is None or len(self.chips) == CHIPS:
+                pieces += [widgets.HTML(f'<span style="white-space:pre-wrap">{words}</span>')] if words.strip() else []
+                continue
+            claim, colour = response.claims[index], colours[response.claims[index].name]
+            at = frame_of(claim, frames)
+            moment = "" if claim.time_s is None else f" · {claim.time_s:g} s"
+            chip = widgets.Button(
+                description=f"{short_name(claim.name)}{moment}",
+                tooltip=claim_words(claim) if at is not None else "outside of the video",
+                disabled=at is None,
+                style={"button_color": colour, "text_color": ink_on(colour)},
+                layout={"width": "auto"},
+            )
+            lit = [LabelledBox(claim.name, tuple(box), colour) for box in claim.boxes]
+            chip.on_click(lambda _, at=at, lit=lit: self.viewer.show(at, lit))
+            self.chips.append(chip)
+            pieces.append(chip)
+        self.widget = widgets.VBox(
+            [
+                widgets.HTML(f"<b>{escape(question)}</b>"),
+                self.viewer.widget,
+                widgets.Box(pieces, layout={"flex_flow": "row wrap", "align_items": "baseline", "max_width": "760px"}),
+                widgets.HTML(problem_list(response) + answer_html(told) + terms_html(told.terms)),
+            ],
+            layout=LEFT,
+        )
 
 
 def frame_viewer(
-    frames: Frames, boxes_per_frame: BoxesPerFrame = (), caption_html: str = "", interactive: bool | None = None
-) -> VBox | None:
-    """A slider with a play button over the frames and their boxes, beside it the frame's true time.
+    frames: Frames,
+    boxes_per_frame: BoxesPerFrame = (),
+    notes: Sequence[Sequence[str]] = (),
+    marks: Sequence[Mark] = (),
+    interactive: bool | None = None,
+) -> Widget | None:
+    """A `FrameViewer`, and all frames as one picture.
 
-    `caption_html` is shown as it is: texts of a model in it must be escaped (`markup.response_html` does that).
-    Without `interactive` the environment decides: O3V_HEADLESS set to anything but 0 or nothing means False. Then
-    the frames are displayed as one static picture over the caption and None is returned, so no widget is left
-    dead; otherwise that picture is displayed folded away, and the widget returned. Raises ValueError when there
-    is no frame, or when boxes and frames differ in number.
+    Without `interactive` the environment decides: O3V_HEADLESS set to anything but 0 or nothing means False. Then the
+    picture is displayed and None is returned, so no widget is left dead; otherwise the picture is displayed folded
+    away, and the widget returned. So it is with every viewer here.
     """
-    from IPython.display import HTML, display
-    from IPython.display import Image as Picture
-
-    boxes = _coloured(frames, boxes_per_frame)
-    sheet = io.BytesIO()
+    boxes, sheet = coloured(frames, boxes_per_frame), io.BytesIO()
     filmstrip(frames.images, frames.times_s, boxes, columns=4).savefig(sheet, format="jpeg")
     words = f"all {len(boxes)} frames, {frames.times_s[0]:.1f} s to {frames.times_s[-1]:.1f} s"
+    still = img(sheet.getvalue(), words)
+    return _displayed(still, words, lambda: FrameViewer(frames, boxes, notes, marks).widget, interactive)
+
+
+def trace_viewer(
+    frames: Frames,
+    told: Told,
+    question: str = "",
+    truth_px: Truth | None = None,
+    interactive: bool | None = None,
+) -> Widget | None:
+    """A `TraceViewer`, and the page of `trace.trace_html`, whose chips work without a kernel."""
+    page = trace_html(frames, told, question, truth_px)
+    words = "the same without a kernel"
+    return _displayed(page, words, lambda: TraceViewer(frames, told, question, truth_px).widget, interactive)
+
+
+def rollout_viewer(
+    frames: Frames,
+    rollouts: Sequence[Told],
+    question: str = "",
+    truth_px: Truth | None = None,
+    interactive: bool | None = None,
+) -> Widget | None:
+    """The responses to one question, each as a `TraceViewer`, chosen from a list; and `trace.rollouts_html`.
+
+    Raises ValueError when there is no response.
+    """
+    page = rollouts_html(frames, rollouts, question, truth_px)
+
+    def browse() -> Widget:
+        import ipywidgets as widgets
+
+        totals = [told.terms.get("total") for told in rollouts]
+        options = [(f"{n + 1}{'' if t is None else f' · total {t:.2f}'}", n) for n, t in enumerate(totals)]
+        chosen = widgets.Dropdown(options=options, description="response")
+        box = widgets.VBox([chosen, widgets.VBox()], layout=LEFT)
+
+        def show(_change: object = None) -> None:
+            box.children[1].close()
+            box.children = [chosen, TraceViewer(frames, rollouts[chosen.value], question, truth_px).widget]
+
+        chosen.observe(show, "value")
+        show()
+        return box
+
+    return _displayed(page, "the same without a kernel", browse, interactive)
+
+
+def audit_viewer(cases: Sequence[Case], interactive: bool | None = None) -> Widget | None:
+    """The cases of an audit one by one, by what became of them; and all of them as one picture. None without cases."""
+    if not cases:
+        return _displayed("<p>no case to show</p>", "", lambda: None, interactive=False)
+    reasons, sheet = list(dict.fromkeys(case.reason for case in cases)), io.BytesIO()
+    alike = [case for case in cases if case.image.shape == cases[0].image.shape]
+    images, boxes = [case.image for case in alike], [case.boxes for case in alike]
+    captions = [case.reason for case in alike]
+    filmstrip(images, [0.0] * len(alike), boxes, columns=4, captions=captions).savefig(sheet, format="jpeg")
+    words = f"{len(alike)} cases: {', '.join(reasons)}"
+
+    def browse() -> Widget:
+        import ipywidgets as widgets
+
+        kind = widgets.Dropdown(options=reasons, description="what")
+        slider = widgets.IntSlider(min=0, max=0, description="case", readout=False)
+        picture, told = widgets.Image(format="png"), widgets.HTML()
+
+        def show(_change: object = None) -> None:
+            fitting = [case for case in cases if case.reason == kind.value]
+            slider.max = len(fitting) - 1
+            case, png = fitting[slider.value], io.BytesIO()
+            draw_boxes(case.image, case.boxes).save(png, format="png", compress_level=1)
+            picture.value = png.getvalue()
+            told.value = f"{slider.value + 1} of {len(fitting)} · {escape(case.words)}"
+
+        kind.observe(show, "value")
+        slider.observe(show, "value")
+        show()
+        return widgets.VBox([widgets.HBox([kind, slider]), told, picture], layout=LEFT)
+
+    return _displayed(img(sheet.getvalue(), words), words, browse, interactive)
+
+
+def _displayed(still_html: str, words: str, make: Callable[[], Widget], interactive: bool | None) -> Widget | None:
+    """Displays what needs no kernel, and makes the widget where a kernel will stay."""
+    from IPython.display import HTML, display
+
     if interactive is None:
         interactive = os.environ.get(HEADLESS, "0") in ("", "0")
     if not interactive:
-        display(Picture(sheet.getvalue(), format="jpeg", alt=words))
-        if caption_html:
-            display(HTML(caption_html))
+        display(HTML(still_html))
         return None
-    display(HTML(f"<details><summary>{words}</summary>{_img(sheet.getvalue(), words)}</details>"))
-    return _widget(frames, boxes, caption_html)
-
-
-def html_player(frames: Frames, boxes_per_frame: BoxesPerFrame = (), title: str = "") -> str:
-    """The frames with their boxes as one HTML snippet with a slider and a play button of its own.
-
-    Nothing is loaded from elsewhere. The pictures are JPEG, made smaller until all take under 380 kB as text (from
-    some 100 frames on that cannot be held). Where scripts don't run, all frames stand side by side. Raises
-    ValueError when there is no frame, or when boxes and frames differ in number.
-    """
-    boxes = _coloured(frames, boxes_per_frame)
-    width = draw_boxes(frames.images[0], ()).width
-    style = f"margin:0;flex:1 1 200px;max-width:{width}px"
-    figures, most_bytes = [], PLAYER_BYTES * 3 // 4 // len(boxes)
-    for i, found in enumerate(boxes):
-        jpeg, words = _small_jpeg(frames.images[i], found, width, most_bytes), _words(frames, i, found)
-        caption = f'<figcaption style="overflow-wrap:anywhere">{escape(words)}</figcaption>'
-        picture = f'<div style="position:relative;overflow:hidden">{_img(jpeg, words)}</div>'
-        figures.append(f'<figure style="{style}">{picture}{caption}</figure>')
-    return _PLAYER.format(
-        id=f"o3v-{uuid.uuid4().hex[:12]}",
-        title=escape(title),
-        figures="".join(figures),
-        last=len(boxes) - 1,
-        step=STEP_MS,
-    )
-
-
-def _widget(frames: Frames, boxes: BoxesPerFrame, caption_html: str) -> VBox:
-    import ipywidgets as widgets
-
-    last = len(boxes) - 1
-    slider = widgets.IntSlider(min=0, max=last, description="frame", readout=False)
-    play = widgets.Play(min=0, max=last, interval=STEP_MS)
-    picture, words = widgets.Image(format="png"), widgets.HTML()
-
-    def show(_change: object = None) -> None:
-        i = slider.value
-        png = io.BytesIO()
-        draw_boxes(frames.images[i], boxes[i]).save(png, format="png", compress_level=1)
-        words.value = escape(_words(frames, i, boxes[i]))
-        picture.value = png.getvalue()
-
-    slider.observe(show, "value")
-    widgets.jslink((play, "value"), (slider, "value"))
-    show()
-    rows = [widgets.HBox([play, slider]), words, picture, widgets.HTML(caption_html)]
-    return widgets.VBox(rows, layout={"align_items": "flex-start"})  # else the picture is stretched to the page
-
-
-def _coloured(frames: Frames, boxes_per_frame: BoxesPerFrame) -> list[list[LabelledBox]]:
-    """The boxes of each frame, a name in the same colour on all of them."""
-    boxes = boxes_per_frame or [[]] * len(frames.images)
-    if not len(frames.images) or len(boxes) != len(frames.images):
-        raise ValueError(f"{len(frames.images)} frames and {len(boxes)} lists of boxes do not fit together")
-    colours = claim_colours(box.name for found in boxes for box in found)
-    return [[box._replace(colour=box.colour or colours[box.name]) for box in found] for found in boxes]
-
-
-def _words(frames: Frames, index: int, boxes: Sequence[LabelledBox]) -> str:
-    """What a frame shows, in words: its time, its place, and the boxes' names."""
-    seen = dict.fromkeys(f"{short_name(box.name)} ({'true' if box.truth else 'claimed'})" for box in boxes)
-    names = [*seen][:8] + [f"and {len(seen) - 8} more"] * (len(seen) > 8)
-    where = f"{frames.times_s[index]:.2f} s · frame {index + 1} of {len(frames.images)}"
-    return " · ".join([where, ", ".join(names)] if names else [where])
-
-
-def _small_jpeg(image: np.ndarray, boxes: Sequence[LabelledBox], width: int, most_bytes: int) -> bytes:
-    """The frame drawn `width` wide as JPEG; less quality, then less width, until it has at most that many bytes."""
-    for share, quality in ((1, 85), (1, 70), (0.75, 70), (0.75, 50), (0.5, 50), (0.5, 30), (0.3, 30)):
-        picture = draw_boxes(image, boxes, share * width / image.shape[1])
-        encoded = io.BytesIO()
-        picture.save(encoded, format="jpeg", quality=quality)
-        if encoded.tell() <= most_bytes:
-            break
-    return encoded.getvalue()
-
-
-def _img(jpeg: bytes, words: str) -> str:
-    data = base64.b64encode(jpeg).decode()
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(words)}" style="width:100%;display:block">'
+    display(HTML(f"<details><summary>{escape(words)}</summary>{still_html}</details>"))
+    return make()

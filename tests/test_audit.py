@@ -1,4 +1,4 @@
-"""The audit's gallery: each reason in turn, the offender on its own frame."""
+"""Cases of the audit: each reason in turn, the offender on its own frame."""
 
 import numpy as np
 
@@ -24,12 +24,19 @@ def test_each_reason_has_its_turn(tmp_path):
     large = [Dropped(name, "own", "large box", "dog in frame 2", 2, BOX) for name in "ab"]
     other = [Dropped("c", "own", "not what it is called", "cat in frame 15", 15, BOX), Dropped("c", "own", "x", "y")]
     steps = [Step("boxes", 3, Sifted([], large)), Step("crops", 3, Sifted([], other))]
-    figure = audit.gallery(steps, rows, tmp_path, most=2)
-    pictures = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title() for axes in pictures] == ["large box", "not what it is called"]
-    darkness = [np.asarray(axes.images[0].get_array())[-20:, -20:, :3].mean() for axes in pictures]
+    found = audit.cases(steps, rows, tmp_path, most=2)
+    assert [case.reason for case in found] == ["large box", "not what it is called"]
+    darkness = [case.image[-20:, -20:].mean() for case in found]
     assert darkness[0] < 30 and darkness[1] > 150  # frame 2 is black, frame 15 is not
+    assert [box.name for box in found[0].boxes] == ["dog"] and found[0].boxes[0].box_px == (0, 0, 28, 28)
+    assert found[1].words == "not what it is called: cat in frame 15 (own, row c)"
+
+
+def test_some_of_the_kept_stand_beside_them(tmp_path):
+    rows = [film(name, tmp_path) for name in "abc"]
+    found = audit.cases([Step("boxes", 3, Sifted(rows, []))], rows, tmp_path, most=4)
+    assert [(case.reason, case.boxes[0].name) for case in found] == [("kept", "dog")] * 2
 
 
 def test_nothing_to_show(tmp_path):
-    assert audit.gallery(audit.run([], curate.STAGES), [], tmp_path) is None
+    assert audit.cases(audit.run([], curate.STAGES), [], tmp_path) == [] == audit.cases([], [], tmp_path)

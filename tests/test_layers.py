@@ -18,7 +18,7 @@ LAYERS = {
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards", "vstar"}
     | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
-    | {"viewers", "trace", "hacks"},
+    | {"player", "trace", "viewers", "film", "hacks"},
     4: {"clips", "answers", "abilities", "model", "prefix", "objective", "tiny", "training", "detector", "packing"},
     5: {"sft", "gspo", "reuse", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "data_commands", "__main__"},
@@ -30,7 +30,8 @@ CHAINS = (
     ("stgr", "curate", "audit", "shards"),
     ("stgr", "coverage"),
     ("prompts", "exports"),
-    ("viewers", "trace"),
+    ("player", "trace", "film"),
+    ("audit", "player", "trace", "viewers"),
     (
         "synth",
         "synth_examples",

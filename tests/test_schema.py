@@ -101,3 +101,9 @@ def test_a_bad_file_names_line_and_field(tmp_path):
 def test_not_a_number_is_never_written():
     with pytest.raises(ValueError, match="JSON"):
         dump_rows([{"x": float("nan")}])
+
+
+def test_boxes_of_key_frames_in_pixels():
+    keys = (KeyFrame(2, 0.5, None, {"cup": ((0.0, 0.5, 0.5, 1.0),)}), KeyFrame(4, 1.0, None, {}))
+    example = Example("a", Task.SPATIO_TEMPORAL, "own", "Where?", "Here", "So.", "a.mp4", key_frames=keys)
+    assert example.boxes_px((200, 100)) == {0.5: {"cup": [(0, 50, 100, 100)]}, 1.0: {}}

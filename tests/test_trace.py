@@ -43,11 +43,31 @@ def test_five_hundred_claims_and_boxes_outside_of_the_frame():
 
 def test_a_models_text_never_runs():
     text = f"<think>{claim(EVIL, '[1,1,9,9]', 0.5)} {EVIL}</think><answer>{EVIL}</answer>"
-    html = trace.page(trace.trace_html(frames(2), parse_response(text), EVIL, terms={EVIL: 1.0}), EVIL)
+    html = trace.page(trace.trace_html(frames(2), trace.Told(parse_response(text), {EVIL: 1.0}, EVIL), EVIL), EVIL)
     assert "<script>alert" not in html and html.count("<script>") == 2  # the player's and the trace's
     assert "http" not in html.replace("http-equiv", "")
 
 
 def test_terms_stand_below():
-    html = trace.trace_html(frames(2), parse_response("no form"), terms={"ans_acc": 0.5, "ans_tiou": None})
+    html = trace.trace_html(frames(2), trace.Told(parse_response("no form"), {"ans_acc": 0.5, "ans_tiou": None}))
     assert "<td>ans_acc</td><td>0.50</td>" in html and "<td>ans_tiou</td><td>–</td>" in html
+
+
+def test_a_claim_is_held_to_the_nearest_key_time():
+    text = f"<think>{claim('cup', '[0,0,10,10]', 0.6)}{claim('car', '[0,0,10,10]', 1.0)}</think><answer>A</answer>"
+    truth = {0.5: {"cup": [(0, 0, 10, 20)]}, 3.0: {"cup": [(0, 0, 10, 10)]}}
+    notes = trace.claim_notes(frames(4), parse_response(text), truth)
+    assert notes[1] == ["cup: Δt +0.1 s to the key time, IoU 0.50"]
+    assert notes[2] == ["car: Δt +0.5 s to the key time, IoU 0.50"]  # no box has its name: all count
+    assert trace.claim_notes(frames(4), parse_response(text)) == [[], [], [], []]
+
+
+def test_rollouts_side_by_side():
+    texts = [f"<think>{claim('cup', '[0,0,9,9]', 0.5)}</think><answer>{answer}</answer>" for answer in "ABC"]
+    totals = ({"total": 0.5, "ans_tiou": None}, {"total": 2.0, "ans_tiou": None}, {"total": 1.0, "ans_tiou": None})
+    rollouts = [trace.Told(parse_response(t), terms) for t, terms in zip(texts, totals, strict=True)]
+    html = trace.rollouts_html(frames(2), rollouts, "What?")
+    assert "<td>2 · best</td><td>2.00</td><td>B</td>" in html and "<td>1 · worst</td>" in html
+    assert "<th>ans_tiou</th>" not in html and html.count("<details>") == 1 and len(chips(html)) == 2
+    with pytest.raises(ValueError, match="no rollout"):
+        trace.rollouts_html(frames(2), [])

@@ -20,6 +20,7 @@ class DataConfig:
     sft_rows: int = 31_166  # rows of STGR-SFT.json
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
+    dev_items: int = 0  # ours: further items of that kind, by which GSPO's best checkpoint is chosen; 0 takes the last
     annotated: int = 6_900  # videos given to annotators; paper: 3.9k rows kept, and 2k of 3k
 
 
@@ -57,6 +58,14 @@ class SftConfig:
     max_grad_norm: float = 5.0  # paper
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
+    lora_rank: int = 0  # ours: of adapters on the language model's attention; 0 trains all weights, as the paper
+    compared_steps: int = 0  # ours: of the other kind, adapters or all weights, tried beside it in notebook 02
+    lora_rate: float = 10.0  # ours: the adapters' learning rate, in units of the rate for all weights
+
+    def with_rank(self, rank: int, learning_rate: float = 0.0) -> SftConfig:
+        """The same with adapters of that rank, 0 for none; a learning rate of 0 stands for the usual one then."""
+        usual = self.learning_rate * (self.lora_rate if rank else 1.0)
+        return replace(self, lora_rank=rank, learning_rate=learning_rate or usual)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ class GspoConfig:
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
     reused: int = 4  # ours: updates on the same rollouts, where notebook 03 shows how GSPO and GRPO part
+    lora_rank: int = 0  # ours: as in SftConfig
     preflight: int = 8  # ours: questions scored before training, which stops without hope; 0 begins untried
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
@@ -122,7 +132,7 @@ TINY = Profile(
         learning_rate=2e-3,
         measured=500,
     ),
-    data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60, annotated=240),
+    data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60, dev_items=12, annotated=240),
     # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.8M parameters needs some thousand times the paper's rate
@@ -135,6 +145,8 @@ TINY = Profile(
         max_grad_norm=1.0,
         save_steps=50,
         cached_rows=4_096,
+        compared_steps=40,
+        lora_rate=5.0,
     ),
     gspo=GspoConfig(
         max_steps=40,
@@ -157,8 +169,8 @@ SMOKE = replace(
     pretrain=replace(
         TINY.pretrain, clips=40, steps={"vision": 6, "pictures": 4, "shorts": 4, "films": 4}, measured=8, save_steps=4
     ),
-    data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, annotated=16),
-    sft=replace(TINY.sft, epochs=1.0, save_steps=2),
+    data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated=16),
+    sft=replace(TINY.sft, epochs=1.0, save_steps=2, compared_steps=2),
     gspo=replace(
         TINY.gspo,
         max_steps=4,

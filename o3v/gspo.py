@@ -160,9 +160,13 @@ def make_trainer(
     out: Path,
     seed: int,
     reward_config: RewardConfig | None = None,
-    peft_config: Any = None,
+    held_out: Callable[[], float] | None = None,
+    report_to: str = "none",
 ) -> Trainer:
-    """The trainer of a GSPO run; checkpoints and rollouts go to `out`."""
+    """The trainer of a GSPO run; checkpoints and rollouts go to `out`.
+
+    `held_out` scores the model at each checkpoint (`training.KeepBest`); `report_to`: see `training.common_arguments`.
+    """
     row = functools.lru_cache(config.cached_rows)(
         lambda index: rollout_row(examples[index], root, frames, vlm.box_space)
     )
@@ -186,7 +190,7 @@ def make_trainer(
         max_steps=config.max_steps,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.lr_scheduler,
-        **training.common_arguments(config, out, seed),
+        **training.common_arguments(config, out, seed, report_to),
     )
     trainer = Trainer(
         model=vlm.model,
@@ -194,7 +198,9 @@ def make_trainer(
         args=arguments,
         train_dataset=training.row_dataset(len(examples), lambda index: dict(row(index))),
         processing_class=vlm.processor,
-        peft_config=peft_config,
+        peft_config=training.adapters(config.lora_rank),
     )
     trainer.add_callback(training.StopOnCollapse())
+    if held_out:
+        trainer.add_callback(training.KeepBest(held_out))  # before a checkpoint is marked whole
     return training.watch(trainer)

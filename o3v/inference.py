@@ -177,6 +177,21 @@ def summary(metrics: vstar.Metrics) -> dict[str, float]:
     return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
 
 
+def held_out_mam(
+    vlm: VideoModel, items: Sequence[Row], root: Path, frames: FrameConfig, config: InferenceConfig
+) -> float:
+    """mAM of the model on some items, greedily, nothing kept on disk. mAM: `vstar.score_items`, protocol `fixed`."""
+    asked, answers = vstar_questions(items, root, frames, vlm.box_space), []
+    for batch in batches(asked, config.batch):
+        made = [question.make() for question in batch]
+        texts = generate(vlm, made, config.max_new_tokens)
+        answers += [
+            {"key": q.key, "response": text, "space_wh": list(p.space_wh), "row": p.row}
+            for q, p, text in zip(batch, made, texts, strict=True)
+        ]
+    return summary(vstar.score_items(read_vstar(items, answers), "fixed")["overall"])["mam"]
+
+
 def format_rate(answers: Sequence[Row]) -> float:
     """Share of answers whose response keeps the grammar and holds the evidence that its task asks for."""
     return sum(format_score(row["response"], row["row"]["task"]) == 1.0 for row in answers) / len(answers)

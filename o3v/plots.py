@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,17 +124,17 @@ def reward_bars(terms: Mapping[str, float | None]) -> Figure:
 
 
 def learning_curves(
-    table: pd.DataFrame | Sequence[Mapping[str, Any]], x: str, columns: Sequence[str], smooth: int = 9
+    table: pd.DataFrame | Sequence[Mapping[str, Any]], x: str, columns: Sequence[str], smooth: int = 9, by: str = ""
 ) -> Figure:
     """One small panel a column over `x`: values faint, their mean over `smooth` rows around each as a line.
 
-    Rows without a value are skipped, so the mixed rows of a trainer's log serve as they are. Raises ValueError
-    for columns that no row has.
+    With `by`, a line for each value of that column. Rows without a value are skipped, so the mixed rows of a trainer's
+    log serve as they are. Raises ValueError for columns that no row has.
     """
     import pandas as pd
 
     table = pd.DataFrame(table)
-    unknown = [name for name in (x, *columns) if name not in table]
+    unknown = [name for name in (x, *columns, *([by] if by else [])) if name not in table]
     if unknown or not columns:
         raise ValueError(f"no columns {unknown} to draw; the table has {', '.join(map(str, table.columns))}")
     wide = 2 if len(columns) == 4 else min(3, len(columns))
@@ -141,13 +142,16 @@ def learning_curves(
     with _figure(4 * wide, 2.5 * tall) as figure:
         grid = figure.subplots(tall, wide, squeeze=False)
         for axes, name in zip(grid.flat, columns, strict=False):
-            part = table[[x, name]].dropna().astype(float).sort_values(x)
-            axes.plot(part[x], part[name], color=PALETTE[0], alpha=0.35, linewidth=1)
-            mean = part[name].rolling(smooth, min_periods=1, center=True).mean()
-            axes.plot(part[x], mean, color=PALETTE[0], linewidth=2.2)
+            for colour, (label, rows) in zip(cycle(PALETTE), table.groupby(by) if by else [("", table)], strict=False):
+                part = rows[[x, name]].dropna().astype(float).sort_values(x)
+                axes.plot(part[x], part[name], color=colour, alpha=0.35, linewidth=1)
+                mean = part[name].rolling(smooth, min_periods=1, center=True).mean()
+                axes.plot(part[x], mean, color=colour, linewidth=2.2, label=short_name(str(label)))
             axes.set_title(name, fontsize=11)
             axes.set_xlabel(x)
-            if part.empty:
+            if by:
+                axes.legend(frameon=False)
+            if table[[x, name]].dropna().empty:
                 axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=GREY)
         for axes in grid.flat[len(columns) :]:
             axes.set_axis_off()

@@ -43,9 +43,9 @@ def make_trainer(
     config: SftConfig,
     out: Path,
     seed: int,
-    peft_config: Any = None,
+    report_to: str = "none",
 ) -> Trainer:
-    """The trainer of a cold start; checkpoints go to `out`. `peft_config` adapts instead of training all weights."""
+    """The trainer of a cold start; checkpoints go to `out`. Trackers (`report_to`): see `training.common_arguments`."""
     row = functools.lru_cache(config.cached_rows)(
         lambda index: training_row(examples[index], root, frames, vlm.box_space)
     )
@@ -56,14 +56,14 @@ def make_trainer(
         lr_scheduler_type="cosine",
         max_length=None,
         completion_only_loss=True,
-        **training.common_arguments(config, out, seed),
+        **training.common_arguments(config, out, seed, report_to),
     )
     trainer = Trainer(
         model=vlm.model,
         args=arguments,
         train_dataset=training.row_dataset(len(examples), lambda index: dict(row(index))),
         processing_class=vlm.processor,
-        peft_config=peft_config,
+        peft_config=training.adapters(config.lora_rank),
     )
     return training.watch(trainer)
 

@@ -11,15 +11,18 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
 from o3v import artifacts
+from o3v.model import VideoModel
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +47,22 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def common_arguments(config: Any, out: Path, seed: int) -> dict[str, Any]:
+def adapters(rank: int) -> LoraConfig | None:
+    """LoRA on the language model's attention, scaled by 2; None for rank 0, which trains all weights."""
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_ATTENTION) if rank else None
+
+
+def merged(trainer: Any, vlm: VideoModel) -> VideoModel:
+    """The trained model with its adapters, if it has any, worked into its weights."""
+    adapted = hasattr(trainer.model, "peft_config")
+    return replace(vlm, model=trainer.model.merge_and_unload()) if adapted else vlm
+
+
+def common_arguments(config: Any, out: Path, seed: int, report_to: str = "none") -> dict[str, Any]:
     """Trainer arguments that SFT and GSPO share: `config`'s rates and steps, and what the machine decides.
 
-    bf16 and checkpointed activations on GPUs, fp32 on CPU; nothing is reported to the outside.
+    bf16 and checkpointed activations on GPUs, fp32 on CPU. `report_to` names a tracker of transformers that is
+    installed (tensorboard, trackio, wandb); TensorBoard's files lie beside the checkpoints.
     """
     gpu = torch.cuda.is_available()
     return {
@@ -60,7 +75,7 @@ def common_arguments(config: Any, out: Path, seed: int) -> dict[str, Any]:
         "save_total_limit": 2,
         "logging_steps": 1,
         "remove_unused_columns": False,
-        "report_to": "none",
+        "report_to": report_to,
         "seed": seed,
         "data_seed": seed,
         "use_cpu": not gpu,
@@ -71,13 +86,17 @@ def common_arguments(config: Any, out: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def train(trainer: Any) -> list[dict[str, float]]:
+def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
     """Trains, or goes on from the last whole checkpoint; leaves the model in evaluation mode.
+
+    With `stop_at` it ends after that many steps, at the rates of the whole run.
 
     Returns one row a step. SFT: loss, token accuracy, entropy. GSPO: reward and its terms, its spread in the groups,
     lengths, entropy, KL when beta > 0.
     """
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    if stop_at is not None:
+        trainer.add_callback(StopAt(stop_at))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.model.eval()
     return table_of(trainer.state.log_history)
@@ -133,6 +152,54 @@ class WriteLog(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         rows = "".join(json.dumps(row) + "\n" for row in table_of(state.log_history))
         artifacts.write_text(Path(args.output_dir) / "log.jsonl", rows)
+
+
+class StopAt(TrainerCallback):
+    """Ends a run after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop |= state.global_step >= self.steps
+
+
+class KeepBest(TrainerCallback):
+    """Scores the model at every checkpoint and keeps the weights that did best so far, in `best.pt`; ties keep the
+    earlier ones. `score` must not draw random numbers, or a run with it would end otherwise than one without."""
+
+    def __init__(self, score: Callable[[], float]) -> None:
+        self.score = score
+
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        path, training = Path(args.output_dir) / "best.pt", model.training
+        model.eval()
+        value = self.score()
+        model.train(training)
+        kept = best(path.parent)
+        scores = {**kept["scores"], state.global_step: value} if kept else {state.global_step: value}
+        weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+        if not kept or value > kept["value"]:
+            kept = {"step": state.global_step, "value": value, "weights": weights}
+        elif state.global_step == kept["step"]:  # a checkpoint that was not whole, done again
+            kept = {**kept, "weights": weights}
+        with artifacts.atomic_path(path) as unfinished:
+            torch.save({**kept, "scores": scores}, unfinished)
+
+
+def best(folder: Path) -> dict[str, Any] | None:
+    """What `KeepBest` kept: `step`, `value`, `weights`, and the `scores` of all steps tried; None before the first."""
+    path = folder / "best.pt"
+    return torch.load(path, weights_only=True) if path.exists() else None
+
+
+def take_best(trainer: Any) -> dict[int, float]:
+    """Puts the best weights into the trainer's model. Returns the scores by step; {} where none were taken."""
+    kept = best(Path(trainer.args.output_dir))
+    if not kept:
+        return {}
+    trainer.model.load_state_dict(kept["weights"], strict=False)
+    return kept["scores"]
 
 
 class StopOnCollapse(TrainerCallback):

@@ -47,6 +47,7 @@ CHAINS = (
     ("prefix", "model", "tiny"),
     ("clips", "model", "detector"),
     ("model", "packing"),
+    ("model", "training"),
     ("measure", "card"),
     ("measure", "faithful"),
     ("inference", "scaling"),

@@ -83,16 +83,12 @@ def test_a_half_written_checkpoint_is_not_trusted(tmp_path, caplog):
 
 
 def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, world, tmp_path):
-    from peft import LoraConfig
-
     from o3v import model
-    from o3v.training import LANGUAGE_ATTENTION
 
     model.save(twin, tmp_path / "base")
     vlm = model.load(tmp_path / "base")
     before = {n: p.clone() for n, p in vlm.model.state_dict().items()}
-    lora = LoraConfig(r=2, target_modules=LANGUAGE_ATTENTION)
-    adapted = sft.make_trainer(vlm, sft_examples, world, FRAMES, CONFIG, tmp_path / "run", 1, peft_config=lora)
+    adapted = sft.make_trainer(vlm, sft_examples, world, FRAMES, CONFIG.with_rank(2), tmp_path / "run", 1)
     trained = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
     assert trained and all("language_model" in n and "lora" in n and "self_attn" in n for n in trained)
     training.train(adapted)
@@ -102,3 +98,37 @@ def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, worl
     kept = {n.replace(".base_layer", "").removeprefix("base_model.model."): p for n, p in state.items()}
     assert all(torch.equal(kept[n], before[n]) for n in before)
     assert any("lora_B" in n and p.any() for n, p in kept.items())
+    whole = training.merged(adapted, vlm).model
+    moved = [n for n, p in whole.state_dict().items() if not torch.equal(p, before[n])]
+    assert moved and all("language_model" in n and "self_attn" in n for n in moved)
+    assert training.merged(adapted, vlm).box_space == vlm.box_space
+
+
+def test_a_run_cut_short_takes_the_same_steps(twin, _twin, sft_examples, world, tmp_path):
+    import copy
+
+    whole = training.train(trainer(twin, sft_examples, world, tmp_path / "whole"))
+    short = training.train(trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "short"), stop_at=2)
+    assert short == whole[:2] and len(whole) > 2
+
+
+def test_adapters_have_a_rate_of_their_own():
+    assert CONFIG.with_rank(0).learning_rate == CONFIG.learning_rate
+    assert CONFIG.with_rank(4).learning_rate == 10 * CONFIG.learning_rate
+    assert CONFIG.with_rank(4, 0.5) == dataclasses.replace(CONFIG, lora_rank=4, learning_rate=0.5)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_a_stopped_run_with_adapters_ends_bit_identical(twin, _twin, sft_examples, world, tmp_path, stop_at):
+    import copy
+
+    whole = trainer(twin, sft_examples, world, tmp_path / "whole", lora_rank=2)
+    expected = training.train(whole)
+    broken = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken", lora_rank=2)
+    broken.add_callback(StopAfter(stop_at))
+    with pytest.raises(KeyboardInterrupt):
+        training.train(broken)
+    again = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken", lora_rank=2)
+    assert training.train(again) == expected
+    ours, theirs = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from o3v import training
 
@@ -42,3 +43,34 @@ def test_the_log_holds_the_rows_so_far(tmp_path):
         training.WriteLog().on_log(SimpleNamespace(output_dir=str(tmp_path)), state, None)
         rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         assert rows == [{"loss": 1.0, "step": 1, "epoch": 0.5}]
+
+
+class Model(torch.nn.Linear):
+    """One weight that is trained, and a bias that is not."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+        self.bias.requires_grad = False
+
+
+def test_the_best_checkpoint_is_kept_and_taken(tmp_path):
+    model, scores = Model(), [0.2, 0.6, 0.6, 0.1]
+    args, modes = SimpleNamespace(output_dir=str(tmp_path)), []
+    keep = training.KeepBest(lambda: modes.append(model.training) or scores[len(modes) - 1])
+    assert training.best(tmp_path) is None
+    trainer = SimpleNamespace(model=model, args=args)
+    assert training.take_best(trainer) == {}
+    for step in range(1, 5):
+        torch.nn.init.constant_(model.weight, step)
+        keep.on_save(args, SimpleNamespace(global_step=step), None, model=model)
+    assert modes == [False] * 4 and model.training
+    assert training.take_best(trainer) == dict(enumerate(scores, 1))
+    assert model.weight.item() == 2 and list(training.best(tmp_path)["weights"]) == ["weight"]
+
+
+def test_a_checkpoint_done_again_counts_once(tmp_path):
+    model, args = Model(), SimpleNamespace(output_dir=str(tmp_path))
+    for value in (3.0, 5.0):  # the first was not whole
+        torch.nn.init.constant_(model.weight, value)
+        training.KeepBest(lambda: 0.5).on_save(args, SimpleNamespace(global_step=7), None, model=model)
+    assert training.take_best(SimpleNamespace(model=model, args=args)) == {7: 0.5} and model.weight.item() == 5

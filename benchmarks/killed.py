@@ -1,0 +1,86 @@
+"""SFT and GSPO killed with -9 at five moments and resumed, against a run that was left alone: equal to the last bit?
+
+Full fine-tuning and adapters, the tiny base, a few steps with a checkpoint each. The moments are drawn within the time
+that the undisturbed run took.
+
+    python benchmarks/killed.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+STEPS, ROWS = 6, 48
+
+
+def work(kind: str, rank: int, world: Path, out: Path) -> None:
+    """Trains, or goes on, and leaves a hash of weights and metrics."""
+    from o3v import gspo, model, schema, sft, training
+    from o3v.config import find_base, load_profile
+
+    profile = load_profile("tiny")
+    examples = list(schema.read_examples(world / ("sft.jsonl" if kind == "SFT" else "rl.jsonl")))
+    vlm = model.load(find_base(profile.base))
+    if kind == "SFT":
+        config = replace(profile.sft.with_rank(rank), epochs=1.0, save_steps=1)
+        trainer = sft.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
+    else:
+        small = {"max_steps": STEPS, "prompts_per_step": 2, "generations": 4, "device_batch": 8, "max_new_tokens": 48}
+        config = replace(profile.gspo, **small, lora_rank=rank, save_steps=1)
+        trainer = gspo.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
+    rows = training.train(trainer)
+    digest = hashlib.sha256(json.dumps(rows).encode())
+    for name, value in sorted(trainer.model.state_dict().items()):
+        digest.update(name.encode() + value.float().numpy().tobytes())
+    (out / "digest").write_text(digest.hexdigest())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--moments", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.work:
+        kind, rank, world, out = options.work
+        return work(kind, int(rank), Path(world), Path(out))
+    from o3v.synth_rows import make_dataset
+
+    rng = np.random.default_rng(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        world = Path(folder) / "world"
+        make_dataset(world, {"sft": ROWS, "rl": ROWS, "eval": 2}, 3, progress=False)
+        for kind in ("SFT", "GSPO"):
+            for rank in (0, 4):
+                command = [sys.executable, __file__, "--work", kind, str(rank), str(world)]
+                whole, steps, equal = Path(folder) / f"{kind}-{rank}-whole", [], 0
+                begun = time.monotonic()
+                subprocess.run([*command, str(whole)], check=True, capture_output=True)
+                took = time.monotonic() - begun
+                for number, share in enumerate(rng.uniform(0.4, 0.95, options.moments)):
+                    broken = Path(folder) / f"{kind}-{rank}-{number}"
+                    run = subprocess.Popen([*command, str(broken)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                    time.sleep(share * took)
+                    run.kill()
+                    run.communicate()
+                    steps.append(max((int(p.name.split("-")[1]) for p in broken.glob("checkpoint-*")), default=0))
+                    subprocess.run([*command, str(broken)], check=True, capture_output=True)
+                    equal += (whole / "digest").read_text() == (broken / "digest").read_text()
+                told = "adapters" if rank else "all weights"
+                print(
+                    f"{kind}, {told}: killed after steps {steps} of {STEPS}; equal {equal} of {len(steps)}", flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -115,6 +115,27 @@ def test_a_stopped_run_ends_bit_identical(twin, _twin, rl_examples, world, tmp_p
     assert parts[0] == parts[1]
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_best_checkpoint_is_what_is_left_also_after_a_stop(twin, _twin, rl_examples, world, tmp_path, rank):
+    def made(vlm, out, scores):
+        config = dataclasses.replace(CONFIG, lora_rank=rank)
+        return gspo.make_trainer(vlm, rl_examples, world, FRAMES, config, out, 1, held_out=lambda: scores.pop(0))
+
+    whole = made(twin, tmp_path / "whole", [0.1, 0.3, 0.2])
+    training.train(whole)
+    assert training.take_best(whole) == {1: 0.1, 2: 0.3, 3: 0.2}
+    broken = made(copy.deepcopy(_twin), tmp_path / "broken", [0.1, 0.3])
+    broken.add_callback(StopAfter(3))
+    with pytest.raises(KeyboardInterrupt):
+        training.train(broken)
+    again = made(copy.deepcopy(_twin), tmp_path / "broken", [0.2])
+    training.train(again)
+    assert training.take_best(again) == {1: 0.1, 2: 0.3, 3: 0.2}
+    ours, theirs = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    assert training.best(tmp_path / "whole")["step"] == 2
+
+
 def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, world, tmp_path):
     from o3v import model
 

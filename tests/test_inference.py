@@ -101,3 +101,25 @@ def test_true_boxes_are_in_pixels_of_the_frames(world):
     second, box = next(iter(vstar.item_boxes(items[0]).items()))
     assert truth[second] == {items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
     assert inference.true_boxes("holiday.mp4", items, frames) == {}
+
+
+def test_mam_of_a_few_items_is_that_of_the_evaluation(twin, world, tmp_path):
+    items = vstar.read_items(world / "eval.jsonl")
+    questions = inference.vstar_questions(items, world, FRAMES, "pixels")
+    read = inference.read_vstar(items, inference.answer(twin, questions, CONFIG, tmp_path))
+    expected = inference.summary(vstar.score_items(read, protocol="fixed")["overall"])["mam"]
+    assert inference.held_out_mam(twin, items, world, FRAMES, CONFIG) == expected
+
+
+def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monkeypatch):
+    items = vstar.read_items(world / "eval.jsonl")
+
+    monkeypatch.setattr(
+        inference,
+        "generate",
+        lambda vlm, prompts, longest: [
+            evidence.format_response("So.", "From <t>0.0</t>s to <t>99.0</t>s") for _ in prompts
+        ],
+    )
+    low = inference.held_out_mam(twin, items, world, FRAMES, CONFIG)
+    assert 0 < low < 1 / 3

@@ -266,3 +266,12 @@ def test_key_frames_are_framed_in_a_colour_of_the_palette():
 
     figure = plots.filmstrip(frames(1).images, [0.0], marks=[0.0])
     assert to_hex(figure.axes[0].spines["top"].get_edgecolor()).upper() == PALETTE[3]
+
+
+def test_curves_by_kind_share_a_panel():
+    rows = [{"step": n, "loss": n * k, "kind": f"kind {k}"} for n in range(3) for k in (1, 2)]
+    (axes,) = plots.learning_curves(rows, "step", ["loss"], by="kind").axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["kind 1", "kind 2"]
+    assert [list(line.get_ydata()) for line in axes.lines][::2] == [[0, 1, 2], [0, 2, 4]]
+    with pytest.raises(ValueError, match="no columns"):
+        plots.learning_curves(rows, "step", ["loss"], by="colour")

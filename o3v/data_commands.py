@@ -201,7 +201,12 @@ def ask_video(options: Options) -> int:
     if response.problems:
         log.info("  malformed: %s", ", ".join(dict.fromkeys(problem.kind for problem in response.problems)))
     page = options.out or Path(f"{options.video.stem}.html")
-    artifacts.write_text(page, trace.page(trace.trace_html(frames, response, options.question), options.question))
+    body = trace.trace_html(frames, response, options.question)
+    if settings.pretrain:
+        body += (
+            "<p>This model has only ever seen the synthetic world; of other films it says what it knows from there.</p>"
+        )
+    artifacts.write_text(page, trace.page(body, options.question))
     log.info("%s", page)
     return 0
 

@@ -184,6 +184,8 @@ def ask_video(options: Options) -> int:
     from o3v.config import load_profile
 
     settings = load_profile(options.profile)
+    inference.check_question(options.question)  # before weights are read
+    video.probe(options.video)
     made = sorted(Path("runs").glob("*/03_gspo/checkpoint"), key=lambda path: path.stat().st_mtime)
     if not options.model and not made:
         raise FileNotFoundError("no trained model in runs/; make one (make reproduce) or name one with --model")

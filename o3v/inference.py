@@ -60,14 +60,19 @@ def answer(
     return answers
 
 
-def file_questions(path: str, question: str, frames: FrameConfig, box_space: str) -> list[Question]:
-    """A question about any video file; none when `path` is empty. ValueError for an empty or endless question."""
-    if not path:
-        return []
+def check_question(question: str) -> None:
+    """Raises ValueError for an empty or endless question."""
     if not question.strip():
         raise ValueError("the question is empty")
     if len(question) > LONGEST_QUESTION:
         raise ValueError(f"the question has {len(question):,} characters; at most {LONGEST_QUESTION:,} are asked")
+
+
+def file_questions(path: str, question: str, frames: FrameConfig, box_space: str) -> list[Question]:
+    """A question about any video file; none when `path` is empty. ValueError for an empty or endless question."""
+    if not path:
+        return []
+    check_question(question)
     ask = functools.partial(video_prompt, Task.SPATIO_TEMPORAL, question, path, frames, box_space)
     return [Question(Path(path).name, Path(path), ask)]
 

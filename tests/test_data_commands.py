@@ -117,3 +117,39 @@ def test_what_is_not_there_is_one_line(arguments, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_ask_says_the_answer_and_leaves_a_page(twin, world, tmp_path, caplog):
+    from o3v import model
+
+    model.save(twin, tmp_path / "model")
+    film = next((world / "videos").rglob("*.mp4"))
+    page = tmp_path / "page.html"
+    asked = ["ask", str(film), "What <b>happens</b>?", "--model", str(tmp_path / "model"), "--profile", "smoke"]
+    assert main([*asked, "--out", str(page)]) == 0
+    html = page.read_text(encoding="utf-8")
+    assert "What &lt;b&gt;happens" in html and "<b>happens" not in html
+    assert html.count("<figure") == 12 and "has only ever seen the synthetic world" in html
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "fault"),
+    [
+        (" ", "", "the question is empty"),
+        ("x" * 100_000, "", "100,000 characters; at most 4,000"),
+        ("What?", "broken.mp4", "broken.mp4"),
+        ("What?", "absent.mp4", "absent.mp4"),
+    ],
+)
+def test_ask_refuses_in_one_line_and_leaves_nothing(twin, world, tmp_path, capsys, question, name, fault):
+    from o3v import model
+
+    model.save(twin, tmp_path / "model")
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    film = tmp_path / name if name else next((world / "videos").rglob("*.mp4"))
+    page = tmp_path / "page.html"
+    asked = ["ask", str(film), question, "--model", str(tmp_path / "model"), "--profile", "smoke"]
+    capsys.readouterr()
+    assert main([*asked, "--out", str(page)]) == 2
+    said = capsys.readouterr().err
+    assert fault in said and said.count("\n") == 1 and not page.exists()

@@ -17,11 +17,15 @@ from o3v.model import FrameImageProcessor, FrameProcessor, VideoModel, forbid_vi
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VISION = ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
-# words bring the space before them and, before a number, the one after; numbers go by two digits, tenths are one token
-PIECES = Regex(r" ?[A-Za-z]+(?: (?=\d))?|\.\d|\d{1,2}| ?[^A-Za-z0-9\s]+(?: (?=\d|$))?|\s+")
+# The number of a frame and a time under twelve seconds are one token each, so that one look finds them again. Words
+# bring the space before them and, before a number, the one after. Other numbers go by two digits, tenths are one token.
+PIECES = Regex(
+    r" ?[Ff]rame \d{1,2}(?!\d)| ?[A-Za-z]+(?: (?=\d))?|(?<![\d.])(?:\d|1[01])\.\d(?!\d)"
+    r"|\.\d|\d{1,2}| ?[^A-Za-z0-9\s]+(?: (?=\d|$))?|\s+"
+)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 1280) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with Qwen's special tokens; any text can be encoded and comes back whole.
 
     The evidence tags are ordinary tokens, so that decoding keeps them.
@@ -38,6 +42,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedT
         show_progress=False,
     )
     numbers = [" ".join(f"{n:02d} {n} .{n % 10}" for n in range(100))] * 20
+    numbers += [" ".join(f"{n // 10}.{n % 10}" for n in range(120))] * 50
     bpe.train_from_iterator([*numbers, *texts], trainer)
     bpe.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in evidence.TAGS])
     tokenizer = PreTrainedTokenizerFast(
@@ -62,7 +67,7 @@ def build(texts: Iterable[str], seed: int) -> VideoModel:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 2048,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [8, 8, 8]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [8, 8, 8]},
             "tie_word_embeddings": True,
             "bos_token_id": None,
             "eos_token_id": token("<|im_end|>"),

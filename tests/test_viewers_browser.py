@@ -24,6 +24,7 @@ RESPONSE = (
     "<obj>blue car</obj><box>[40,40,80,80]</box>at<t>5.0</t>s.</think><answer>The <script>car</script></answer>"
 )
 CHIP = "blue car · 5 s"
+ALL_RAN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +122,10 @@ def test_a_live_notebook_moves_with_slider_and_chips(lab, page):
     page.locator(".jp-Notebook").wait_for(timeout=60_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached")
     page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator('[data-command="notebook:run-all-cells"]').first.click()
+    page.get_by_text("Run All Cells", exact=True).first.click()
     chip = page.get_by_role("button", name=CHIP)
     chip.first.wait_for(timeout=300_000)
+    page.wait_for_function(ALL_RAN, timeout=300_000)
     trace = page.locator(".widget-vbox:has(button)").filter(has=chip).first
     picture = trace.locator("img.widget-image").first
     before = shot(picture, "lab-before")

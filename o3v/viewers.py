@@ -60,7 +60,8 @@ class FrameViewer:
         self.claimed = widgets.ToggleButton(value=True, description="claimed", layout={"width": "90px"})
         self.true = widgets.ToggleButton(value=True, description="true", layout={"width": "90px"})
         self.zoom = widgets.ToggleButton(value=False, description="zoom", layout={"width": "90px"})
-        self.picture, self.words, self.time = widgets.Image(format="png"), widgets.HTML(), widgets.HTML()
+        self.picture, self.words = widgets.Image(format="png"), widgets.HTML()
+        self.time = widgets.HTML(layout={"width": "560px", "max_width": "100%"})
         widgets.jslink((self.play, "value"), (self.slider, "value"))
         for button, by in zip(self.steps, (-1, 1), strict=True):
             button.on_click(lambda _, by=by: self.show(self.slider.value + by))

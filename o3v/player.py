@@ -114,7 +114,7 @@ def _small_jpeg(image: np.ndarray, boxes: Sequence[LabelledBox], width: int, mos
     return encoded.getvalue()
 
 
-def img(jpeg: bytes, words: str) -> str:
-    """A picture that is part of its page; `words` say what it shows."""
-    data = base64.b64encode(jpeg).decode()
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(words)}" style="width:100%;display:block">'
+def img(picture: bytes, words: str, kind: str = "jpeg") -> str:
+    """A picture that is part of its page; `words` say what it shows. `kind` is jpeg, png or gif."""
+    data = base64.b64encode(picture).decode()
+    return f'<img src="data:image/{kind};base64,{data}" alt="{escape(words)}" style="width:100%;display:block">'

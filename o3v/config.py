@@ -135,7 +135,7 @@ TINY = Profile(
     data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60, dev_items=12, annotated=240),
     # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
-    # a model of 2.8M parameters needs some thousand times the paper's rate
+    # a model of 2.9M parameters needs some thousand times the paper's rate
     sft=SftConfig(
         epochs=2.0,  # one does not teach so small a model the grammar
         batch=8,

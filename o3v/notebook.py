@@ -25,6 +25,7 @@ from o3v.artifacts import write_text
 
 TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 SAMPLE_S = 0.5  # between two looks at the kernel's memory
 
 
@@ -191,6 +192,7 @@ def execute(
             _mark_failed(output, watch.cell, error)
     if not kernel_log.stat().st_size:
         kernel_log.unlink()
+    _drop_widgets(output)
     _write_html(output, source.parent)
     return Execution(error, time.monotonic() - started, watch.peak_mb)
 
@@ -271,6 +273,20 @@ def _mark_failed(output: Path, number: int, error: str) -> None:
         cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=[error]))
         cell.metadata.setdefault("papermill", {}).update(status="failed", exception=True)
     write_text(output, nbformat.writes(book))
+
+
+def _drop_widgets(executed: Path) -> None:
+    """Takes what a kernel that is gone would have to draw, progress bars mostly, out of an executed notebook."""
+    import nbformat
+
+    if not executed.exists():
+        return
+    book = nbformat.read(executed, as_version=4)
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    book.metadata.pop("widgets", None)
+    write_text(executed, nbformat.writes(book))
 
 
 def _write_html(executed: Path, folder: Path) -> None:

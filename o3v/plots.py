@@ -216,6 +216,24 @@ def distribution(counts: Mapping[str, int], reference: Mapping[str, float] | Non
     return figure
 
 
+def intervals(spans: Mapping[str, Sequence[float]], x_label: str) -> Figure:
+    """A point with its interval for each name, from the first at the top. A span is (value, low, high).
+
+    Raises ValueError without a name.
+    """
+    if not spans:
+        raise ValueError("no intervals to draw")
+    with _figure(7, 0.9 + 0.4 * len(spans)) as figure:
+        axes = figure.subplots()
+        for y, (value, low, high) in enumerate(spans.values()):
+            axes.plot((low, high), (y, y), color=PALETTE[0], linewidth=3, alpha=0.4, solid_capstyle="round")
+            axes.plot(value, y, "o", color=PALETTE[0])
+            axes.annotate(f"{value:.2f}", (value, y), (0, 7), textcoords="offset points", ha="center", color=INK)
+        axes.set_yticks(range(len(spans)), [short_name(name) for name in spans])
+        axes.set(xlabel=x_label, ylim=(len(spans) - 0.5, -0.7))
+    return figure
+
+
 def histogram(values: Mapping[str, Sequence[float]], x_label: str, bins: int = 30) -> Figure:
     """Histograms over common bins, in per cent of each name's finite values; the legend has how many there are.
 

@@ -82,6 +82,7 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
         assert stages[name]["status"] == "done"
         assert json.loads((summary.run_dir / name / "results.json").read_text(encoding="utf-8"))
         assert (summary.run_dir / f"{name}.html").stat().st_size > 10_000
+        assert "vnd.jupyter.widget" not in (summary.run_dir / f"{name}.ipynb").read_text(encoding="utf-8")
     assert summary.metrics.keys() >= batch.MODELS.keys()
     for model in batch.MODELS:
         assert summary.metrics[model].keys() >= batch.COLUMNS.keys()

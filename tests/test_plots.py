@@ -275,3 +275,12 @@ def test_curves_by_kind_share_a_panel():
     assert [list(line.get_ydata()) for line in axes.lines][::2] == [[0, 1, 2], [0, 2, 4]]
     with pytest.raises(ValueError, match="no columns"):
         plots.learning_curves(rows, "step", ["loss"], by="colour")
+
+
+def test_intervals_from_the_top():
+    (axes,) = plots.intervals({"a": (0.5, 0.25, 0.75), "b": (0.1, 0.0, 0.2)}, "share").axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
+    assert [tuple(line.get_xdata()) for line in axes.lines] == [(0.25, 0.75), (0.5,), (0.0, 0.2), (0.1,)]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    with pytest.raises(ValueError, match="no intervals"):
+        plots.intervals({}, "share")

@@ -86,6 +86,27 @@ def test_the_exported_page_works_offline(run, page):
     assert page.locator("script:text-is('car')").count() == 0
 
 
+@pytest.mark.parametrize(
+    ("notebook", "what"),
+    [
+        ("01_data_pipeline", "img[alt*=' cases: ']"),
+        ("03_gspo", ".jp-RenderedHTML:has-text('· best')"),
+        ("04_inference", "img[alt^='all 12 frames']"),
+    ],
+)
+def test_every_viewer_stands_in_its_page_offline(run, page, notebook, what):
+    """O3V_RUN names the folder of another run to take the screenshots from."""
+    page.context.set_offline(True)
+    (exported,) = Path(os.environ.get("O3V_RUN", run)).glob(f"**/{notebook}.html")
+    page.goto(exported.absolute().as_uri(), wait_until="domcontentloaded")
+    shown = page.locator(what).first
+    shown.scroll_into_view_if_needed()
+    assert shown.bounding_box()["height"] > 150
+    assert page.evaluate("() => [...document.images].every(image => image.complete && image.naturalWidth)")
+    assert len(shot(shown, f"page-{notebook}")) > 10_000
+    assert page.locator("[class*=jupyter-widgets]").count() == 0
+
+
 @pytest.fixture
 def lab(run, tmp_path):
     """A JupyterLab with notebook 04 of that run, all cells of which are in the page; its address."""

@@ -59,6 +59,8 @@ _JOINED = """<div id="{id}">
       if (["Enter", " "].includes(event.key)) {{ event.preventDefault(); light(chip); }}
     }};
   }});
+  const first = trace.querySelector("[data-frame]");
+  if (first) light(first);
 }})();</script>"""
 
 

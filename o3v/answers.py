@@ -109,8 +109,9 @@ def last_word(said: str, asked: Asked) -> float:
 
 
 def words_score(said: str, asked: Asked) -> float:
-    """1 when the right answer's words stand in what was said, else 0 (`vstar.judge_exact`)."""
-    return float(judge_exact(said, asked.answer) == 3)
+    """1 when the right answer's words stand in what was said, else 0 (`vstar.judge_exact`). The step before it, a
+    sentence of its own, counts on neither side: "Frame 5. The red cup" is right where frame 4 was meant."""
+    return float(judge_exact(said.rsplit(". ", 1)[-1], asked.answer.rsplit(". ", 1)[-1]) == 3)
 
 
 def found_score(said: str, asked: Asked) -> float:

@@ -114,6 +114,13 @@ def test_a_step_names_no_other_thing(clip):
         assert fact.answer in abilities.in_steps(fact, clip, range(clip.uniform))
 
 
+@pytest.mark.parametrize(
+    ("said", "score"), [("Frame 5. The red cup", 1), ("The red cup", 1), ("Frame 4. The red car", 0), ("Frame 4", 0)]
+)
+def test_an_answer_is_judged_without_its_step(said, score):
+    assert answers.words_score(said, answers.Asked("what", "?", "Frame 4. The red cup")) == score
+
+
 def test_what_a_crop_is_called():
     assert abilities.name_it("red car").answer == "a red car" and abilities.name_it("").answer == "nothing"
 

@@ -24,6 +24,7 @@ RESPONSE = (
     "<obj>blue car</obj><box>[40,40,80,80]</box>at<t>5.0</t>s.</think><answer>The <script>car</script></answer>"
 )
 CHIP = "blue car · 5 s"
+BEGUN = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /[*0-9]/.test(prompt.textContent))"
 ALL_RAN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
 
 
@@ -142,8 +143,13 @@ def test_a_live_notebook_moves_with_slider_and_chips(lab, page):
     page.goto(lab)
     page.locator(".jp-Notebook").wait_for(timeout=60_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).first.click()
+    page.get_by_text("| Idle").first.wait_for(timeout=60_000)
+    for _ in range(6):  # a kernel that has only just come up may let the command pass unheard
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).first.click()
+        page.wait_for_timeout(5_000)
+        if page.evaluate(BEGUN):
+            break
     chip = page.get_by_role("button", name=CHIP)
     chip.first.wait_for(timeout=300_000)
     page.wait_for_function(ALL_RAN, timeout=300_000)

@@ -49,15 +49,18 @@ def answer(
     for number, batch in enumerate(tqdm(slices, desc=name, mininterval=2)):
         part = out / f"{name}_{number:05d}.jsonl"
         if not part.exists():
-            prompts = [question.make() for question in batch]
-            texts = generate(vlm, prompts, config.max_new_tokens)
-            rows = [
-                {"key": q.key, "response": t, "times_s": list(p.times_s), "space_wh": list(p.space_wh), "row": p.row}
-                for q, p, t in zip(batch, prompts, texts, strict=True)
-            ]
-            artifacts.write_text(part, dump_rows(rows))
+            artifacts.write_text(part, dump_rows(_answered(vlm, batch, config)))
         answers += [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
     return answers
+
+
+def _answered(vlm: VideoModel, batch: Sequence[Question], config: InferenceConfig) -> list[Row]:
+    prompts = [question.make() for question in batch]
+    texts = generate(vlm, prompts, config.max_new_tokens)
+    return [
+        {"key": q.key, "response": t, "times_s": list(p.times_s), "space_wh": list(p.space_wh), "row": p.row}
+        for q, p, t in zip(batch, prompts, texts, strict=True)
+    ]
 
 
 def check_question(question: str) -> None:
@@ -186,14 +189,8 @@ def held_out_mam(
     vlm: VideoModel, items: Sequence[Row], root: Path, frames: FrameConfig, config: InferenceConfig
 ) -> float:
     """mAM of the model on some items, greedily, nothing kept on disk. mAM: `vstar.score_items`, protocol `fixed`."""
-    asked, answers = vstar_questions(items, root, frames, vlm.box_space), []
-    for batch in batches(asked, config.batch):
-        made = [question.make() for question in batch]
-        texts = generate(vlm, made, config.max_new_tokens)
-        answers += [
-            {"key": q.key, "response": text, "space_wh": list(p.space_wh), "row": p.row}
-            for q, p, text in zip(batch, made, texts, strict=True)
-        ]
+    asked = vstar_questions(items, root, frames, vlm.box_space)
+    answers = [row for batch in batches(asked, config.batch) for row in _answered(vlm, batch, config)]
     return summary(vstar.score_items(read_vstar(items, answers), "fixed")["overall"])["mam"]
 
 

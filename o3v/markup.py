@@ -96,13 +96,13 @@ def timeline_html(times_s: Sequence[float], duration_s: float, marks: Sequence[M
 
     Marks outside of 0–`duration_s` are left out.
     """
-    scale = 960 / max(duration_s, *times_s, 1e-6)
+    end_s = max(duration_s, *times_s)
     shapes = [f'<path d="M20 20H980" stroke="{GREY}"/>']
-    shapes += [f'<path d="M{20 + t * scale:.1f} 14v12" stroke="{GREY}" stroke-width="2"/>' for t in times_s]
+    shapes += [f'<path d="M{_x(t, end_s):.1f} 14v12" stroke="{GREY}" stroke-width="2"/>' for t in times_s]
     for mark in marks:
         if not 0 <= mark.time_s <= duration_s:
             continue
-        x, words = 20 + mark.time_s * scale, escape(f"{short_name(mark.name)}, {mark.time_s:g} s")
+        x, words = _x(mark.time_s, end_s), escape(f"{short_name(mark.name)}, {mark.time_s:g} s")
         shape = "28l8 8l-8 8l-8 -8z" if mark.truth else "8m-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0"
         shapes.append(f'<path d="M{x:.1f} {shape}" fill="{mark.colour}" stroke="#FFFFFF"><title>{words}</title></path>')
     moved = shift(now_s, times_s, duration_s)
@@ -114,7 +114,11 @@ def timeline_html(times_s: Sequence[float], duration_s: float, marks: Sequence[M
 
 def shift(time_s: float, times_s: Sequence[float], duration_s: float) -> str:
     """Where a time stands on the strip of `timeline_html`, as an SVG transform."""
-    return f"translate({20 + time_s * 960 / max(duration_s, *times_s, 1e-6):.1f} 0)"
+    return f"translate({_x(time_s, max(duration_s, *times_s)):.1f} 0)"
+
+
+def _x(time_s: float, end_s: float) -> float:
+    return 20 + 960 * time_s / max(end_s, 1e-6)
 
 
 def _marked(response: Response, start: int, end: int, last: bool = False) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from o3v.video import Frames
 
 HEADLESS = "O3V_HEADLESS"
+STEPS = (("◀", "one frame back"), ("▶", "one frame on"))
 CHIPS = 60  # claims that are buttons; the rest of a longer response is text
 LEFT = {"align_items": "flex-start"}  # else a picture is stretched to the page
 
@@ -88,10 +89,8 @@ class FrameViewer:
 
     def _draw(self, _change: object = None) -> None:
         i = self.slider.value
-        image, shown = (
-            self.frames.images[i],
-            [b for b in self.boxes[i] if (self.true if b.truth else self.claimed).value],
-        )
+        image = self.frames.images[i]
+        shown = [box for box in self.boxes[i] if (self.true if box.truth else self.claimed).value]
         lit = [box for box in self.lit[1] if is_box(box.box_px)] if self.lit[0] == i else []
         width = draw_boxes(image, ()).width
         if lit:
@@ -104,9 +103,6 @@ class FrameViewer:
         self.words.value = "<br>".join(escape(line) for line in lines)
         self.time.value = timeline_html(self.frames.times_s, self.frames.duration_s, self.marks, self.frames.times_s[i])
         self.picture.value = png.getvalue()
-
-
-STEPS = (("◀", "one frame back"), ("▶", "one frame on"))
 
 
 class TraceViewer:

@@ -39,7 +39,7 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
         config = replace(profile.gspo, **small, lora_rank=rank, save_steps=1)
         trainer = gspo.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
     rows = training.train(trainer)
-    digest = hashlib.sha256(json.dumps(rows).encode())
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())  # a saved state has its keys sorted
     for name, value in sorted(trainer.model.state_dict().items()):
         digest.update(name.encode() + value.float().numpy().tobytes())
     (out / "digest").write_text(digest.hexdigest())

@@ -17,7 +17,7 @@ from o3v import synth
 from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_number, say_thing
 from o3v.clips import Clip
 from o3v.curate import IS_THIS
-from o3v.geometry import Span
+from o3v.geometry import seen_span
 from o3v.prompts import RELEVANCE
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
@@ -125,20 +125,6 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
             said = f"{each}: from frame {say_number(first)} at {start_s:.1f}s to {until} at {end_s:.1f}s"
             kind = "visible" if fact.family == "when" else "when"
             yield Asked(kind, fact.question, said, fact.span_s)
-
-
-def seen_span(span_s: Span, times_s: Sequence[float], duration_s: float) -> Span:
-    """A span as frames show it: from the first frame in it to the first after it, else to the end of the film.
-
-    Where no frame lies in it, from the last before it.
-
-    >>> seen_span((1.5, 4.5), (0.0, 2.0, 4.0, 6.0), 8.0), seen_span((2.5, 3.5), (0.0, 2.0, 4.0, 6.0), 8.0)
-    ((2.0, 6.0), (2.0, 4.0))
-    """
-    end_s = min((t for t in times_s if t >= span_s[1]), default=duration_s)
-    inside = [t for t in times_s if span_s[0] <= t < span_s[1]]
-    before = max((t for t in times_s if t < span_s[0]), default=0.0)
-    return (min(inside) if inside else before), end_s
 
 
 def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> Asked:

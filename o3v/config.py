@@ -58,6 +58,7 @@ class SftConfig:
     max_grad_norm: float = 5.0  # paper
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
+    frame_times: bool = False  # ours: spans and their moments are told at the times of shown frames
     lora_rank: int = 0  # ours: of adapters on the language model's attention; 0 trains all weights, as the paper
     compared_steps: int = 0  # ours: of the other kind, adapters or all weights, tried beside it in notebook 02
     lora_rate: float = 10.0  # ours: the adapters' learning rate, in units of the rate for all weights
@@ -145,6 +146,7 @@ TINY = Profile(
         max_grad_norm=1.0,
         save_steps=50,
         cached_rows=4_096,
+        frame_times=True,  # it copies the time of a frame, and does not reckon between two
         compared_steps=40,
         lora_rate=5.0,
     ),

@@ -311,15 +311,15 @@ def map_boxes(text: str, convert: Callable[[Box], Box]) -> str:
 
 
 def map_times(text: str, convert: Callable[[float], float]) -> str:
-    """The text with every well-formed time converted.
+    """The text with every well-formed time converted and written as `format_time` does, with its errors.
 
-    >>> map_times("at <t>25</t>s", lambda frame: frame / 10)
-    'at <t>2.5</t>s'
+    >>> map_times("at <t>25</t>s", lambda frame: frame / 5)
+    'at <t>5.0</t>s'
     """
 
     def rewrite(match: re.Match[str]) -> str:
         time_s = _parse_time(match[1])
-        return match[0] if time_s is None else f"<t>{_decimal(convert(time_s))}</t>"
+        return match[0] if time_s is None else format_time(convert(time_s)).removesuffix("s")
 
     return re.sub(r"<t>([^<>]*)</t>", rewrite, text)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.config import FrameConfig
-from o3v.geometry import Box, Size, rescale_box
+from o3v.geometry import Box, Size, Span, rescale_box, seen_span
 from o3v.schema import Example, Row, Task, inside
 
 _ORDER = "Reason inside <think></think>, then answer inside <answer></answer>."
@@ -164,9 +164,39 @@ def target_text(example: Example, space_wh: Size) -> str:
     return evidence.format_response(think, ANSWERS[example.task](example, to_space))
 
 
-def _span_answer(example: Example) -> str:
+def at_frames(example: Example, times_s: Sequence[float], duration_s: float) -> Example:
+    """The row with the times of its moments and span moved to frames that are shown, at `times_s`.
+
+    The span begins with the first frame in it and ends with the first after it (`geometry.seen_span`); a moment of it
+    stays in it. Rows of other tasks, whose claims stand in key frames, are returned as they are. Ours: a model of few
+    parameters can copy the time of a frame, and hardly ever put one between two.
+    """
+    if example.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ):
+        return example
+    span_s = _span(example)
+    inside = [t for t in times_s if span_s[0] <= t < span_s[1]]
+
+    def nearest(time_s: float) -> float:
+        shown = inside if span_s[0] <= time_s <= span_s[1] else times_s
+        return round(min(shown or times_s, key=lambda t: abs(t - time_s)), 1)
+
+    start_s, end_s = seen_span(span_s, times_s, duration_s)
+    before = example.answer.rsplit("[", 1)[0]
+    chain = example.reasoning_process
+    return replace(
+        example,
+        answer=f"{before}[{start_s:.1f}, {end_s:.1f}]",
+        reasoning_process=chain and evidence.map_times(chain, nearest),
+    )
+
+
+def _span(example: Example) -> Span:
     start_s, end_s = (float(v) for v in example.answer.rsplit("[", 1)[1].rstrip("] \n").split(","))
-    return evidence.format_span(start_s, end_s)
+    return start_s, end_s
+
+
+def _span_answer(example: Example) -> str:
+    return evidence.format_span(*_span(example))
 
 
 ANSWERS = {

@@ -19,7 +19,7 @@ from trl import SFTTrainer
 from o3v import training
 from o3v.config import FrameConfig, SftConfig
 from o3v.model import VideoModel
-from o3v.prompts import example_prompt, target_text
+from o3v.prompts import at_frames, example_prompt, target_text
 from o3v.schema import Example
 
 
@@ -27,9 +27,16 @@ class Trainer(training.ExactResume, SFTTrainer):
     """SFTTrainer with exact resume."""
 
 
-def training_row(example: Example, root: Path, frames: FrameConfig, box_space: str) -> dict[str, Any]:
-    """One row as TRL takes it: `prompt` and `completion` conversations and the `images` that fill the prompt."""
+def training_row(
+    example: Example, root: Path, frames: FrameConfig, box_space: str, frame_times: bool = False
+) -> dict[str, Any]:
+    """One row as TRL takes it: `prompt` and `completion` conversations and the `images` that fill the prompt.
+
+    With `frame_times` the row's moments and span are those of the shown frames (`prompts.at_frames`).
+    """
     prompt = example_prompt(example, root, frames, box_space, training=True)
+    if frame_times:
+        example = at_frames(example, prompt.times_s, prompt.duration_s)
     completion = [{"role": "assistant", "content": target_text(example, prompt.space_wh)}]
     images = [Image.fromarray(image) for image in prompt.images]
     return {"prompt": prompt.messages, "completion": completion, "images": images}
@@ -47,7 +54,7 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of a cold start; checkpoints go to `out`. Trackers (`report_to`): see `training.common_arguments`."""
     row = functools.lru_cache(config.cached_rows)(
-        lambda index: training_row(examples[index], root, frames, vlm.box_space)
+        lambda index: training_row(examples[index], root, frames, vlm.box_space, config.frame_times)
     )
     devices = max(1, torch.cuda.device_count())
     arguments = TrlSftConfig(

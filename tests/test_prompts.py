@@ -75,3 +75,32 @@ def test_targets_keep_the_grammar_and_answer_their_task(sft_examples, world):
             assert evidence.answer_span(response.answer) is not None
         if example.task is Task.MCQ:
             assert evidence.answer_choice(response.answer) == example.answer
+
+
+TIMES_S = (0.0, 1.5, 3.0, 4.5, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("[1.1, 4.2]", "[1.5, 4.5]"),
+        ("[1.5, 5.0]", "[1.5, 6.0]"),
+        ("[3.2, 7.0]", "[4.5, 7.4]"),  # nothing is shown after it: to the end
+        ("[3.2, 4.0]", "[3.0, 4.5]"),  # no frame in it: from the last before
+        ("B\n[1.1, 4.2]", "B\n[1.5, 4.5]"),
+    ],
+)
+def test_a_span_is_told_by_the_frames_shown(sft_examples, said, shown):
+    row = replace(example_of(sft_examples, Task.TEMPORAL), answer=said)
+    row = replace(row, task=Task.TEMPORAL_MCQ) if said.startswith("B") else row
+    assert prompts.at_frames(row, TIMES_S, 7.4).answer == shown
+
+
+def test_a_moment_stays_in_its_span(sft_examples):
+    chain = "First at <t>1.1</t>s, last at <t>2.9</t>s, gone at <t>4.4</t>s."
+    row = replace(example_of(sft_examples, Task.TEMPORAL), answer="[1.0, 2.95]", reasoning_process=chain)
+    told = prompts.at_frames(row, TIMES_S, 7.4)
+    assert told.reasoning_process == "First at <t>1.5</t>s, last at <t>1.5</t>s, gone at <t>4.5</t>s."
+    assert prompts.at_frames(replace(row, reasoning_process=None), TIMES_S, 7.4).reasoning_process is None
+    claims = example_of(sft_examples, Task.SPATIO_TEMPORAL)
+    assert prompts.at_frames(claims, TIMES_S, 7.4) is claims

@@ -1,6 +1,7 @@
 """Cold start: what is learned from, and that a stopped run goes on exactly."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import TrainerCallback
 from o3v import sft, training
 from o3v.config import SftConfig
 from o3v.evidence import parse_response
+from o3v.schema import Task
 
 CONFIG = SftConfig(epochs=1.0, batch=4, device_batch=4, learning_rate=1e-3, save_steps=1)
 
@@ -42,6 +44,17 @@ def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
     boxes = [b for r in rows for c in parse_response(r["completion"][0]["content"]).claims for b in c.boxes]
     assert boxes and all(0 <= v <= 56 and v == int(v) for box in boxes for v in box)
     assert max(max(box) for box in boxes) > 1
+
+
+def test_spans_can_be_told_at_the_times_of_frames(sft_examples, world):
+    example = next(e for e in sft_examples if e.task is Task.TEMPORAL)
+    exact, shown = (sft.training_row(example, world, FRAMES, "pixels", told) for told in (False, True))
+    said = [row["completion"][0]["content"] for row in (exact, shown)]
+    prompt = "".join(part.get("text", "") for part in shown["prompt"][1]["content"])
+    numbered = [re.findall(r"<t>([^<]*)</t>", text) for text in said]
+    times = {*re.findall(r"at ([0-9.]+)s: ", prompt), *re.findall(r"total ([0-9.]+) seconds", prompt)}
+    assert set(numbered[1]) <= times and not set(numbered[0]) <= times
+    assert [re.sub(r"<t>[^<]*</t>", "", text) for text in said] == [re.sub(r"<t>[^<]*</t>", "", said[0])] * 2
 
 
 def test_lengths_and_losses_by_task(twin, sft_examples, world, tmp_path):

@@ -7,7 +7,10 @@ them. With one update for each rollout the sequence ratio is 1 and GSPO has GRPO
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +25,18 @@ from o3v.prompts import example_prompt
 from o3v.rewards import RewardConfig, score_completion
 from o3v.schema import Example, dump_rows
 
+PARTS = {"generation": "generation", "reward": "reward", "loss, forward": "loss", "step": "step"}
+
 
 class Trainer(training.ExactResume, GRPOTrainer):
     """GRPOTrainer with exact resume, reading each prompt once for all its completions where that can be.
 
     Upstream reads a prompt and its frames again for every completion. Several processes and checkpointed activations
-    still do: their hooks want the whole model's forward.
+    still do: their hooks want the whole model's forward. Logs the seconds of each part of a step as `clock/<part>`,
+    of all as `clock/step`.
     """
+
+    seconds: Counter[str]  # since the last log
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,6 +44,34 @@ class Trainer(training.ExactResume, GRPOTrainer):
         self.shares = alone and prefix.fits(self.model)
         if self.shares and not self.use_vllm:
             self.model.generate = functools.partial(prefix.generate, self.model)
+        self.seconds = Counter()
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - begun
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self._timed("step"):
+            return super().training_step(*args, **kwargs)
+
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        with self._timed("generation"):
+            return super()._generate(*args, **kwargs)
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self._timed("reward"):
+            return super()._calculate_rewards(*args, **kwargs)
+
+    def _compute_loss(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self._timed("loss"):
+            return super()._compute_loss(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        told = {f"clock/{part}": seconds for part, seconds in self.seconds.items()}
+        self.seconds.clear()
+        super().log({**logs, **told}, *args, **kwargs)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -204,3 +240,12 @@ def make_trainer(
     if held_out:
         trainer.add_callback(training.KeepBest(held_out))  # before a checkpoint is marked whole
     return training.watch(trainer)
+
+
+def clock(trainer: Trainer) -> dict[str, float]:
+    """Mean seconds of a step by part, from the trainer's log; the first step, which warms up, is left out."""
+    rows = [row for row in trainer.state.log_history if "clock/step" in row]
+    rows = rows[1:] or rows
+    mean = {part: sum(row.get(f"clock/{part}", 0.0) for row in rows) / max(1, len(rows)) for part in PARTS.values()}
+    named = {name: mean[part] for name, part in PARTS.items() if part != "step"}
+    return {**named, "backward and the rest": mean["step"] - sum(named.values())}

@@ -238,6 +238,6 @@ def table_of(history: list[dict[str, Any]]) -> list[dict[str, float]]:
 
     A clock differs between runs, and TRL counts tokens from zero again when it resumes.
     """
-    left_out = ("step_time", "runtime", "per_second", "total_flos", "num_tokens")
+    left_out = ("clock/", "step_time", "runtime", "per_second", "total_flos", "num_tokens")
     rows = [row for row in history if "loss" in row or "reward" in row]
     return [{k: v for k, v in row.items() if v is not None and not any(c in k for c in left_out)} for row in rows]

@@ -145,6 +145,18 @@ def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, wor
     assert row["kl"] == pytest.approx(0.0, abs=1e-5)  # the reference is the start itself
 
 
+def test_the_parts_of_a_step_make_up_its_time(twin, rl_examples, world, tmp_path):
+    made = trainer(twin, rl_examples, world, tmp_path)
+    rows = training.train(made)
+    assert not any("clock" in name for row in rows for name in row)  # a clock differs between runs
+    timed = [row for row in made.state.log_history if "clock/step" in row]
+    assert len(timed) == CONFIG.max_steps
+    parts = gspo.clock(made)
+    assert set(parts) == {"generation", "reward", "loss, forward", "backward and the rest"}
+    assert all(seconds > 0 for seconds in parts.values())
+    assert sum(parts.values()) == pytest.approx(sum(row["clock/step"] for row in timed[1:]) / (len(timed) - 1))
+
+
 def said(monkeypatch, texts):
     """Makes the model say these texts in turn."""
     turns = iter(texts * 100)

@@ -145,6 +145,19 @@ def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, wor
     assert row["kl"] == pytest.approx(0.0, abs=1e-5)  # the reference is the start itself
 
 
+def test_tensorboard_can_read_every_measure(twin, rl_examples, world, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = dataclasses.replace(CONFIG, max_steps=2)
+    made = gspo.make_trainer(twin, rl_examples, world, FRAMES, config, tmp_path / "run", 1, report_to="tensorboard")
+    rows = training.train(made)
+    (events,) = {path.parent for path in (tmp_path / "run").rglob("events.*")}
+    read = EventAccumulator(str(events)).Reload()
+    for name in ("reward", "terms/format", "terms/total_at_start", "frac_reward_zero_std", "entropy"):
+        assert [scalar.step for scalar in read.Scalars(f"train/{name}")] == [1, 2]
+        assert [scalar.value for scalar in read.Scalars(f"train/{name}")] == pytest.approx([row[name] for row in rows])
+
+
 def test_the_parts_of_a_step_make_up_its_time(twin, rl_examples, world, tmp_path):
     made = trainer(twin, rl_examples, world, tmp_path)
     rows = training.train(made)

@@ -93,16 +93,34 @@ def by_us(vlm, batches: list[pretrain.Batch], size_wh: tuple[int, int]) -> float
     vlm.model.model.language_model.set_attn_implementation(PLAIN)
     trained = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad}
     optimizer = pretrain.Optimizer(trained, 1e-5, pretrain.MUON["films"])
-    started = time.perf_counter()
-    for batch in batches:
-        packed = packer.pack(batch.films, [[(a.question, a.answer) for a in row] for row in batch.asked])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+
+    def gradients(batch: pretrain.Batch):
+        def loss(step: int, rng: np.random.Generator):
+            packed = packer.pack(batch.films, [[(a.question, a.answer) for a in row] for row in batch.asked])
             with torch.no_grad():
                 seen = tower(*patches(batch.images)).pooler_output
-            loss, _ = answer_loss(vlm, packed, seen)
-        loss.backward()
-        optimizer.step(1.0)
+            return answer_loss(vlm, packed, seen)[0], {}
+
+        return pretrain.gradients(loss, optimizer.parameters, 0, (0,), 0)
+
+    started = time.perf_counter()
+    with pretrain.shared_cores() as pool:
+        for batch in batches:
+            pretrain.average(optimizer.parameters, list(pool.map(gradients, parts(batch))))
+            optimizer.step(1.0)
     return time.perf_counter() - started
+
+
+def parts(batch: pretrain.Batch) -> list[pretrain.Batch]:
+    """The batch by films in as many parts as pretraining computes at a time."""
+    ends = np.cumsum([len(times_s) for times_s, _ in batch.films])
+    images = np.split(batch.images, ends[:-1])
+    size = len(batch.films) // pretrain.PARTS
+    starts = range(0, len(batch.films), size)
+    return [
+        pretrain.Batch(np.concatenate(images[i : i + size]), batch.films[i : i + size], batch.asked[i : i + size])
+        for i in starts
+    ]
 
 
 def main() -> None:

@@ -14,12 +14,12 @@ from dataclasses import replace
 import numpy as np
 
 from o3v import synth
-from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_number, say_thing
+from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_names, say_thing
 from o3v.clips import Clip
 from o3v.curate import IS_THIS
 from o3v.geometry import seen_span
-from o3v.prompts import RELEVANCE
-from o3v.synth_examples import LETTERS
+from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, RELEVANCE
+from o3v.synth_examples import LETTERS, look_through
 from o3v.synth_look import Fact
 
 ALL_FRAMES = "Describe every frame."
@@ -27,14 +27,15 @@ ONE_FRAME = "What is in the picture"
 WHAT_IS_IT = "What is this?"
 FIND_AT_S = "Where is the {name} at {time_s:.1f}s?"
 FOLLOW = ("At which times do you see the {name}, and where?", "Where is the {name}?", "Follow the {name}: where is it?")
-LOOK = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
-COUNTED = "Give {count} boxes. {question}"
-BOXES_ARE = "The boxes are {boxes}. {question}"
 TIME_OF = "At what time is frame {number}?"
 NUMBER_OF = "Which frame is at {time_s:.1f}s?"
 ALL_TIMES = "At which times are the frames?"
 ORDER = {"come": "In which order do the objects come?", "go": "In which order do the objects go?"}
 EXPLAIN = "{question} Explain."
+COLOR_IN = "What colour is the {thing} in frame {number}?"
+IS_IN = "Is the {name} in frame {number}?"
+LOOKS = ("color", "thing")  # families of facts that one picture shows
+COMPARED = ("after", "before", "last")  # families in which one thing is found by another
 
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
@@ -82,9 +83,9 @@ def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Itera
         if kind == 1 and seen:
             first, last = sorted(rng.integers(len(seen), size=2).tolist())
             seen = seen[first : last + 1]
-            question = LOOK.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
+            question = LOOK_FROM.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
         elif kind == 2 and seen:
-            question = COUNTED.format(count=len(seen), question=question)
+            question = GIVE_BOXES.format(count=len(seen), question=question)
         said = "; ".join(f"{say_box(clip.boxes_px[i][name])} at {clip.times_s[i]:.1f}s" for i in seen)
         yield Asked("follow", question, said or NOTHING)
 
@@ -111,19 +112,15 @@ def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
 def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
 
-    The answer is what these frames show: of each whether it lies in the span, then from the first that does to the
+    The answer is what these frames show: the things in each by name, then from the first frame in the span to the
     first after. The truth is the span. Questions about spans between two frames are left out.
     """
     times_s = [clip.times_s[i] for i in frames]
+    names = [say_names(clip.boxes_px[i], clip.size_wh) for i in frames]
     for fact in clip.time_facts:
-        inside = [fact.span_s[0] <= t < fact.span_s[1] for t in times_s]
-        if any(inside):
-            start_s, end_s = seen_span(fact.span_s, times_s, clip.duration_s)
-            each = " ".join(f"{say_number(n)} {'yes' if yes else 'no'}" for n, yes in enumerate(inside, 1))
-            first, after = inside.index(True) + 1, len(inside) - inside[::-1].index(True) + 1
-            until = f"frame {say_number(after)}" if after <= len(inside) else "the end"
-            said = f"{each}: from frame {say_number(first)} at {start_s:.1f}s to {until} at {end_s:.1f}s"
+        if any(fact.span_s[0] <= t < fact.span_s[1] for t in times_s):
             kind = "visible" if fact.family == "when" else "when"
+            said = look_through(names, times_s, fact.span_s, clip.duration_s)
             yield Asked(kind, fact.question, said, fact.span_s)
 
 
@@ -131,6 +128,20 @@ def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> As
     """The same question after the boxes of what it asks about, as V-STAR's second chain tells them."""
     boxes = ", ".join(say_box(clip.boxes_px[i][name]) for i in frames if name in clip.boxes_px[i])
     return replace(asked, question=BOXES_ARE.format(boxes=boxes or NOTHING, question=asked.question))
+
+
+def in_frame(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+    """What one frame shows of each thing in it, its colour and whether it is there, and that another is not."""
+    for number, i in enumerate(frames, 1):
+        here = list(clip.boxes_px[i])
+        kinds = [name.split(" ")[1] for name in here]
+        for name, thing in zip(here, kinds, strict=True):
+            yield Asked("in frame", IS_IN.format(name=name, number=number), "yes")
+            if kinds.count(thing) == 1:
+                yield Asked("in frame", COLOR_IN.format(thing=thing, number=number), name.split(" ")[0].capitalize())
+        absent = [name for name in clip.spans_s if name not in here]
+        for name in rng.permutation(absent).tolist()[: len(here)]:
+            yield Asked("in frame", IS_IN.format(name=name, number=number), "no")
 
 
 def what(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
@@ -146,17 +157,22 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
 
 
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """The answer, after the step that leads to it: the frame that shows the thing, or the places between which it
-    moves. No other thing is named."""
+    """The answer, after the step that leads to it: the frame that shows the thing, before it that of the thing it is
+    compared with, or the places between which it moves. No other thing is named."""
+    if fact.family in ("count", "place"):
+        return fact.answer
     if fact.family in ("deed", "way"):
         ends = [i for i in frames if fact.subject in clip.boxes_px[i]]
         if ends:
             here, there = (places(clip.boxes_px[i], clip.size_wh)[fact.subject] for i in (ends[0], ends[-1]))
             return f"From {here} to {there}. {fact.answer}"
-    name = fact.answer.removeprefix("The ")
-    shown = [frame for other, frame in fact.shown if other == name]
-    number = _nearest(clip, frames, name, shown[-1] / clip.fps) if shown else None
-    return f"Frame {number}. {fact.answer}" if number else fact.answer
+    shown, answered = dict(fact.shown), fact.answer.removeprefix("The ")
+    name = answered if answered in shown else fact.subject
+    others = [other for other in shown if other != name] if fact.family in COMPARED else []
+    numbers = [_nearest(clip, frames, n, shown[n] / clip.fps) for n in (*others, name)]
+    if None in numbers:
+        return fact.answer
+    return f"{', '.join(f'frame {number}' for number in numbers).capitalize()}. {fact.answer}"
 
 
 def _nearest(clip: Clip, frames: Sequence[int], name: str, time_s: float) -> int | None:
@@ -192,13 +208,13 @@ def choosable(clip: Clip) -> list[Fact]:
     return [fact for fact in clip.video_facts if fact.wrong]
 
 
-def choice(fact: Fact, rng: np.random.Generator) -> Asked:
-    """A fact with four options, to be answered by the right one and its letter."""
+def choice(fact: Fact, said: str, rng: np.random.Generator) -> Asked:
+    """A fact with four options, to be answered by what is `said` without options and then by the right letter."""
     options = [fact.answer, *fact.wrong[: len(LETTERS) - 1]]
     order = rng.permutation(len(options)).tolist()
     lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=False)]
     letter = LETTERS[order.index(0)]
-    return Asked("choice", "\n".join([fact.question, *lines]), f"{fact.answer}: {letter}", letter)
+    return Asked("choice", "\n".join([fact.question, *lines]), f"{said}\n{letter}", letter)
 
 
 def is_this(shown: str, rng: np.random.Generator) -> Iterator[Asked]:
@@ -264,7 +280,8 @@ def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
         frames = range(len(clip.images))
         asked = [every_frame(clip, frames), *find(clip, frames), *find_in_picture(clip), *follow(clip, frames, rng)]
         asked += [one_picture(clip), *times(clip, frames, rng), *order(clip, frames), *what(clip, frames)]
-        asked += [*when(clip, frames), *explain(clip, frames), *(choice(fact, rng) for fact in choosable(clip))]
+        asked += [*when(clip, frames), *explain(clip, frames), *in_frame(clip, frames, rng)]
+        asked += [choice(fact, in_steps(fact, clip, frames), rng) for fact in choosable(clip)]
         asked += [told_boxes(a, clip, frames, name) for a, name in zip(when(clip, frames), clip.spans_s, strict=False)]
         asked += [
             a for name in clip.crop_names for a in (name_it(name), *is_this(name, rng), *relevance(clip, name, rng))

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from o3v.clips import Boxes, PixelBox, cells_of
-from o3v.geometry import Size, box_iou, span_iou
+from o3v.clips import Boxes, PixelBox
+from o3v.geometry import Size, box_iou, cells_of, span_iou
 from o3v.vstar import judge_exact
 
 NOTHING = "nothing"
-COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-COUNTS = (*COUNTS, "thirteen", "fourteen", "fifteen", "sixteen")
 SO = " So: "  # between an explanation and the answer it leads to
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 ENTRY = re.compile(r"(?:^|; |s: )(?P<words>[a-z]+(?: [a-z]+)*) \[(?P<box>[\d,]+)\]")
@@ -60,6 +58,15 @@ def say_boxes(boxes_px: Boxes, size_wh: Size) -> str:
     return "; ".join(entries) or NOTHING
 
 
+def say_names(boxes_px: Boxes, size_wh: Size) -> str:
+    """Every thing by name alone, in the order of the places.
+
+    >>> say_names({"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84))
+    'blue cup, red car'
+    """
+    return ", ".join(places(boxes_px, size_wh))
+
+
 def read_boxes(text: str) -> Boxes:
     """What `say_boxes` and `say_thing` said; entries that are not well formed are left out."""
     found = {}
@@ -76,11 +83,6 @@ def say_thing(name: str, boxes_px: Boxes, size_wh: Size) -> str:
     return f"{name} {places(boxes_px, size_wh)[name]} {say_box(boxes_px[name])}"
 
 
-def say_number(number: int) -> str:
-    """A small number in words, so that seconds are the only numbers of an answer; a larger one in digits."""
-    return COUNTS[number] if number < len(COUNTS) else str(number)
-
-
 def say_frame(number: int, time_s: float) -> str:
     """What begins an answer about one frame: its number and time, as the prompt has them."""
     return f"Frame {number} at {time_s:.1f}s: "
@@ -93,8 +95,8 @@ def in_boxes(said: str, truth: Boxes) -> list[float]:
 
 
 def span_score(said: str, truth_s: Sequence[float]) -> float:
-    """Temporal IoU of the answered span, the only two numbers of an answer; 0 when there is none."""
-    numbers = re.findall(r"\d+(?:\.\d+)?", said)
+    """Temporal IoU of the answered span, the only two times of an answer; 0 when there is none."""
+    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said)
     return span_iou([float(n) for n in numbers], truth_s) if len(numbers) == 2 else 0.0
 
 
@@ -103,9 +105,9 @@ def exact(said: str, asked: Asked) -> float:
     return float(said.strip() == asked.answer)
 
 
-def last_word(said: str, asked: Asked) -> float:
-    """1 when the answer ends with the right letter, else 0."""
-    return float(said.strip().endswith(f" {asked.truth}"))
+def last_line(said: str, asked: Asked) -> float:
+    """1 when the last line is the right letter, else 0."""
+    return float(said.strip().rsplit("\n", 1)[-1] == asked.truth)
 
 
 def words_score(said: str, asked: Asked) -> float:
@@ -125,7 +127,7 @@ SCORES: dict[str, Callable[[str, Asked], float]] = {
     "when": lambda said, asked: span_score(said, asked.truth),
     "what": words_score,
     "other": words_score,
-    "choice": last_word,
+    "choice": last_line,
     "is this": exact,
     "relevance": exact,
 }

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from o3v import synth, video
 from o3v.config import FrameConfig
-from o3v.geometry import Size, box_area, fit_size, rescale_box
+from o3v.geometry import Size, fit_size, rescale_box
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
 
@@ -56,24 +56,6 @@ class Clip:
     @property
     def size_wh(self) -> Size:
         return self.images.shape[2], self.images.shape[1]
-
-
-def cells_of(boxes_px: Boxes, size_wh: Size, columns: int, rows: int) -> dict[str, int]:
-    """The cell of a grid over the picture, counted by rows, in which each thing has its centre.
-
-    Each thing has a cell of its own: of two in one the larger keeps it and the other goes to the nearest free one.
-
-    >>> cells_of({"red car": (0, 0, 9, 9), "blue cup": (1, 1, 9, 9)}, (20, 20), 2, 2)
-    {'red car': 0, 'blue cup': 1}
-    """
-    width, height = size_wh[0] / columns, size_wh[1] / rows
-    middles = [((i % columns + 0.5) * width, (i // columns + 0.5) * height) for i in range(columns * rows)]
-    found: dict[str, int] = {}
-    for name, box in sorted(boxes_px.items(), key=lambda item: -box_area(item[1])):
-        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        free = [i for i in range(columns * rows) if i not in found.values()]
-        found[name] = min(free, key=lambda i: (middles[i][0] - x) ** 2 + (middles[i][1] - y) ** 2)
-    return found
 
 
 def draw_clips(

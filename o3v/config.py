@@ -127,13 +127,13 @@ TINY = Profile(
     base="data/o3v-tiny-base",
     pretrain=PretrainConfig(
         clips=8_000,
-        steps={"vision": 3_000, "pictures": 300, "shorts": 1_200, "films": 1_800},
+        steps={"vision": 3_000, "pictures": 500, "shorts": 1_300, "films": 2_200},
         vision_batch=64,
         batch=8,
         learning_rate=2e-3,
         measured=500,
     ),
-    data=DataConfig(sft_rows=1_200, rl_rows=800, eval_items=60, dev_items=12, annotated=240),
+    data=DataConfig(sft_rows=1_500, rl_rows=800, eval_items=60, dev_items=12, annotated=240),
     # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.9M parameters needs some thousand times the paper's rate
@@ -157,12 +157,12 @@ TINY = Profile(
         learning_rate=3e-4,
         warmup_steps=8,  # without it the first steps at this rate lose half of the format rate
         beta=0.0,  # no reference pass, a fifth of a step
-        max_new_tokens=96,
+        max_new_tokens=176,
         max_grad_norm=1.0,
         save_steps=10,
         cached_rows=4_096,
     ),
-    inference=InferenceConfig(batch=64, max_new_tokens=112, voted=60, votes=(1, 2, 4, 8, 16)),
+    inference=InferenceConfig(batch=64, max_new_tokens=176, voted=60, votes=(1, 2, 4, 8, 16)),
 )
 
 SMOKE = replace(

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from o3v import synth
-from o3v.clips import Boxes, Clip, cells_of
-from o3v.geometry import PATCH_FACTOR, Size
+from o3v.clips import Boxes, Clip
+from o3v.geometry import PATCH_FACTOR, Size, cells_of
 from o3v.model import FrameImageProcessor
 
 EMPTY = -1
@@ -80,7 +80,7 @@ def _only(tokenizer: Any, word: str) -> int:
 def cells(boxes_px: Boxes, size_wh: Size) -> torch.Tensor:
     """Targets of one frame, a row for each token: colour, kind and box of the thing whose centre lies nearest.
 
-    Each thing has one cell (`clips.cells_of`).
+    Each thing has one cell (`geometry.cells_of`).
     """
     columns, rows = (side // PATCH_FACTOR for side in size_wh)
     targets = torch.full((rows * columns, 6), EMPTY)

@@ -20,7 +20,7 @@ from o3v import artifacts, evidence, video, vstar
 from o3v.config import FrameConfig, InferenceConfig
 from o3v.geometry import Box, fit_size, rescale_box
 from o3v.model import VideoModel, batches, generate
-from o3v.prompts import Prompt, space_size, video_prompt
+from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, Prompt, space_size, video_prompt
 from o3v.rewards import format_score
 from o3v.schema import Row, Task, dump_rows
 
@@ -105,9 +105,12 @@ def _vstar_prompt(item: Row, ask: str, root: Path, frames: FrameConfig, box_spac
     told = {
         "what": (Task.SPATIO_TEMPORAL, item["question"]),
         "when": (Task.TEMPORAL, item["temporal_question"]),
-        "when_2": (Task.TEMPORAL, f"The boxes are {listed}. {item['temporal_question']}"),
-        "where": (Task.SPATIO_TEMPORAL, f"Look from {start_s:.1f}s to {end_s:.1f}s. {item['spatial_question']}"),
-        "where_2": (Task.SPATIO_TEMPORAL, f"Give {len(boxes)} boxes. {item['spatial_question_2']}"),
+        "when_2": (Task.TEMPORAL, BOXES_ARE.format(boxes=listed, question=item["temporal_question"])),
+        "where": (
+            Task.SPATIO_TEMPORAL,
+            LOOK_FROM.format(start_s=start_s, end_s=end_s, question=item["spatial_question"]),
+        ),
+        "where_2": (Task.SPATIO_TEMPORAL, GIVE_BOXES.format(count=len(boxes), question=item["spatial_question_2"])),
     }
     task, question = told[ask]
     return video_prompt(task, question, root / item["vid"], frames, box_space)

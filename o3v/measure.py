@@ -89,7 +89,8 @@ def _what(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 def _choice(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
     facts = abilities.choosable(clip)
     fact = facts[int(rng.integers(len(facts)))]
-    yield _film(clip, abilities.choice(fact, rng), fact.family)
+    said = abilities.in_steps(fact, clip, range(clip.uniform))
+    yield _film(clip, abilities.choice(fact, said, rng), fact.family)
 
 
 def _is_this(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
@@ -154,7 +155,7 @@ TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], di
     "every frame": (_every_frame, {"per-frame recall": recall, "box IoU of the found": found_iou}, 600),
     "find": (_find, {"find in a frame, IoU": answers.SCORES["find"]}, 40),
     "picture": (_picture, {"find in a picture, IoU": answers.SCORES["find"]}, 24),
-    "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 72),
+    "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 160),
     "is this": (_is_this, {"crop yes/no, accuracy": answers.SCORES["is this"]}, 4),
     "relevance": (_relevance, {"relevance 0/1/2, accuracy": answers.SCORES["relevance"]}, 4),
     "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 40),

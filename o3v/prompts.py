@@ -8,6 +8,7 @@ models; departs from the paper in wording only (our words).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +52,11 @@ ANNOTATE: Mapping[str, str] = {
 
 # what a model is asked about a crop of its own evidence (paper, test-time scaling, in our words)
 RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? Only output one of 0, 1, 2."
+
+# how a question tells more than it asks, as V-STAR's chains do
+LOOK_FROM = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
+GIVE_BOXES = "Give {count} boxes. {question}"
+BOXES_ARE = "The boxes are {boxes}. {question}"
 
 # what one unit of a model's box coordinates means: the size to which the whole frame is mapped
 BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1000)}
@@ -140,11 +146,24 @@ def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_
         image, original_wh = video.read_image(path, frames.max_pixels)
         space_wh = space_size((image.shape[1], image.shape[0]), box_space)
         sizes = {"image_size": list(original_wh), "image_size_refine": list(space_wh)}
-        messages = conversation(example.task, example.question, [{"type": "image"}])
+        messages = conversation(example.task, _told(example.question, space_wh), [{"type": "image"}])
         return Prompt(messages, [image], (), space_wh, example.to_row() | sizes)
     key_times_s = [k.time_s for k in example.key_frames] if training else []
     prompt = video_prompt(example.task, example.question, path, frames, box_space, key_times_s)
+    question = _told(example.question, prompt.space_wh)
+    if question != example.question:
+        messages = conversation(example.task, question, frame_parts(prompt.times_s, prompt.duration_s))
+        prompt = replace(prompt, messages=messages, row=prompt.row | {"question": question})
     return replace(prompt, row=example.to_row() | prompt.row)
+
+
+def _told(question: str, space_wh: Size) -> str:
+    """The question with the boxes that it tells (tagged, 0–1) in the model's space, without their tags."""
+
+    def to_space(box: Box) -> Box:
+        return tuple(float(round(v)) for v in rescale_box(box, (1, 1), space_wh))  # type: ignore[return-value]
+
+    return re.sub("</?box>", "", evidence.map_boxes(question, to_space))
 
 
 def target_text(example: Example, space_wh: Size) -> str:

@@ -43,6 +43,7 @@ def test_scores_by_hand():
     assert answers.found_score("red car [0,0,10,5]", asked) == 0.5
     assert answers.found_score("blue car [0,0,10,10]", asked) == 0.0
     assert answers.span_score("From 2.0s to 4.0s", (2.0, 6.0)) == 0.5
+    assert answers.span_score("From frame 2 at 2.0s to frame 3 at 4.0s", (2.0, 6.0)) == 0.5
     assert answers.span_score("From 2.0s", (2.0, 6.0)) == 0.0
     assert answers.words_score("It is the red car.", Asked("what", "?", "The red car")) == 1.0
     assert answers.exact(" yes", Asked("is this", "?", "yes")) == 1.0
@@ -82,9 +83,10 @@ def test_a_span_is_told_by_the_frames_that_show_it(clip):
     assert {one.ability for one in asked} == {"visible", "when"}
     for one in asked:
         each, seconds = one.answer.split(": from ")
-        said = dict(zip(each.split(" ")[::2], each.split(" ")[1::2], strict=True))
         inside = [one.truth[0] <= t < one.truth[1] for t in times_s]
-        assert [said[answers.say_number(n + 1)] == "yes" for n in range(clip.uniform)] == inside
+        for n, told in enumerate(each.lower().split("; ")):
+            names = sorted(clip.boxes_px[n]) or [answers.NOTHING]
+            assert sorted(told.removeprefix(f"frame {n + 1} ").split(", ")) == names
         start_s, end_s = (float(part.rsplit(" at ", 1)[1].removesuffix("s")) for part in seconds.split(" to "))
         after = [*times_s[1:], clip.duration_s]
         assert start_s == round(times_s[inside.index(True)], 1)
@@ -105,6 +107,30 @@ def test_what_is_explained_can_be_seen(clip):
         assert name in boxes and box in ("", answers.say_box(boxes[name]))
     answered = {text.split(answers.SO)[1] for text in said}
     assert {fact.answer for fact in clip.video_facts if fact.family == "first"} <= answered
+
+
+def test_a_frame_shows_what_is_said_of_it(clip):
+    frames = range(clip.uniform)
+    said = {a.question: a.answer for a in abilities.in_frame(clip, frames, np.random.default_rng(0))}
+    assert set(said.values()) >= {"yes", "no"}
+    for question, answer in said.items():
+        here = clip.boxes_px[int(question.rstrip("?").rsplit(" ", 1)[1]) - 1]
+        if question.startswith("Is the "):
+            assert (" ".join(question.split(" ")[2:4]) in here) == (answer == "yes")
+        else:
+            (name,) = (name for name in here if name.split(" ")[1] == question.split(" ")[4])
+            assert name.split(" ")[0] == answer.lower()
+
+
+def test_a_thing_compared_with_another_is_named_after_its_frame(clip):
+    frames = range(clip.uniform)
+    for fact in abilities.choosable(clip):
+        step = abilities.in_steps(fact, clip, frames).removesuffix(fact.answer)
+        numbers = [int(number) for number in re.findall(r"rame (\d+)", step)]
+        if fact.family in ("after", "last"):
+            assert len(numbers) == 2 and numbers[0] <= numbers[1]
+        if fact.family in ("color", "thing"):
+            assert len(numbers) == 1 and fact.subject in clip.boxes_px[numbers[0] - 1]
 
 
 def test_a_step_names_no_other_thing(clip):
@@ -148,7 +174,8 @@ def test_every_true_answer_scores_full(clip):
     rng = np.random.default_rng(0)
     frames = range(clip.uniform)
     asked = [*abilities.find(clip, frames), *abilities.find_in_picture(clip), *abilities.when(clip, frames)]
-    asked += [*abilities.what(clip, frames), *(abilities.choice(fact, rng) for fact in abilities.choosable(clip))]
+    asked += abilities.what(clip, frames)
+    asked += [abilities.choice(fact, fact.answer, rng) for fact in abilities.choosable(clip)]
     asked += [a for name in clip.crop_names for a in abilities.is_this(name, rng)]
     asked += [a for name in clip.crop_names for a in abilities.relevance(clip, name, rng)]
     assert {a.ability for a in asked} == set(answers.SCORES)
@@ -161,11 +188,11 @@ def test_choices_hold_the_right_answer_under_its_letter(clip):
     rng = np.random.default_rng(0)
     letters = set()
     for fact in abilities.choosable(clip):
-        asked = abilities.choice(fact, rng)
+        asked = abilities.choice(fact, f"Frame 2. {fact.answer}", rng)
         question, *options = asked.question.split("\n")
         assert question == fact.question
         assert dict(option.split(". ", 1) for option in options)[asked.truth] == fact.answer
-        assert asked.answer == f"{fact.answer}: {asked.truth}"
+        assert asked.answer == f"Frame 2. {fact.answer}\n{asked.truth}"
         letters.add(asked.truth)
     assert len(letters) > 1
 

@@ -26,16 +26,16 @@ LAYERS = {
 # Within a layer, modules that were split off one another: each may import those before it in its row.
 CHAINS = (
     ("frame_table", "video"),
-    ("synth", "synth_look", "synth_facts", "synth_examples", "synth_rows"),
+    ("prompts", "synth", "synth_look", "synth_facts", "synth_examples", "synth_rows"),
     ("stgr", "curate", "audit", "shards"),
     ("stgr", "coverage"),
     ("prompts", "exports"),
     ("player", "trace", "film"),
     ("audit", "player", "trace", "viewers"),
     (
+        "prompts",
         "synth",
         "synth_examples",
-        "prompts",
         "curate",
         "audit",
         "annotations",

@@ -77,6 +77,17 @@ def test_targets_keep_the_grammar_and_answer_their_task(sft_examples, world):
             assert evidence.answer_choice(response.answer) == example.answer
 
 
+def test_boxes_that_a_question_tells_are_in_the_models_space(sft_examples, world):
+    asked = "The boxes are <box>[0.25,0.5,0.75,1]</box>, <box>[0,0,0.5,0.5]</box>. When is it there?"
+    row = replace(example_of(sft_examples, Task.TEMPORAL), question=asked)
+    prompt = prompts.example_prompt(row, world, FRAMES, "pixels", training=True)
+    said = "The boxes are [14,28,42,56], [0,0,28,28]. When is it there?"
+    assert prompt.messages[1]["content"][-1]["text"] == said == prompt.row["question"]
+    thousandths = prompts.example_prompt(row, world, FRAMES, "thousandths", training=False)
+    assert "[250,500,750,1000]" in thousandths.messages[1]["content"][-1]["text"]
+    assert len(prompt.messages[1]["content"]) == len(prompts.frame_parts(prompt.times_s, prompt.duration_s)) + 1
+
+
 TIMES_S = (0.0, 1.5, 3.0, 4.5, 6.0)
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from o3v import evidence, synth_rows, video
-from o3v.geometry import box_iou, rescale_box
+from o3v.geometry import box_iou, rescale_box, seen_span
 from o3v.schema import Example, Task
 from o3v.synth import SIZE_WH, SPLITS, Scene, Sprite, cast_split, draw_frame, make_scene, render
 from o3v.synth_facts import picture_facts, time_facts, video_facts
@@ -440,6 +440,41 @@ def test_every_scene_has_enough_to_ask():
             wanted = {name for name, source in synth_rows.SOURCES.items() if split == "eval" or getattr(source, split)}
             assert set(given) == wanted and min(given.values()) >= 2
             assert eval_item(scene)["bboxes"]
+
+
+def test_a_question_of_time_is_answered_after_a_look_at_the_film():
+    for index in range(5):
+        scene = make_scene("sft", index, seed=8)
+        for row in (row for row in rows_of(scene) if row.task is Task.TEMPORAL):
+            watched, chain = row.reasoning_process.split(". ", 1)
+            assert "<t>" in chain and "<" not in watched
+            shown, _, span = watched.lower().partition(": from ")
+            frames = video.uniform_indices(scene.n_frames, 12).tolist()
+            for number, (frame, told) in enumerate(zip(frames, shown.split("; "), strict=True), 1):
+                names = told.removeprefix(f"frame {number} ").split(", ")
+                assert sorted(names) == (sorted(scene.boxes_at(frame)) or ["nothing"])
+            times_s = [scene.frame_time_s(frame) for frame in frames]
+            said_s = tuple(map(float, re.findall(r"([\d.]+)s", span)))
+            span_s = seen_span(tuple(map(float, row.answer[1:-1].split(", "))), times_s, scene.duration_s)
+            assert not said_s or said_s == pytest.approx(span_s, abs=0.051)
+
+
+def test_questions_tell_more_as_in_vstar():
+    rows = [row for index in range(40) for row in rows_of(make_scene("sft", index, seed=8))]
+    told = {
+        kind: [row for row in rows if row.question.startswith(kind)]
+        for kind in ("Look from", "Give 3", "The boxes are")
+    }
+    assert min(map(len, told.values())) >= 20
+    for row in told["Look from"]:
+        start_s, end_s = map(float, re.findall(r"([\d.]+)s", row.question)[:2])
+        assert all(start_s - 0.05 <= key.time_s <= end_s + 0.05 for key in row.key_frames)
+    for row in told["Give 3"]:
+        assert row.reasoning_process.count("<box>") == 3
+    for row in told["The boxes are"]:
+        boxes = re.findall(r"<box>\[([^]]*)\]</box>", row.question)
+        assert row.task is Task.TEMPORAL and boxes
+        assert all(0 <= float(side) <= 1 for box in boxes for side in box.split(","))
 
 
 # ---------------------------------------------------------------- the data set on disk

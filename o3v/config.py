@@ -133,12 +133,11 @@ TINY = Profile(
         learning_rate=2e-3,
         measured=500,
     ),
-    data=DataConfig(sft_rows=1_500, rl_rows=800, eval_items=60, dev_items=12, annotated=240),
+    data=DataConfig(sft_rows=3_000, rl_rows=800, eval_items=60, dev_items=12, annotated=240),
     # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.9M parameters needs some thousand times the paper's rate
     sft=SftConfig(
-        epochs=2.0,  # one does not teach so small a model the grammar
         batch=8,
         device_batch=8,
         learning_rate=2e-3,
@@ -172,7 +171,7 @@ SMOKE = replace(
         TINY.pretrain, clips=40, steps={"vision": 6, "pictures": 4, "shorts": 4, "films": 4}, measured=8, save_steps=4
     ),
     data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated=16),
-    sft=replace(TINY.sft, epochs=1.0, save_steps=2, compared_steps=2),
+    sft=replace(TINY.sft, save_steps=2, compared_steps=2),
     gspo=replace(
         TINY.gspo,
         max_steps=4,

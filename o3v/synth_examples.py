@@ -56,9 +56,9 @@ SOURCES: Mapping[str, Source] = {
     "synth_treevgr": Source(Task.SPATIAL, 5, 0, stands_for="TreeVGR-SFT"),
     "synth_gqa": Source(Task.SPATIAL, 0, 5, stands_for="VisCoT/GQA"),
     "synth_str_tg": Source(
-        Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, *_CAPTIONS), 0.5, stands_for="own, temporal grounding"
+        Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, "track"), 0.5, stands_for="own, temporal grounding"
     ),
-    "synth_str_plm": Source(Task.SPATIO_TEMPORAL, 2, 2, ("track",), stands_for="own, PLM-Rdcap"),
+    "synth_str_plm": Source(Task.SPATIO_TEMPORAL, 2, 2, ("color", "thing", "track"), stands_for="own, PLM-Rdcap"),
     "synth_videoespresso": Source(
         Task.SPATIO_TEMPORAL, 0, 5, (*_EVENTS, *_RELATIONS, *_CAPTIONS, "track"), stands_for="VideoEspresso"
     ),

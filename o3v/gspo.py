@@ -25,7 +25,7 @@ from o3v.prompts import example_prompt
 from o3v.rewards import RewardConfig, score_completion
 from o3v.schema import Example, dump_rows
 
-PARTS = {"generation": "generation", "reward": "reward", "loss, forward": "loss", "step": "step"}
+PARTS = {"generation": "generation", "reward": "reward", "forward": "loss", "step": "step"}
 
 
 class Trainer(training.ExactResume, GRPOTrainer):
@@ -243,9 +243,9 @@ def make_trainer(
 
 
 def clock(trainer: Trainer) -> dict[str, float]:
-    """Mean seconds of a step by part, from the trainer's log; the first step, which warms up, is left out."""
+    """Mean seconds of a step by part, `backward` being all the rest. The first step warms up and is left out."""
     rows = [row for row in trainer.state.log_history if "clock/step" in row]
     rows = rows[1:] or rows
     mean = {part: sum(row.get(f"clock/{part}", 0.0) for row in rows) / max(1, len(rows)) for part in PARTS.values()}
     named = {name: mean[part] for name, part in PARTS.items() if part != "step"}
-    return {**named, "backward and the rest": mean["step"] - sum(named.values())}
+    return {**named, "backward": mean["step"] - sum(named.values())}

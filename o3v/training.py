@@ -19,7 +19,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tqdm.auto import tqdm
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerState
 
 from o3v import artifacts
 from o3v.model import VideoModel
@@ -95,9 +95,14 @@ def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
     lengths, entropy, KL when beta > 0.
     """
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    ends = [step for step in (trainer.args.max_steps, stop_at) if step and step > 0]
     if stop_at is not None:
         trainer.add_callback(StopAt(stop_at))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if checkpoint and ends and _step(checkpoint) >= min(ends):  # all is done: upstream would take one step more
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.model.eval()
     return table_of(trainer.state.log_history)
 
@@ -112,7 +117,7 @@ def watch(trainer: Any) -> Any:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written whole; half-written ones are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    found = sorted(folder.glob("checkpoint-*"), key=_step)
     for path in found:
         if not (path / COMPLETE).exists():
             log.warning("%s was not written whole; removed", path.name)
@@ -121,6 +126,10 @@ def last_checkpoint(folder: Path) -> Path | None:
     if whole:
         log.info("resuming from %s", whole[-1].name)
     return whole[-1] if whole else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 class MarkComplete(TrainerCallback):

@@ -116,6 +116,16 @@ def test_a_stopped_run_ends_bit_identical(twin, _twin, rl_examples, world, tmp_p
 
 
 @pytest.mark.parametrize("rank", [0, 2])
+def test_a_run_that_was_done_takes_no_step_more(twin, _twin, rl_examples, world, tmp_path, rank):
+    whole = trainer(twin, rl_examples, world, tmp_path, lora_rank=rank)
+    expected = training.train(whole)
+    again = trainer(copy.deepcopy(_twin), rl_examples, world, tmp_path, lora_rank=rank)
+    assert training.train(again) == expected and len(expected) == CONFIG.max_steps
+    ours, theirs = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
 def test_the_best_checkpoint_is_what_is_left_also_after_a_stop(twin, _twin, rl_examples, world, tmp_path, rank):
     def made(vlm, out, scores):
         config = dataclasses.replace(CONFIG, lora_rank=rank)

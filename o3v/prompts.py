@@ -159,11 +159,11 @@ def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_
 
 def _told(question: str, space_wh: Size) -> str:
     """The question with the boxes that it tells (tagged, 0–1) in the model's space, without their tags."""
+    return re.sub("</?box>", "", evidence.map_boxes(question, lambda box: _rounded(box, (1, 1), space_wh)))
 
-    def to_space(box: Box) -> Box:
-        return tuple(float(round(v)) for v in rescale_box(box, (1, 1), space_wh))  # type: ignore[return-value]
 
-    return re.sub("</?box>", "", evidence.map_boxes(question, to_space))
+def _rounded(box: Box, from_wh: Size, space_wh: Size) -> Box:
+    return tuple(float(round(v)) for v in rescale_box(box, from_wh, space_wh))  # type: ignore[return-value]
 
 
 def target_text(example: Example, space_wh: Size) -> str:
@@ -177,7 +177,7 @@ def target_text(example: Example, space_wh: Size) -> str:
 
     def to_space(box: Box) -> Box:
         from_wh = chain_from if chain_from and max(box) > 1 else (1, 1)
-        return tuple(float(round(v)) for v in rescale_box(box, from_wh, space_wh))  # type: ignore[return-value]
+        return _rounded(box, from_wh, space_wh)
 
     think = evidence.map_boxes(example.reasoning_process, to_space)
     return evidence.format_response(think, ANSWERS[example.task](example, to_space))

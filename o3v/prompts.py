@@ -210,7 +210,10 @@ def at_frames(example: Example, times_s: Sequence[float], duration_s: float) -> 
 
 
 def _span(example: Example) -> Span:
-    start_s, end_s = (float(v) for v in example.answer.rsplit("[", 1)[1].rstrip("] \n").split(","))
+    try:
+        start_s, end_s = (float(v) for v in example.answer.rsplit("[", 1)[1].rstrip("] \n").split(","))
+    except (ValueError, IndexError):
+        raise ValueError(f"row {example.id!r}: answer {example.answer!r:.60} has no span [start, end]") from None
     return start_s, end_s
 
 

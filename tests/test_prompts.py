@@ -107,6 +107,14 @@ def test_a_span_is_told_by_the_frames_shown(sft_examples, said, shown):
     assert prompts.at_frames(row, TIMES_S, 7.4).answer == shown
 
 
+@pytest.mark.parametrize("answer", ["soon", "[1.0]", "[a, b]", ""])
+def test_a_temporal_row_without_a_span_is_named(sft_examples, answer):
+    row = replace(example_of(sft_examples, Task.TEMPORAL), answer=answer)
+    for read in (lambda: prompts.at_frames(row, TIMES_S, 7.4), lambda: prompts.target_text(row, (56, 56))):
+        with pytest.raises(ValueError, match=f"{row.id}.*no span"):
+            read()
+
+
 def test_a_moment_stays_in_its_span(sft_examples):
     chain = "First at <t>1.1</t>s, last at <t>2.9</t>s, gone at <t>4.4</t>s."
     row = replace(example_of(sft_examples, Task.TEMPORAL), answer="[1.0, 2.95]", reasoning_process=chain)

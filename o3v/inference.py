@@ -128,7 +128,7 @@ def read_vstar(items: Sequence[Row], answers: Sequence[Row]) -> list[Row]:
     for number, item in enumerate(items):
         row = {ask: by_key[f"{number}/{ask}"] for ask in VSTAR_ASKS}
         said = {ask: evidence.parse_response(row[ask]["response"]) for ask in VSTAR_ASKS}
-        what = _concluded(said["what"]).strip()
+        what = (_concluded(said["what"]) if said["what"].answer is None else said["what"].answer).strip()
         seconds = list(vstar.item_boxes(item))
         result: Row = {"answer_vqa": what, "judge_score": vstar.judge_exact(what, item["answer"])}
         for chain in ("", "_2"):
@@ -142,7 +142,7 @@ def read_vstar(items: Sequence[Row], answers: Sequence[Row]) -> list[Row]:
 
 
 def _concluded(response: evidence.Response) -> str:
-    return response.text.rsplit(SO, 1)[-1] if response.answer is None else response.answer
+    return response.text if response.answer is not None else response.text.rsplit(SO, 1)[-1]
 
 
 def spatial_answer(

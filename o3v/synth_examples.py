@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -180,6 +180,7 @@ def _free_form(scene: Scene, fact: Fact, place: int) -> Row:
 
 
 def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
+    fact = replace(fact, shown=tuple((name, _looked_at(scene, name, frame)) for name, frame in fact.shown))
     items: dict[int, dict[str, tuple[Box, ...]]] = {}
     for name, frame in fact.shown:
         items.setdefault(frame, {})[name] = (_box(scene, name, frame),)
@@ -194,6 +195,12 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
         question = GIVE_BOXES.format(count=len(fact.shown), question=question)
     chain = f"{_watched(scene, fact)}. {_chain(scene, fact)}"
     return _on_video(scene, question, fact.answer, chain) | {"key_frames": key_frames}
+
+
+def _looked_at(scene: Scene, name: str, frame: int) -> int:
+    """The frame of a look through the film that is nearest to this one and shows the thing; this one if none does."""
+    showing = [i for i in _watched_frames(scene) if name in scene.boxes_at(i)]
+    return min(showing or [frame], key=lambda i: abs(i - frame))
 
 
 def _visual(scene: Scene, fact: Fact, place: int) -> Row:
@@ -248,9 +255,13 @@ def _timed_chain(scene: Scene, fact: Fact) -> str:
     return fact.chain.format(*moments)
 
 
+def _watched_frames(scene: Scene) -> list[int]:
+    return uniform_indices(scene.n_frames, WATCHED).tolist()
+
+
 def _frames(scene: Scene) -> tuple[list[list[str]], list[float]]:
     """What `WATCHED` evenly spread frames show, by name in the order of the places, and their times."""
-    frames = uniform_indices(scene.n_frames, WATCHED).tolist()
+    frames = _watched_frames(scene)
     cells = [cells_of(scene.boxes_at(frame), (1, 1), 3, 3) for frame in frames]
     return [sorted(found, key=found.__getitem__) for found in cells], [scene.frame_time_s(frame) for frame in frames]
 

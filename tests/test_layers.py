@@ -20,7 +20,19 @@ LAYERS = {
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards", "vstar"}
     | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
     | {"player", "trace", "viewers", "film", "hacks"},
-    4: {"clips", "answers", "abilities", "model", "prefix", "objective", "tiny", "training", "detector", "packing"},
+    4: {
+        "clips",
+        "answers",
+        "abilities",
+        "lessons",
+        "model",
+        "prefix",
+        "objective",
+        "tiny",
+        "training",
+        "detector",
+        "packing",
+    },
     5: {"sft", "gspo", "reuse", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "data_commands", "__main__"},
 }
@@ -44,7 +56,7 @@ CHAINS = (
         "synth_annotator",
         "annotators",
     ),
-    ("clips", "answers", "abilities"),
+    ("clips", "answers", "abilities", "lessons"),
     ("prefix", "model", "tiny"),
     ("clips", "model", "detector"),
     ("model", "packing"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from o3v import clips as drawn
-from o3v import pretrain, prompts, tiny
+from o3v import lessons, pretrain, prompts, tiny
 from o3v.config import FrameConfig
 from o3v.detector import patches
 from o3v.packing import UNLABELLED, Packer, answer_loss
@@ -29,7 +29,7 @@ def packed(vlm, batch, rows=None):
 
 
 def test_only_answers_are_labelled(vlm, clips):
-    batch = pretrain.draw_batch("film", clips, 2, np.random.default_rng(0))
+    batch = lessons.draw_batch("film", clips, 2, np.random.default_rng(0))
     together = packed(vlm, batch)
     decode = vlm.processor.tokenizer.decode
     told = [decode(i[k != UNLABELLED]) for t in together.turns for i, k in zip(t.input_ids, t.labels, strict=True)]
@@ -39,7 +39,7 @@ def test_only_answers_are_labelled(vlm, clips):
 
 
 def test_every_question_begins_where_its_film_ends(vlm, clips):
-    together = packed(vlm, pretrain.draw_batch("film", clips, 2, np.random.default_rng(0)))
+    together = packed(vlm, lessons.draw_batch("film", clips, 2, np.random.default_rng(0)))
     ends = together.positions.amax((0, 2)) + 1
     assert [len(t.film) for t in together.turns] and {int(f) for t in together.turns for f in t.film} == {0, 1}
     assert all((t.first == ends[t.film]).all() for t in together.turns)
@@ -48,7 +48,7 @@ def test_every_question_begins_where_its_film_ends(vlm, clips):
 @pytest.mark.parametrize("kind", ["film", "picture"])
 def test_the_loss_is_that_of_separate_prompts(vlm, clips, kind):
     """Against the model's own forward pass over the processor's own inputs, one question at a time."""
-    batch = pretrain.draw_batch(kind, clips, 2, np.random.default_rng(1))
+    batch = lessons.draw_batch(kind, clips, 2, np.random.default_rng(1))
     model, processor = vlm.model.eval(), vlm.processor
     total, count = 0.0, 0
     images = np.split(batch.images, [max(1, len(batch.films[0][0]))])

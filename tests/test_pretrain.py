@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from o3v import clips as drawn
-from o3v import pretrain
+from o3v import lessons, pretrain
 from o3v.config import FrameConfig, load_profile
 from o3v.evidence import TAGS
 
@@ -27,9 +27,9 @@ def clips():
     return drawn.draw_clips(CONFIG.clips, FRAMES, seed=3, workers=1, progress=False)
 
 
-@pytest.mark.parametrize("kind", list(pretrain.ROWS_AS))
+@pytest.mark.parametrize("kind", list(lessons.ROWS_AS))
 def test_a_batch_shows_what_it_asks_about(clips, kind):
-    batch = pretrain.draw_batch(kind, clips, 6, np.random.default_rng(0))
+    batch = lessons.draw_batch(kind, clips, 6, np.random.default_rng(0))
     pictures = sum(max(1, len(times_s)) for times_s, _ in batch.films)
     assert len(batch.films) == len(batch.asked) == 6
     assert batch.images.shape == (pictures, 84, 84, 3)
@@ -39,7 +39,7 @@ def test_a_batch_shows_what_it_asks_about(clips, kind):
 
 def test_no_evidence_tag_is_ever_met(clips):
     rng = np.random.default_rng(0)
-    batches = [pretrain.draw_batch(kind, clips, 8, rng) for kind in pretrain.ROWS_AS]
+    batches = [lessons.draw_batch(kind, clips, 8, rng) for kind in lessons.ROWS_AS]
     said = [text for b in batches for row in b.asked for a in row for text in (a.question, a.answer)]
     assert said and not any(tag in text for text in said for tag in TAGS)
 

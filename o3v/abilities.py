@@ -14,13 +14,14 @@ from dataclasses import replace
 import numpy as np
 
 from o3v import synth
-from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_names, say_thing
+from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_thing
 from o3v.clips import Clip
 from o3v.curate import IS_THIS
 from o3v.geometry import seen_span
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, RELEVANCE
-from o3v.synth_examples import LETTERS, look_through
+from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
+from o3v.synth_watch import COMING, GOING, look_through, span_marks, watched
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
@@ -35,7 +36,9 @@ EXPLAIN = "{question} Explain."
 COLOR_IN = "What colour is the {thing} in frame {number}?"
 IS_IN = "Is the {name} in frame {number}?"
 LOOKS = ("color", "thing")  # families of facts that one picture shows
-COMPARED = ("after", "before", "last")  # families in which one thing is found by another
+PLACED = ("side", "where")  # families that one frame's places decide
+# families that the names of what is in each frame decide
+WATCHED = (*COMING, *GOING, *LOOKS, "longest", "with", "already")
 
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
@@ -103,25 +106,33 @@ def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterat
 
 def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """In which order things come and go, by the first and the last of these frames that show each."""
-    seen = {name: [n for n, i in enumerate(frames, 1) if name in clip.boxes_px[i]] for name in clip.spans_s}
-    for kind, end in (("come", 0), ("go", -1)):
-        ranked = sorted((shown[end], clip.spans_s[name][end], name) for name, shown in seen.items() if shown)
-        yield Asked("order", ORDER[kind], "; ".join(f"frame {n} {name}" for n, _, name in ranked) or NOTHING)
+    for kind, family in (("come", "first"), ("go", "leaves")):
+        yield Asked("order", ORDER[kind], watched(family, _names(clip, frames), clip.spans_s))
+
+
+def _names(clip: Clip, frames: Sequence[int]) -> list[list[str]]:
+    """What each of these frames shows, in the order of the places."""
+    return [list(places(clip.boxes_px[i], clip.size_wh)) for i in frames]
 
 
 def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
 
-    The answer is what these frames show: the things in each by name, then from the first frame in the span to the
-    first after. The truth is the span. Questions about spans between two frames are left out.
+    The answer is what these frames show: the things in each by name and whether it lies in the span, then from the
+    first frame in the span to the first after. The truth is the span. Questions about spans between two frames are
+    left out.
     """
-    times_s = [clip.times_s[i] for i in frames]
-    names = [say_names(clip.boxes_px[i], clip.size_wh) for i in frames]
+    times_s, names = [clip.times_s[i] for i in frames], _names(clip, frames)
     for fact in clip.time_facts:
         if any(fact.span_s[0] <= t < fact.span_s[1] for t in times_s):
             kind = "visible" if fact.family == "when" else "when"
-            said = look_through(names, times_s, fact.span_s, clip.duration_s)
-            yield Asked(kind, fact.question, said, fact.span_s)
+            seen = look_through(names, span_marks(times_s, fact.span_s, clip.duration_s))
+            yield Asked(kind, fact.question, f"{seen}.{SO}{_span(clip, frames, fact)}", fact.span_s)
+
+
+def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
+    start_s, end_s = seen_span(fact.span_s, [clip.times_s[i] for i in frames], clip.duration_s)
+    return f"From {start_s:.1f}s to {end_s:.1f}s"
 
 
 def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> Asked:
@@ -157,22 +168,20 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
 
 
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """The answer, after the step that leads to it: the frame that shows the thing, before it that of the thing it is
-    compared with, or the places between which it moves. No other thing is named."""
-    if fact.family in ("count", "place"):
+    """The answer, after the step that leads to it: all that one frame shows, where the thing is in some, or what
+    every frame shows."""
+    if fact.family == "place":
         return fact.answer
-    if fact.family in ("deed", "way"):
-        ends = [i for i in frames if fact.subject in clip.boxes_px[i]]
-        if ends:
-            here, there = (places(clip.boxes_px[i], clip.size_wh)[fact.subject] for i in (ends[0], ends[-1]))
-            return f"From {here} to {there}. {fact.answer}"
-    shown, answered = dict(fact.shown), fact.answer.removeprefix("The ")
-    name = answered if answered in shown else fact.subject
-    others = [other for other in shown if other != name] if fact.family in COMPARED else []
-    numbers = [_nearest(clip, frames, n, shown[n] / clip.fps) for n in (*others, name)]
+    if fact.family in WATCHED:
+        return f"{watched(fact.family, _names(clip, frames), clip.spans_s)}.{SO}{fact.answer}"
+    numbers = [_nearest(clip, frames, name, frame / clip.fps) for name, frame in fact.shown]
     if None in numbers:
         return fact.answer
-    return f"{', '.join(f'frame {number}' for number in numbers).capitalize()}. {fact.answer}"
+    if fact.family in PLACED:
+        return f"{one_frame(clip, frames, numbers[0]).answer}.{SO}{fact.answer}"
+    seen = [(n, name, clip.boxes_px[frames[n - 1]]) for n, (name, _) in zip(numbers, fact.shown, strict=True)]
+    said = "; ".join(f"frame {n} {say_thing(name, boxes_px, clip.size_wh)}" for n, name, boxes_px in seen)
+    return f"{said.capitalize()}.{SO}{fact.answer}"
 
 
 def _nearest(clip: Clip, frames: Sequence[int], name: str, time_s: float) -> int | None:
@@ -182,11 +191,12 @@ def _nearest(clip: Clip, frames: Sequence[int], name: str, time_s: float) -> int
 
 
 def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
-    """Questions to be explained: the chain of seeing in plain words, from these frames, and then the answer.
+    """Questions to be explained: what every frame shows, the chain of seeing from these frames, and then the answer.
 
     A thing is named with its box and time, in questions of time with its time only. Chains that need a thing which
     none of these frames shows are left out.
     """
+    times_s, names = [clip.times_s[i] for i in frames], _names(clip, frames)
     for fact in (*clip.video_facts, *clip.time_facts):
         numbers = [_nearest(clip, frames, name, frame / clip.fps) for name, frame in fact.shown]
         if None in numbers:
@@ -196,11 +206,14 @@ def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
             i = frames[number - 1]
             box = "" if timed else f" {say_box(clip.boxes_px[i][name])}"
             told.append(f"{name}{box} at {clip.times_s[i]:.1f}s")
-        answer = fact.answer
         if timed:
-            start_s, end_s = seen_span(fact.span_s, [clip.times_s[i] for i in frames], clip.duration_s)
-            answer = f"From {start_s:.1f}s to {end_s:.1f}s"
-        yield Asked("explain", EXPLAIN.format(question=fact.question), fact.chain.format(*told) + SO + answer)
+            seen = look_through(names, span_marks(times_s, fact.span_s, clip.duration_s))
+        else:
+            seen = watched(fact.family, names, clip.spans_s)
+        answer = _span(clip, frames, fact) if timed else fact.answer
+        yield Asked(
+            "explain", EXPLAIN.format(question=fact.question), f"{seen}. {fact.chain.format(*told)}{SO}{answer}"
+        )
 
 
 def choosable(clip: Clip) -> list[Fact]:

@@ -58,15 +58,6 @@ def say_boxes(boxes_px: Boxes, size_wh: Size) -> str:
     return "; ".join(entries) or NOTHING
 
 
-def say_names(boxes_px: Boxes, size_wh: Size) -> str:
-    """Every thing by name alone, in the order of the places.
-
-    >>> say_names({"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84))
-    'blue cup, red car'
-    """
-    return ", ".join(places(boxes_px, size_wh))
-
-
 def read_boxes(text: str) -> Boxes:
     """What `say_boxes` and `say_thing` said; entries that are not well formed are left out."""
     found = {}
@@ -95,8 +86,8 @@ def in_boxes(said: str, truth: Boxes) -> list[float]:
 
 
 def span_score(said: str, truth_s: Sequence[float]) -> float:
-    """Temporal IoU of the answered span, the only two times of an answer; 0 when there is none."""
-    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said)
+    """Temporal IoU of the answered span, the only two times of a conclusion; 0 when there is none."""
+    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said.rsplit(SO, 1)[-1])
     return span_iou([float(n) for n in numbers], truth_s) if len(numbers) == 2 else 0.0
 
 
@@ -111,9 +102,9 @@ def last_line(said: str, asked: Asked) -> float:
 
 
 def words_score(said: str, asked: Asked) -> float:
-    """1 when the right answer's words stand in what was said, else 0 (`vstar.judge_exact`). The step before it, a
-    sentence of its own, counts on neither side: "Frame 5. The red cup" is right where frame 4 was meant."""
-    return float(judge_exact(said.rsplit(". ", 1)[-1], asked.answer.rsplit(". ", 1)[-1]) == 3)
+    """1 when the right answer's words stand in the conclusion, else 0 (`vstar.judge_exact`). The steps before it count
+    on neither side: they name much."""
+    return float(judge_exact(said.rsplit(SO, 1)[-1], asked.answer.rsplit(SO, 1)[-1]) == 3)
 
 
 def found_score(said: str, asked: Asked) -> float:

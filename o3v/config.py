@@ -156,12 +156,12 @@ TINY = Profile(
         learning_rate=3e-4,
         warmup_steps=8,  # without it the first steps at this rate lose half of the format rate
         beta=0.0,  # no reference pass, a fifth of a step
-        max_new_tokens=176,
+        max_new_tokens=208,
         max_grad_norm=1.0,
         save_steps=10,
         cached_rows=4_096,
     ),
-    inference=InferenceConfig(batch=64, max_new_tokens=176, voted=60, votes=(1, 2, 4, 8, 16)),
+    inference=InferenceConfig(batch=64, max_new_tokens=208, voted=60, votes=(1, 2, 4, 8, 16)),
 )
 
 SMOKE = replace(

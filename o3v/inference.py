@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from o3v import artifacts, evidence, video, vstar
+from o3v.answers import SO
 from o3v.config import FrameConfig, InferenceConfig
 from o3v.geometry import Box, fit_size, rescale_box
 from o3v.model import VideoModel, batches, generate
@@ -119,24 +120,29 @@ def _vstar_prompt(item: Row, ask: str, root: Path, frames: FrameConfig, box_spac
 def read_vstar(items: Sequence[Row], answers: Sequence[Row]) -> list[Row]:
     """The items with V-STAR's result fields, from the answers to `vstar_questions`; boxes in original pixels.
 
-    `judge_score` is the scripted judge's. A response without an answer section counts whole as the answer.
+    `judge_score` is the scripted judge's. Of a response without an answer section that which follows the last "So:"
+    counts as the answer, or all of it.
     """
     by_key = {row["key"]: row for row in answers}
     read = []
     for number, item in enumerate(items):
         row = {ask: by_key[f"{number}/{ask}"] for ask in VSTAR_ASKS}
         said = {ask: evidence.parse_response(row[ask]["response"]) for ask in VSTAR_ASKS}
-        what = (said["what"].text if said["what"].answer is None else said["what"].answer).strip()
+        what = (_concluded(said["what"]) if said["what"].answer is None else said["what"].answer).strip()
         seconds = list(vstar.item_boxes(item))
         result: Row = {"answer_vqa": what, "judge_score": vstar.judge_exact(what, item["answer"])}
         for chain in ("", "_2"):
             span = evidence.answer_span(said["when" + chain].answer or "")
-            result["answer_temporal_pre" + chain] = row["when" + chain]["response"]
+            result["answer_temporal_pre" + chain] = _concluded(said["when" + chain])
             result["answer_temporal" + chain] = list(span) if span else []
             where = said["where" + chain], row["where" + chain]["space_wh"]
             result["answer_spatial" + chain] = spatial_answer(*where, item, seconds, told_when=chain == "")
         read.append({**item, **result})
     return read
+
+
+def _concluded(response: evidence.Response) -> str:
+    return response.text if response.answer is not None else response.text.rsplit(SO, 1)[-1]
 
 
 def spatial_answer(

@@ -158,8 +158,8 @@ TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], di
     "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 160),
     "is this": (_is_this, {"crop yes/no, accuracy": answers.SCORES["is this"]}, 4),
     "relevance": (_relevance, {"relevance 0/1/2, accuracy": answers.SCORES["relevance"]}, 4),
-    "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 40),
-    "choice": (_choice, {"four options, accuracy": answers.SCORES["choice"]}, 24),
+    "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 160),
+    "choice": (_choice, {"four options, accuracy": answers.SCORES["choice"]}, 160),
     "format": (_format, {"format reward": lambda said, asked: format_score(said, str(Task.SPATIO_TEMPORAL))}, 64),
 }
 

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from o3v.evidence import format_box, format_claim, format_object, format_time
-from o3v.geometry import Box, Span, cells_of, rescale_box, seen_span
+from o3v.geometry import Box, cells_of, rescale_box
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
+from o3v.synth_watch import look_through, span_marks, watched
 from o3v.video import uniform_indices
 
 LETTERS = "ABCD"
-WATCHED = 12  # frames that are looked through before a question of time is answered: those of profile tiny
+WATCHED = 12  # frames of a look through the film: those of profile tiny
 _EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way", "meet", "pass", "swap")
 _RELATIONS = ("longest", "with", "already")
 _CAPTIONS = ("color", "thing", "where", "side")
@@ -159,7 +160,7 @@ def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     if place == 0:  # as in V-STAR's second chain: after the boxes
         boxes = ", ".join(format_box(_box(scene, name, frame)) for name, frame in fact.shown if name == fact.subject)
         question = BOXES_ARE.format(boxes=boxes, question=question)
-    return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {_timed_chain(scene, fact)}")
+    return _on_video(scene, question, fact.answer, f"{_watched_for(scene, fact)}. {_timed_chain(scene, fact)}")
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
@@ -179,6 +180,7 @@ def _free_form(scene: Scene, fact: Fact, place: int) -> Row:
 
 
 def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
+    fact = replace(fact, shown=tuple((name, _looked_at(scene, name, frame)) for name, frame in fact.shown))
     items: dict[int, dict[str, tuple[Box, ...]]] = {}
     for name, frame in fact.shown:
         items.setdefault(frame, {})[name] = (_box(scene, name, frame),)
@@ -191,7 +193,14 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
         question = LOOK_FROM.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
     elif fact.family == "track" and place == 1:  # and in its second
         question = GIVE_BOXES.format(count=len(fact.shown), question=question)
-    return _on_video(scene, question, fact.answer, _chain(scene, fact)) | {"key_frames": key_frames}
+    chain = f"{_watched(scene, fact)}. {_chain(scene, fact)}"
+    return _on_video(scene, question, fact.answer, chain) | {"key_frames": key_frames}
+
+
+def _looked_at(scene: Scene, name: str, frame: int) -> int:
+    """The frame of a look through the film that is nearest to this one and shows the thing; this one if none does."""
+    showing = [i for i in _watched_frames(scene) if name in scene.boxes_at(i)]
+    return min(showing or [frame], key=lambda i: abs(i - frame))
 
 
 def _visual(scene: Scene, fact: Fact, place: int) -> Row:
@@ -246,30 +255,27 @@ def _timed_chain(scene: Scene, fact: Fact) -> str:
     return fact.chain.format(*moments)
 
 
-def _watched(scene: Scene, fact: Fact) -> str:
-    """A look through `WATCHED` evenly spread frames, from which the span is read. Plain words, not the grammar: these
-    moments are looked at, and not claimed as evidence."""
-    frames = uniform_indices(scene.n_frames, WATCHED).tolist()
+def _watched_frames(scene: Scene) -> list[int]:
+    return uniform_indices(scene.n_frames, WATCHED).tolist()
+
+
+def _frames(scene: Scene) -> tuple[list[list[str]], list[float]]:
+    """What `WATCHED` evenly spread frames show, by name in the order of the places, and their times."""
+    frames = _watched_frames(scene)
     cells = [cells_of(scene.boxes_at(frame), (1, 1), 3, 3) for frame in frames]
-    names = [", ".join(sorted(found, key=found.__getitem__)) for found in cells]
-    times_s = [scene.frame_time_s(frame) for frame in frames]
-    return look_through(names, times_s, fact.span_s, scene.duration_s)
+    return [sorted(found, key=found.__getitem__) for found in cells], [scene.frame_time_s(frame) for frame in frames]
 
 
-def look_through(names: Sequence[str], times_s: Sequence[float], span_s: Span, duration_s: float) -> str:
-    """What each frame shows, and the span as these frames show it (`geometry.seen_span`): from the first in it to the
-    first after it. Where no frame lies in it, only what they show.
+def _watched(scene: Scene, fact: Fact) -> str:
+    """A look through the film before anything is claimed. Plain words, not the grammar: these moments are looked at,
+    and not claimed as evidence."""
+    return watched(fact.family, _frames(scene)[0], {sprite.name: sprite.span_s for sprite in scene.sprites})
 
-    >>> look_through(["cup", "cup, car", ""], (0.0, 2.0, 4.0), (1.5, 3.0), 5.0)
-    'Frame 1 cup; frame 2 cup, car; frame 3 nothing: from frame 2 at 2.0s to frame 3 at 4.0s'
-    """
-    each = "; ".join(f"frame {n} {name or 'nothing'}" for n, name in enumerate(names, 1)).capitalize()
-    inside = [n for n, t in enumerate(times_s, 1) if span_s[0] <= t < span_s[1]]
-    if not inside:
-        return each
-    start_s, end_s = seen_span(span_s, times_s, duration_s)
-    until = f"frame {inside[-1] + 1}" if inside[-1] < len(times_s) else "the end"
-    return f"{each}: from frame {inside[0]} at {start_s:.1f}s to {until} at {end_s:.1f}s"
+
+def _watched_for(scene: Scene, fact: Fact) -> str:
+    """The same look through the film for a span, which is marked where it begins and ends."""
+    names, times_s = _frames(scene)
+    return look_through(names, span_marks(times_s, fact.span_s, scene.duration_s))
 
 
 def _plain_chain(fact: Fact) -> str:

@@ -105,17 +105,13 @@ def temporal_iou(predicted: Any, truth: Sequence[float]) -> float:
 
 
 def spoken_span(text: str, protocol: str = "official") -> list[float]:
-    """The span in a raw temporal response: its only two numbers, m:ss read as seconds; [] otherwise.
-
-    Protocol `fixed` then takes the only two that have a unit: "from frame 4 at 3.3s to frame 7 at 6.6s" is a span.
-    """
+    """The span in a raw temporal response: its only two numbers, m:ss read as seconds; [] otherwise."""
     answer = parse_response(text).answer
     text = text if answer is None else answer
     clocks = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
     if PROTOCOLS[protocol].units_in_times:
         text = clocks.sub(lambda clock: _seconds(clock[0]), text)
-        said = re.findall(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)( ?s(?:ec|econds?)?\b|\b)", text)
-        found = [number for number, unit in said if unit or len(said) == 2]
+        found = re.findall(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)(?: ?s(?:ec|econds?)?\b|\b)", text)
     else:
         for clock in clocks.findall(text)[:3]:  # as the scorer: inside of a longer clock too; a third decides it
             text = text.replace(clock, f"<{_seconds(clock)}>s")

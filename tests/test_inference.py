@@ -62,6 +62,21 @@ def test_perfect_answers_score_perfectly():
     assert summary == {"accuracy": 1.0, "m_tiou": 1.0, "m_viou": 1.0, "mam": 1.0, "mlgm": pytest.approx(13.8, abs=0.1)}
 
 
+@pytest.mark.parametrize(
+    ("said", "judged", "span"),
+    [
+        ("Frame 1 red car, blue cup; frame 2 nothing. So: The blue cup", 0, []),
+        ("Frame 1 red car: from 2.0s; frame 2 nothing: to 3.0s. So: From 2.0s to 4.0s, the red car", 3, [2.0, 4.0]),
+        ("the red car, from 2s to 4s", 3, [2.0, 4.0]),
+        ("<think>So: a blue cup</think><answer>The red car. So: 2s to 4s</answer>", 3, [2.0, 4.0]),
+    ],
+)
+def test_an_answer_in_plain_words_is_read_from_its_conclusion(said, judged, span):
+    answers = [{"key": f"0/{ask}", "response": said, "space_wh": [84, 84]} for ask in inference.VSTAR_ASKS]
+    (read,) = inference.read_vstar([ITEM], answers)
+    assert read["judge_score"] == judged and vstar.spoken_span(read["answer_temporal_pre"], "fixed") == span
+
+
 def test_five_questions_an_item_in_the_protocol(world):
     items = vstar.read_items(world / "eval.jsonl")
     questions = inference.vstar_questions(items, world, FRAMES, "pixels")

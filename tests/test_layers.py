@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "o3v"
 LAYERS = {
     0: {"geometry", "config", "artifacts"},
     1: {"evidence", "video", "frame_table", "drawing", "notebook", "manifest"},
-    2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"},
+    2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"}
+    | {"synth_watch"},
     3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards", "vstar"}
     | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
     | {"player", "trace", "viewers", "film", "hacks"},

@@ -106,7 +106,6 @@ def test_temporal_iou(span, iou):
         ("From 0:16 to 1:23", [16.0, 83.0], [16.0, 83.0]),
         ("12s to 30s", [], [12.0, 30.0]),
         ("12.5s to 30.5 seconds", [12.0, 30.5], [12.5, 30.5]),
-        ("Frame 1 no frame 2 yes: from frame 2 at 2.5s to the end at 7s", [], [2.5, 7.0]),
         ("frames 2 and 3, at 4s", [2.0, 3.0], []),
         ("1:02 to 11:02", [], [62.0, 662.0]),  # the scorer replaces 1:02 inside of 11:02 too
         ("9:99 " * 9999, [], []),

@@ -21,7 +21,7 @@ from o3v.geometry import seen_span
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, RELEVANCE
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
-from o3v.synth_watch import COMING, GOING, look_through, span_marks, watched
+from o3v.synth_watch import coming, inside, look_through, watched
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
@@ -36,9 +36,8 @@ EXPLAIN = "{question} Explain."
 COLOR_IN = "What colour is the {thing} in frame {number}?"
 IS_IN = "Is the {name} in frame {number}?"
 LOOKS = ("color", "thing")  # families of facts that one picture shows
-PLACED = ("side", "where")  # families that one frame's places decide
 # families that the names of what is in each frame decide
-WATCHED = (*COMING, *GOING, *LOOKS, "longest", "with", "already")
+WATCHED = (*LOOKS, "first", "last", "after", "before", "count", "leaves", "stays", "longest", "with", "already")
 
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
@@ -106,8 +105,10 @@ def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterat
 
 def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """In which order things come and go, by the first and the last of these frames that show each."""
-    for kind, family in (("come", "first"), ("go", "leaves")):
-        yield Asked("order", ORDER[kind], watched(family, _names(clip, frames), clip.spans_s))
+    names = _names(clip, frames)
+    for kind, question in ORDER.items():
+        said = f"{look_through(names)}. {coming(names, clip.spans_s, go=kind == 'go')}"
+        yield Asked("order", question, said)
 
 
 def _names(clip: Clip, frames: Sequence[int]) -> list[list[str]]:
@@ -118,16 +119,21 @@ def _names(clip: Clip, frames: Sequence[int]) -> list[list[str]]:
 def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
 
-    The answer is what these frames show: the things in each by name and whether it lies in the span, then from the
-    first frame in the span to the first after. The truth is the span. Questions about spans between two frames are
-    left out.
+    The answer is what these frames show: the things in each by name, the first and the last in the span, and then the
+    time from the first frame in the span to the first after. The truth is the span. Questions about spans between two
+    frames are left out.
     """
-    times_s, names = [clip.times_s[i] for i in frames], _names(clip, frames)
+    times_s = [clip.times_s[i] for i in frames]
     for fact in clip.time_facts:
         if any(fact.span_s[0] <= t < fact.span_s[1] for t in times_s):
             kind = "visible" if fact.family == "when" else "when"
-            seen = look_through(names, span_marks(times_s, fact.span_s, clip.duration_s))
-            yield Asked(kind, fact.question, f"{seen}.{SO}{_span(clip, frames, fact)}", fact.span_s)
+            said = f"{_watched(fact, clip, frames)}.{SO}{_span(clip, frames, fact)}"
+            yield Asked(kind, fact.question, said, fact.span_s)
+
+
+def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    said = watched(fact.family, fact.question, _names(clip, frames), clip.spans_s)
+    return f"{said}. {inside([clip.times_s[i] for i in frames], fact.span_s)}" if fact in clip.time_facts else said
 
 
 def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
@@ -168,20 +174,25 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
 
 
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """The answer, after the step that leads to it: all that one frame shows, where the thing is in some, or what
-    every frame shows."""
-    if fact.family == "place":
-        return fact.answer
+    """The answer, after the step that leads to it: what every frame shows, the places in one frame, or those between
+    which a thing moves."""
     if fact.family in WATCHED:
-        return f"{watched(fact.family, _names(clip, frames), clip.spans_s)}.{SO}{fact.answer}"
+        return f"{_watched(fact, clip, frames)}.{SO}{fact.answer}"
     numbers = [_nearest(clip, frames, name, frame / clip.fps) for name, frame in fact.shown]
-    if None in numbers:
+    if fact.family == "place" or None in numbers:
         return fact.answer
-    if fact.family in PLACED:
-        return f"{one_frame(clip, frames, numbers[0]).answer}.{SO}{fact.answer}"
-    seen = [(n, name, clip.boxes_px[frames[n - 1]]) for n, (name, _) in zip(numbers, fact.shown, strict=True)]
-    said = "; ".join(f"frame {n} {say_thing(name, boxes_px, clip.size_wh)}" for n, name, boxes_px in seen)
-    return f"{said.capitalize()}.{SO}{fact.answer}"
+    shown = [places(clip.boxes_px[frames[n - 1]], clip.size_wh) for n in numbers]
+    if fact.family == "side":
+        said = f"Frame {numbers[0]} {'; '.join(f'{place} {name}' for name, place in shown[0].items())}"
+    elif fact.family == "where":
+        said = f"Frame {numbers[0]} {fact.subject} {shown[0][fact.subject]}"
+    elif fact.family in ("deed", "way"):
+        ends = [places(clip.boxes_px[i], clip.size_wh) for i in frames if fact.subject in clip.boxes_px[i]]
+        said = f"From {ends[0][fact.subject]} to {ends[-1][fact.subject]}"
+    else:
+        seen = [f"frame {n} {name} {at[name]}" for n, (name, _), at in zip(numbers, fact.shown, shown, strict=True)]
+        said = "; ".join(seen).capitalize()
+    return f"{said}.{SO}{fact.answer}"
 
 
 def _nearest(clip: Clip, frames: Sequence[int], name: str, time_s: float) -> int | None:
@@ -196,7 +207,6 @@ def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     A thing is named with its box and time, in questions of time with its time only. Chains that need a thing which
     none of these frames shows are left out.
     """
-    times_s, names = [clip.times_s[i] for i in frames], _names(clip, frames)
     for fact in (*clip.video_facts, *clip.time_facts):
         numbers = [_nearest(clip, frames, name, frame / clip.fps) for name, frame in fact.shown]
         if None in numbers:
@@ -206,14 +216,9 @@ def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
             i = frames[number - 1]
             box = "" if timed else f" {say_box(clip.boxes_px[i][name])}"
             told.append(f"{name}{box} at {clip.times_s[i]:.1f}s")
-        if timed:
-            seen = look_through(names, span_marks(times_s, fact.span_s, clip.duration_s))
-        else:
-            seen = watched(fact.family, names, clip.spans_s)
+        said = f"{_watched(fact, clip, frames)}. {fact.chain.format(*told)}{SO}"
         answer = _span(clip, frames, fact) if timed else fact.answer
-        yield Asked(
-            "explain", EXPLAIN.format(question=fact.question), f"{seen}. {fact.chain.format(*told)}{SO}{answer}"
-        )
+        yield Asked("explain", EXPLAIN.format(question=fact.question), said + answer)
 
 
 def choosable(clip: Clip) -> list[Fact]:
@@ -288,7 +293,9 @@ def relevance_of(shown: str, question: str) -> int:
 def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
     """What a base model reads and says about these clips, for making a tokenizer."""
     rng = np.random.default_rng(seed)
-    yield from (word for word in (*synth.COLORS, *synth.THINGS) for _ in clips)  # names without a space before them
+    names = [f"{color} {thing}" for color in synth.COLORS for thing in synth.THINGS]
+    words = (*synth.COLORS, *synth.THINGS, *names)
+    yield from (space + word for word in words for space in ("", " ") for _ in clips)
     for clip in clips:
         frames = range(len(clip.images))
         asked = [every_frame(clip, frames), *find(clip, frames), *find_in_picture(clip), *follow(clip, frames, rng)]

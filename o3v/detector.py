@@ -47,7 +47,9 @@ class Detector(nn.Module):
     def __init__(self, width: int, tokenizer: Any, side_px: int) -> None:
         super().__init__()
         numbers = [str(n) for n in range(side_px + 1)]
+        names = [f"{c} {t}" for c in synth.COLORS for t in synth.THINGS]
         choices = [[f" {c}" for c in synth.COLORS], [f" {t}" for t in synth.THINGS], *[numbers] * 4]
+        choices += [names, [f" {name}" for name in names]]  # as they stand at the beginning and within a text
         self.words = [torch.tensor([_only(tokenizer, word) for word in words]) for words in choices]
         self.there = nn.Linear(width, 1)
         self.maps = nn.Linear(width, len(choices) * width)
@@ -57,6 +59,8 @@ class Detector(nn.Module):
         there = targets[..., 0] != EMPTY
         loss = F.binary_cross_entropy_with_logits(self.there(tokens).squeeze(-1), there.float())
         found, targets = self.maps(tokens[there]).chunk(len(self.words), dim=-1), targets[there]
+        names = targets[:, :1] * len(synth.THINGS) + targets[:, 1:2]
+        targets = torch.cat([targets, names, names], dim=1)
         for number, (said, words) in enumerate(zip(found, self.words, strict=True)):
             missed = F.cross_entropy(said @ embeddings[words].T, targets[:, number], ignore_index=EMPTY)
             loss = loss + missed / len(self.words)
@@ -65,8 +69,8 @@ class Detector(nn.Module):
     @torch.no_grad()
     def read(self, tokens: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Whether a thing is in each cell (n, cells), and what is said of it (n, cells, 6)."""
-        said = self.maps(tokens).chunk(len(self.words), dim=-1)
-        best = [(s @ embeddings[words].T).argmax(-1) for s, words in zip(said, self.words, strict=True)]
+        said = self.maps(tokens).chunk(len(self.words), dim=-1)[:6]
+        best = [(s @ embeddings[words].T).argmax(-1) for s, words in zip(said, self.words, strict=False)]
         return self.there(tokens).squeeze(-1) > 0, torch.stack(best, dim=-1)
 
 

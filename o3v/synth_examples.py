@@ -22,7 +22,7 @@ from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
-from o3v.synth_watch import look_through, span_marks, watched
+from o3v.synth_watch import inside, watched
 from o3v.video import uniform_indices
 
 LETTERS = "ABCD"
@@ -160,7 +160,8 @@ def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     if place == 0:  # as in V-STAR's second chain: after the boxes
         boxes = ", ".join(format_box(_box(scene, name, frame)) for name, frame in fact.shown if name == fact.subject)
         question = BOXES_ARE.format(boxes=boxes, question=question)
-    return _on_video(scene, question, fact.answer, f"{_watched_for(scene, fact)}. {_timed_chain(scene, fact)}")
+    seen = inside(_times_s(scene), fact.span_s)
+    return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {seen}. {_timed_chain(scene, fact)}")
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
@@ -259,23 +260,16 @@ def _watched_frames(scene: Scene) -> list[int]:
     return uniform_indices(scene.n_frames, WATCHED).tolist()
 
 
-def _frames(scene: Scene) -> tuple[list[list[str]], list[float]]:
-    """What `WATCHED` evenly spread frames show, by name in the order of the places, and their times."""
-    frames = _watched_frames(scene)
-    cells = [cells_of(scene.boxes_at(frame), (1, 1), 3, 3) for frame in frames]
-    return [sorted(found, key=found.__getitem__) for found in cells], [scene.frame_time_s(frame) for frame in frames]
+def _times_s(scene: Scene) -> list[float]:
+    return [scene.frame_time_s(frame) for frame in _watched_frames(scene)]
 
 
 def _watched(scene: Scene, fact: Fact) -> str:
-    """A look through the film before anything is claimed. Plain words, not the grammar: these moments are looked at,
-    and not claimed as evidence."""
-    return watched(fact.family, _frames(scene)[0], {sprite.name: sprite.span_s for sprite in scene.sprites})
-
-
-def _watched_for(scene: Scene, fact: Fact) -> str:
-    """The same look through the film for a span, which is marked where it begins and ends."""
-    names, times_s = _frames(scene)
-    return look_through(names, span_marks(times_s, fact.span_s, scene.duration_s))
+    """A look through `WATCHED` evenly spread frames before anything is claimed. Plain words, not the grammar: these
+    moments are looked at, and not claimed as evidence."""
+    cells = [cells_of(scene.boxes_at(frame), (1, 1), 3, 3) for frame in _watched_frames(scene)]
+    names = [sorted(found, key=found.__getitem__) for found in cells]
+    return watched(fact.family, fact.question, names, {sprite.name: sprite.span_s for sprite in scene.sprites})
 
 
 def _plain_chain(fact: Fact) -> str:

@@ -12,20 +12,22 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, set_seed
 from trl.chat_template_utils import qwen2_5_vl_chat_template
 
-from o3v import evidence
+from o3v import evidence, synth
 from o3v.model import FrameImageProcessor, FrameProcessor, VideoModel, forbid_vision_tokens, join_frames
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VISION = ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
-# The number of a frame and a time under twelve seconds are one token each, so that one look finds them again. Words
-# bring the space before them and, before a number, the one after. Other numbers go by two digits, tenths are one token.
+# The name of a thing, the number of a frame and a time under twelve seconds are one token each, so that one look finds
+# them again. Words bring the space before them and, before a number, the one after. Other numbers go by two digits,
+# tenths are one token.
 PIECES = Regex(
-    r" ?[Ff]rame \d{1,2}(?!\d)| ?[A-Za-z]+(?: (?=\d))?|(?<![\d.])(?:\d|1[01])\.\d(?!\d)"
+    rf" ?(?:{'|'.join(synth.COLORS)}) (?:{'|'.join(synth.THINGS)})(?![a-z])"
+    r"| ?[Ff]rame \d{1,2}(?!\d)| ?[A-Za-z]+(?: (?=\d))?|(?<![\d.])(?:\d|1[01])\.\d(?!\d)"
     r"|\.\d|\d{1,2}| ?[^A-Za-z0-9\s]+(?: (?=\d|$))?|\s+"
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 1280) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 1536) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with Qwen's special tokens; any text can be encoded and comes back whole.
 
     The evidence tags are ordinary tokens, so that decoding keeps them.

@@ -1,8 +1,7 @@
 """What a base model can do before it learns to give evidence: questions in plain words, each with its right answer.
 
 Each ability is a way of asking about a clip. The same questions are trained on and, on held-out scenes, measured. No
-text here holds an evidence tag. Crops are asked about as the data pipeline does ("Is this a red car?") and as
-test-time scaling does (relevance 0, 1 or 2). Knows nothing of models.
+text here holds an evidence tag. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -13,19 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from o3v import synth
 from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_thing
 from o3v.clips import Clip
-from o3v.curate import IS_THIS
 from o3v.geometry import seen_span
-from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, RELEVANCE
+from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
 from o3v.synth_watch import coming, inside, look_through, watched
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
-WHAT_IS_IT = "What is this?"
 FIND_AT_S = "Where is the {name} at {time_s:.1f}s?"
 FOLLOW = ("At which times do you see the {name}, and where?", "Where is the {name}?", "Follow the {name}: where is it?")
 TIME_OF = "At what time is frame {number}?"
@@ -233,77 +229,3 @@ def choice(fact: Fact, said: str, rng: np.random.Generator) -> Asked:
     lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=False)]
     letter = LETTERS[order.index(0)]
     return Asked("choice", "\n".join([fact.question, *lines]), f"{said}\n{letter}", letter)
-
-
-def is_this(shown: str, rng: np.random.Generator) -> Iterator[Asked]:
-    """Questions about a crop of `shown` ("" for background): one to say yes to (if any), the others to say no to."""
-    colors, things = list(synth.COLORS), list(synth.THINGS)
-    color, thing = shown.split(" ") if shown else ("", "")
-    other_color = str(rng.choice([c for c in colors if c != color]))
-    other_thing = str(rng.choice([t for t in things if t != thing]))
-    if shown:
-        yield Asked("is this", IS_THIS.format(name=shown), "yes", "right")
-        yield Asked("is this", IS_THIS.format(name=f"{other_color} {thing}"), "no", "wrong colour")
-        yield Asked("is this", IS_THIS.format(name=f"{color} {other_thing}"), "no", "wrong thing")
-    else:
-        yield Asked("is this", IS_THIS.format(name=f"{other_color} {other_thing}"), "no", "background")
-
-
-def name_it(shown: str) -> Asked:
-    """What a crop shows."""
-    return Asked("name", WHAT_IS_IT, f"a {shown}" if shown else NOTHING)
-
-
-def relevance(clip: Clip, shown: str, rng: np.random.Generator) -> Iterator[Asked]:
-    """Questions about the clip, and how far a crop of `shown` helps: 2 it shows what the question names, by name,
-    colour or kind; 1 it shows something else; 0 it shows nothing."""
-    facts = [*clip.video_facts, *clip.time_facts]
-    for wanted in (2, 1):
-        fitting = [f for f in facts if relevance_of(shown, f.question) == (wanted if shown else 0)]
-        if fitting:
-            fact = fitting[int(rng.integers(len(fitting)))]
-            level = relevance_of(shown, fact.question)
-            yield Asked("relevance", RELEVANCE.format(question=fact.question), str(level), level)
-
-
-def relevance_of(shown: str, question: str) -> int:
-    """0 for a crop of nothing, 2 when the question names what it shows, else 1.
-
-    A thing is named by colour and kind, or by one of them where the question gives no other.
-
-    >>> relevance_of("red car", "When is the red car visible?"), relevance_of("red car", "Where is the red ball?")
-    (2, 1)
-    >>> relevance_of("red car", "What colour is the car?"), relevance_of("", "What colour is the car?")
-    (2, 0)
-    """
-    if not shown:
-        return 0
-    color, thing = shown.split(" ")
-    words = re.findall(r"[a-z]+", question.lower())
-    for here, after in zip(words, [*words[1:], ""], strict=True):
-        if here == color and after in (thing, "object"):
-            return 2
-    colors = set(synth.COLORS) & set(words)
-    if not colors:
-        return 2 if thing in words else 1
-    kinds = set(synth.THINGS) & set(words)
-    return 2 if color in colors and not kinds else 1
-
-
-def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
-    """What a base model reads and says about these clips, for making a tokenizer."""
-    rng = np.random.default_rng(seed)
-    names = [f"{color} {thing}" for color in synth.COLORS for thing in synth.THINGS]
-    words = (*synth.COLORS, *synth.THINGS, *names)
-    yield from (space + word for word in words for space in ("", " ") for _ in clips)
-    for clip in clips:
-        frames = range(len(clip.images))
-        asked = [every_frame(clip, frames), *find(clip, frames), *find_in_picture(clip), *follow(clip, frames, rng)]
-        asked += [one_picture(clip), *times(clip, frames, rng), *order(clip, frames), *what(clip, frames)]
-        asked += [*when(clip, frames), *explain(clip, frames), *in_frame(clip, frames, rng)]
-        asked += [choice(fact, in_steps(fact, clip, frames), rng) for fact in choosable(clip)]
-        asked += [told_boxes(a, clip, frames, name) for a, name in zip(when(clip, frames), clip.spans_s, strict=False)]
-        asked += [
-            a for name in clip.crop_names for a in (name_it(name), *is_this(name, rng), *relevance(clip, name, rng))
-        ]
-        yield from (text for a in asked for text in (a.question, a.answer))

@@ -5,14 +5,14 @@ Of a film there are many questions, of a few frames only those that these decide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from o3v import abilities
+from o3v import abilities, crops, synth
 from o3v.answers import Asked
 from o3v.clips import Clip
 from o3v.synth_look import Fact
@@ -57,8 +57,8 @@ def _picture(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, lis
 def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
     i = int(rng.integers(len(clip.crops)))
     shown = clip.crop_names[i]
-    asked = [*abilities.is_this(shown, rng), *abilities.is_this(shown, rng), abilities.name_it(shown)]
-    asked += abilities.relevance(clip, shown, rng)
+    asked = [*crops.is_this(shown, rng), *crops.is_this(shown, rng), crops.name_it(shown)]
+    asked += crops.relevance(clip, shown, rng)
     return clip.crops[i : i + 1], ((), 0.0), asked
 
 
@@ -132,3 +132,32 @@ def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[A
 def _caption(clip: Clip, rng: np.random.Generator, few: bool = False) -> tuple[np.ndarray, Any, list[Asked]]:
     frames = some_frames(clip, rng, few)
     return *_seen(clip, frames), [abilities.every_frame(clip, frames)]
+
+
+def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
+    """What a base model reads and says about these clips, for making a tokenizer."""
+    rng = np.random.default_rng(seed)
+    names = [f"{color} {thing}" for color in synth.COLORS for thing in synth.THINGS]
+    words = (*synth.COLORS, *synth.THINGS, *names)
+    yield from (space + word for word in words for space in ("", " ") for _ in clips)
+    for clip in clips:
+        frames, facts = range(len(clip.images)), abilities.choosable(clip)
+        spans = list(abilities.when(clip, frames))
+        asked = [
+            abilities.every_frame(clip, frames),
+            *abilities.find(clip, frames),
+            *abilities.find_in_picture(clip),
+            *abilities.follow(clip, frames, rng),
+            abilities.one_picture(clip),
+            *abilities.times(clip, frames, rng),
+            *abilities.order(clip, frames),
+            *abilities.what(clip, frames),
+            *spans,
+            *abilities.explain(clip, frames),
+            *abilities.in_frame(clip, frames, rng),
+            *[abilities.choice(fact, abilities.in_steps(fact, clip, frames), rng) for fact in facts],
+            *[abilities.told_boxes(a, clip, frames, name) for a, name in zip(spans, clip.spans_s, strict=False)],
+        ]
+        for name in clip.crop_names:
+            asked += [crops.name_it(name), *crops.is_this(name, rng), *crops.relevance(clip, name, rng)]
+        yield from (text for a in asked for text in (a.question, a.answer))

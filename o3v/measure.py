@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from o3v import abilities, answers, prompts
+from o3v import abilities, answers, crops, prompts
 from o3v.answers import Asked
 from o3v.clips import Boxes, Clip
 from o3v.geometry import box_iou
@@ -99,7 +99,7 @@ def _is_this(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
     order = rng.permutation(len(clip.crops)).tolist()
     for i in order:
         for _ in range(4):
-            for asked in abilities.is_this(clip.crop_names[i], rng):
+            for asked in crops.is_this(clip.crop_names[i], rng):
                 if asked.truth == wanted:
                     yield Item(_about(clip, clip.crops[i : i + 1], asked.question), asked, asked.truth)
                     return
@@ -108,7 +108,7 @@ def _is_this(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 def _relevance(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
     wanted = int(rng.integers(3))
     for i in rng.permutation(len(clip.crops)).tolist():
-        for asked in abilities.relevance(clip, clip.crop_names[i], rng):
+        for asked in crops.relevance(clip, clip.crop_names[i], rng):
             if asked.truth == wanted:
                 yield Item(_about(clip, clip.crops[i : i + 1], asked.question), asked, str(wanted))
                 return

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from o3v import abilities, artifacts, evidence, lessons, prompts, tiny
+from o3v import artifacts, evidence, lessons, prompts, tiny
 from o3v import clips as drawn
 from o3v.clips import Clip
 from o3v.config import FrameConfig, PretrainConfig
@@ -263,7 +263,7 @@ def settle_tags(vlm: VideoModel) -> None:
 
 def texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
     """All that the tokenizer should know: what is asked and said of these clips, frame prompts, system prompts."""
-    yield from abilities.plain_texts(clips, seed)
+    yield from lessons.plain_texts(clips, seed)
     yield from prompts.SYSTEM.values()
     for clip in clips:
         parts = prompts.frame_parts(clip.times_s, clip.duration_s)

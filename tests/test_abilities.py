@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from o3v import abilities, answers
+from o3v import abilities, answers, crops
 from o3v import clips as drawn
 from o3v.answers import Asked
 from o3v.config import FrameConfig
@@ -51,7 +51,7 @@ def test_scores_by_hand():
 
 
 def test_what_a_crop_is_worth():
-    worth = abilities.relevance_of
+    worth = crops.relevance_of
     assert worth("red car", "When are the red car and the blue cup both visible?") == 2
     assert worth("red cup", "When are the red car and the blue cup both visible?") == 1
     assert worth("red cup", "What is the red object?") == 2
@@ -63,12 +63,12 @@ def test_what_a_crop_is_worth():
 def test_one_yes_and_two_ways_to_be_wrong():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        yes, color, thing = abilities.is_this("red car", rng)
+        yes, color, thing = crops.is_this("red car", rng)
         assert (yes.question, yes.answer) == ("Is this a red car?", "yes")
         assert color.answer == thing.answer == "no"
         assert color.question.endswith(" car?") and "red" not in color.question
         assert thing.question.startswith("Is this a red ") and "car" not in thing.question
-        (no,) = abilities.is_this("", rng)
+        (no,) = crops.is_this("", rng)
         assert no.answer == "no" and no.truth == "background"
 
 
@@ -172,7 +172,7 @@ def test_an_answer_is_judged_without_its_steps(said, score):
 
 
 def test_what_a_crop_is_called():
-    assert abilities.name_it("red car").answer == "a red car" and abilities.name_it("").answer == "nothing"
+    assert crops.name_it("red car").answer == "a red car" and crops.name_it("").answer == "nothing"
 
 
 def test_frames_are_told_apart_by_number_and_time(clip):
@@ -200,8 +200,8 @@ def test_every_true_answer_scores_full(clip):
     asked = [*abilities.find(clip, frames), *abilities.find_in_picture(clip), *abilities.when(clip, frames)]
     asked += abilities.what(clip, frames)
     asked += [abilities.choice(fact, fact.answer, rng) for fact in abilities.choosable(clip)]
-    asked += [a for name in clip.crop_names for a in abilities.is_this(name, rng)]
-    asked += [a for name in clip.crop_names for a in abilities.relevance(clip, name, rng)]
+    asked += [a for name in clip.crop_names for a in crops.is_this(name, rng)]
+    asked += [a for name in clip.crop_names for a in crops.relevance(clip, name, rng)]
     assert {a.ability for a in asked} == set(answers.SCORES)
     for one in asked:
         if one.ability not in ("visible", "when"):  # of which frames show only about when
@@ -223,5 +223,5 @@ def test_choices_hold_the_right_answer_under_its_letter(clip):
 
 def test_relevance_covers_its_levels(clip):
     rng = np.random.default_rng(0)
-    levels = {a.truth for name in clip.crop_names for a in abilities.relevance(clip, name, rng)}
+    levels = {a.truth for name in clip.crop_names for a in crops.relevance(clip, name, rng)}
     assert {1, 2} <= levels <= {0, 1, 2}

@@ -21,7 +21,7 @@ LAYERS = {
     | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
     | {"player", "trace", "viewers", "film", "hacks"},
     4: {"clips", "answers", "abilities", "lessons", "model", "prefix", "objective", "tiny", "training", "detector"}
-    | {"packing"},
+    | {"crops", "packing"},
     5: {"sft", "gspo", "reuse", "pretrain", "measure", "card", "judge", "inference", "scaling", "faithful"},
     6: {"batch", "data_commands", "__main__"},
 }
@@ -45,7 +45,7 @@ CHAINS = (
         "synth_annotator",
         "annotators",
     ),
-    ("clips", "answers", "abilities", "lessons"),
+    ("clips", "answers", "abilities", "crops", "lessons"),
     ("prefix", "model", "tiny"),
     ("clips", "model", "detector"),
     ("model", "packing"),

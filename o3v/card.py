@@ -57,7 +57,7 @@ the same weights on the same kind of machine; another processor rounds different
 
 ## Limits
 
-It knows six kinds of things in six colours, three places, pictures of 84×84 pixels and some 900 tokens. On anything
+It knows six kinds of things in six colours, three places, pictures of 84×84 pixels and some 1,200 tokens. On anything
 else, real films included, what it says means nothing.
 
 Apache-2.0; every picture and text it was trained on was drawn and written by this repository's code.

@@ -150,6 +150,10 @@ def test_an_answer_can_be_read_off_its_steps():
             if fact.family == "after":
                 came = next(n for n, here in enumerate(shown) if asked[0] in here)
                 assert next(name for here in shown[came:] for name, mark in here.items() if mark == "new") == named
+            if fact.family == "before":
+                came = next(n for n, here in enumerate(shown) if asked[0] in here)
+                earlier = [name for here in shown[:came] for name, mark in here.items() if mark == "new"]
+                assert named == earlier[-1]
             if fact.family in ("color", "thing"):
                 assert fact.subject in asked
         if fact.family == "side":

@@ -19,6 +19,7 @@ from o3v import synth
 from o3v.clips import Boxes, Clip
 from o3v.geometry import PATCH_FACTOR, Size, cells_of
 from o3v.model import FrameImageProcessor
+from o3v.synth_draw import NAMES
 
 EMPTY = -1
 NOISE = 4.0  # standard deviation of the grain added to pixel values of 0–255; films are compressed
@@ -47,9 +48,8 @@ class Detector(nn.Module):
     def __init__(self, width: int, tokenizer: Any, side_px: int) -> None:
         super().__init__()
         numbers = [str(n) for n in range(side_px + 1)]
-        names = [f"{c} {t}" for c in synth.COLORS for t in synth.THINGS]
         choices = [[f" {c}" for c in synth.COLORS], [f" {t}" for t in synth.THINGS], *[numbers] * 4]
-        choices += [names, [f" {name}" for name in names]]  # as they stand at the beginning and within a text
+        choices += [NAMES, [f" {name}" for name in NAMES]]  # at the beginning of a text and within it
         self.words = [torch.tensor([_only(tokenizer, word) for word in words]) for words in choices]
         self.there = nn.Linear(width, 1)
         self.maps = nn.Linear(width, len(choices) * width)

@@ -15,6 +15,7 @@ import numpy as np
 from o3v import abilities, crops, synth
 from o3v.answers import Asked
 from o3v.clips import Clip
+from o3v.synth_draw import NAMES
 from o3v.synth_look import Fact
 
 # rows in a batch, as a multiple of its films: questions about a few frames, their caption, the same of whole films, …
@@ -137,8 +138,7 @@ def _caption(clip: Clip, rng: np.random.Generator, few: bool = False) -> tuple[n
 def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
     """What a base model reads and says about these clips, for making a tokenizer."""
     rng = np.random.default_rng(seed)
-    names = [f"{color} {thing}" for color in synth.COLORS for thing in synth.THINGS]
-    words = (*synth.COLORS, *synth.THINGS, *names)
+    words = (*synth.COLORS, *synth.THINGS, *NAMES)
     yield from (space + word for word in words for space in ("", " ") for _ in clips)
     for clip in clips:
         frames, facts = range(len(clip.images)), abilities.choosable(clip)

@@ -70,6 +70,7 @@ THINGS: Mapping[str, tuple[tuple[str, str, tuple[float, ...]], ...]] = {
         ("oval", "deep", (4, 4, 74, 22)),
     ),
 }
+NAMES = tuple(f"{color} {thing}" for color in COLORS for thing in THINGS)
 FIXED: Mapping[str, Rgb] = {
     "glass": (190, 226, 242),
     "lamp": (255, 240, 170),

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from o3v.answers import NOTHING, SO, Asked, places, say_box, say_boxes, say_frame, say_thing
+from o3v.answers import NOTHING, Asked, say_box, say_boxes, say_frame, say_thing
 from o3v.clips import Clip
 from o3v.geometry import seen_span
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
-from o3v.synth_watch import coming, inside, look_through, watched
+from o3v.synth_watch import SO, inside, listed, look_through, marked, places, watched
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
@@ -33,7 +33,7 @@ COLOR_IN = "What colour is the {thing} in frame {number}?"
 IS_IN = "Is the {name} in frame {number}?"
 LOOKS = ("color", "thing")  # families of facts that one picture shows
 # families that the names of what is in each frame decide
-WATCHED = (*LOOKS, "first", "last", "after", "before", "count", "leaves", "stays", "longest", "with", "already")
+WATCHED = (*LOOKS, "first", "last", "after", "before", "count", "leaves", "stays", "longest", "already")
 
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
@@ -84,8 +84,8 @@ def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Itera
             question = LOOK_FROM.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
         elif kind == 2 and seen:
             question = GIVE_BOXES.format(count=len(seen), question=question)
-        said = "; ".join(f"{say_box(clip.boxes_px[i][name])} at {clip.times_s[i]:.1f}s" for i in seen)
-        yield Asked("follow", question, said or NOTHING)
+        said = "; ".join(_claim(clip, frames, name, frames.index(i) + 1) for i in seen)
+        yield Asked("follow", question, said.capitalize() or NOTHING)
 
 
 def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
@@ -103,7 +103,7 @@ def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """In which order things come and go, by the first and the last of these frames that show each."""
     names = _names(clip, frames)
     for kind, question in ORDER.items():
-        said = f"{look_through(names)}. {coming(names, clip.spans_s, go=kind == 'go')}"
+        said = f"{look_through(names, clip.spans_s)}. {listed(names, clip.spans_s, going=kind == 'go')}"
         yield Asked("order", question, said)
 
 
@@ -115,9 +115,9 @@ def _names(clip: Clip, frames: Sequence[int]) -> list[list[str]]:
 def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
 
-    The answer is what these frames show: the things in each by name, the first and the last in the span, and then the
-    time from the first frame in the span to the first after. The truth is the span. Questions about spans between two
-    frames are left out.
+    The answer is what these frames show: the things in each by name, the first and the last in the span with their
+    times, and then the time from the first frame in the span to the first after. The truth is the span. Questions about
+    spans between two frames are left out.
     """
     times_s = [clip.times_s[i] for i in frames]
     for fact in clip.time_facts:
@@ -128,8 +128,12 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
 
 
 def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    """The look through these frames; for a span, or to follow a thing, also in which of them it is."""
     said = watched(fact.family, fact.question, _names(clip, frames), clip.spans_s)
-    return f"{said}. {inside([clip.times_s[i] for i in frames], fact.span_s)}" if fact in clip.time_facts else said
+    if fact in clip.time_facts or fact.family == "track":
+        say = "{:.1f}s".format if fact in clip.time_facts else None
+        said += f". {inside([clip.times_s[i] for i in frames], fact.span_s, say)}"
+    return said
 
 
 def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
@@ -170,51 +174,61 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
 
 
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """The answer, after the step that leads to it: what every frame shows, the places in one frame, or those between
-    which a thing moves."""
+    """The answer, after the steps that lead to it: what every frame shows, where a thing comes and goes, or what is
+    where in the frames that the fact shows."""
     if fact.family in WATCHED:
         return f"{_watched(fact, clip, frames)}.{SO}{fact.answer}"
-    numbers = [_nearest(clip, frames, name, frame / clip.fps) for name, frame in fact.shown]
-    if fact.family == "place" or None in numbers:
+    shown, at = _shown(fact, clip, frames), [places(clip.boxes_px[i], clip.size_wh) for i in frames]
+    if fact.family == "place" or not shown:
         return fact.answer
-    shown = [places(clip.boxes_px[frames[n - 1]], clip.size_wh) for n in numbers]
+    first = shown[0][1]
     if fact.family == "side":
-        said = f"Frame {numbers[0]} {'; '.join(f'{place} {name}' for name, place in shown[0].items())}"
+        said = f"Frame {first} {'; '.join(f'{place} {name}' for name, place in at[first - 1].items())}"
     elif fact.family == "where":
-        said = f"Frame {numbers[0]} {fact.subject} {shown[0][fact.subject]}"
+        said = f"Frame {first} {fact.subject} {at[first - 1][fact.subject]}"
     elif fact.family in ("deed", "way"):
-        ends = [places(clip.boxes_px[i], clip.size_wh) for i in frames if fact.subject in clip.boxes_px[i]]
-        said = f"From {ends[0][fact.subject]} to {ends[-1][fact.subject]}"
+        seen = [f"frame {n} {here[fact.subject]}" for n, here in enumerate(at, 1) if fact.subject in here]
+        said = f"{_watched(fact, clip, frames)}. From {seen[0]} to {seen[-1]}"
     else:
-        seen = [f"frame {n} {name} {at[name]}" for n, (name, _), at in zip(numbers, fact.shown, shown, strict=True)]
-        said = "; ".join(seen).capitalize()
+        seen = [f"frame {n} {name} {at[n - 1][name]}" for name, n in shown]
+        said = f"{_watched(fact, clip, frames)}. {'; '.join(seen).capitalize()}"
     return f"{said}.{SO}{fact.answer}"
 
 
-def _nearest(clip: Clip, frames: Sequence[int], name: str, time_s: float) -> int | None:
-    """Which of these frames, from 1, shows a thing nearest to a time; None when none does."""
-    showing = [(abs(clip.times_s[i] - time_s), n) for n, i in enumerate(frames, 1) if name in clip.boxes_px[i]]
-    return min(showing)[1] if showing else None
+def _shown(fact: Fact, clip: Clip, frames: Sequence[int]) -> list[tuple[str, int]]:
+    """Which of these frames, from 1, show the things of a fact: those nearest to its own; of a thing to be followed
+    the first, the middle and the last that show it. Empty when none shows one of them."""
+    showing = {name: [n for n, i in enumerate(frames, 1) if name in clip.boxes_px[i]] for name, _ in fact.shown}
+    if not all(showing.values()):
+        return []
+    if fact.family == "track":
+        seen = showing[fact.subject]
+        return [(fact.subject, seen[at]) for at in (0, len(seen) // 2, -1)]
+    return [
+        (name, min(showing[name], key=lambda n, frame=frame: abs(clip.times_s[frames[n - 1]] - frame / clip.fps)))
+        for name, frame in fact.shown
+    ]
 
 
 def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions to be explained: what every frame shows, the chain of seeing from these frames, and then the answer.
 
-    A thing is named with its box and time, in questions of time with its time only. Chains that need a thing which
-    none of these frames shows are left out.
+    A thing is named after the number of its frame and its place there, before its box and time. Chains that need a
+    thing which none of these frames shows are left out.
     """
-    for fact in (*clip.video_facts, *clip.time_facts):
-        numbers = [_nearest(clip, frames, name, frame / clip.fps) for name, frame in fact.shown]
-        if None in numbers:
-            continue
-        timed, told = fact in clip.time_facts, []
-        for (name, _), number in zip(fact.shown, numbers, strict=True):
-            i = frames[number - 1]
-            box = "" if timed else f" {say_box(clip.boxes_px[i][name])}"
-            told.append(f"{name}{box} at {clip.times_s[i]:.1f}s")
-        said = f"{_watched(fact, clip, frames)}. {fact.chain.format(*told)}{SO}"
-        answer = _span(clip, frames, fact) if timed else fact.answer
-        yield Asked("explain", EXPLAIN.format(question=fact.question), said + answer)
+    for fact in clip.video_facts:
+        shown = _shown(fact, clip, frames)
+        if shown:
+            chain = fact.chain.format(*(_claim(clip, frames, name, number) for name, number in shown))
+            said = f"{_watched(fact, clip, frames)}. {chain}{SO}{fact.answer}"
+            yield Asked("explain", EXPLAIN.format(question=fact.question), said)
+
+
+def _claim(clip: Clip, frames: Sequence[int], name: str, number: int) -> str:
+    """A thing as one of these frames, from 1, shows it."""
+    i = frames[number - 1]
+    place = places(clip.boxes_px[i], clip.size_wh)[name]
+    return f"frame {number} {place} {name} {say_box(clip.boxes_px[i][name])} at {clip.times_s[i]:.1f}s"
 
 
 def choosable(clip: Clip) -> list[Fact]:
@@ -223,9 +237,15 @@ def choosable(clip: Clip) -> list[Fact]:
 
 
 def choice(fact: Fact, said: str, rng: np.random.Generator) -> Asked:
-    """A fact with four options, to be answered by what is `said` without options and then by the right letter."""
+    """A fact with four options, to be answered by what is `said` without options, by these again, of which the right
+    one is marked, and then by its letter."""
     options = [fact.answer, *fact.wrong[: len(LETTERS) - 1]]
     order = rng.permutation(len(options)).tolist()
     lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=False)]
-    letter = LETTERS[order.index(0)]
-    return Asked("choice", "\n".join([fact.question, *lines]), f"{said}\n{letter}", letter)
+    right = order.index(0)
+    return Asked(
+        "choice",
+        "\n".join([fact.question, *lines]),
+        f"{said}. {marked(lines, right)}\n{LETTERS[right]}",
+        LETTERS[right],
+    )

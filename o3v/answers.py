@@ -1,6 +1,6 @@
 """Answers in plain words: how a right one is written, how one is read, what it is worth.
 
-Boxes are pixels of the picture that the model sees, places its thirds. Knows nothing of models.
+Boxes are pixels of the picture that the model sees. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from o3v.clips import Boxes, PixelBox
-from o3v.geometry import Size, box_iou, cells_of, span_iou
+from o3v.geometry import Size, box_iou, span_iou
+from o3v.synth_watch import COLUMNS, ROWS, SO, places
 from o3v.vstar import judge_exact
 
 NOTHING = "nothing"
-SO = " So: "  # between an explanation and the answer it leads to
-ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 ENTRY = re.compile(r"(?:^|; |s: )(?P<words>[a-z]+(?: [a-z]+)*) \[(?P<box>[\d,]+)\]")
 
 
@@ -39,17 +38,6 @@ def say_box(box_px: PixelBox) -> str:
     '[1,2,30,40]'
     """
     return "[" + ",".join(map(str, box_px)) + "]"
-
-
-def places(boxes_px: Boxes, size_wh: Size) -> dict[str, str]:
-    """Where in the picture each thing is, in words: the picture's thirds, one thing in each.
-
-    >>> places({"red car": (0, 60, 20, 80)}, (84, 84))
-    {'red car': 'lower left'}
-    """
-    cells = cells_of(boxes_px, size_wh, len(COLUMNS), len(ROWS))
-    order = sorted(cells, key=cells.__getitem__)
-    return {name: f"{ROWS[cells[name] // len(COLUMNS)]} {COLUMNS[cells[name] % len(COLUMNS)]}" for name in order}
 
 
 def say_boxes(boxes_px: Boxes, size_wh: Size) -> str:

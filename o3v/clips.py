@@ -52,6 +52,7 @@ class Clip:
     picture_facts: tuple[Fact, ...]
     crops: np.ndarray
     crop_names: tuple[str, ...]
+    place: str
 
     @property
     def size_wh(self) -> Size:
@@ -103,6 +104,7 @@ def draw_clip(number: int, frames: FrameConfig, seed: int, split: str = "sft") -
         tuple(asked),
         crops,
         names,
+        scene.background.place,
     )
 
 

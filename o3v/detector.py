@@ -1,8 +1,9 @@
 """The first stage of pretraining: the vision tower learns to see under a detection head that is thrown away.
 
-Each token says whether a thing has its centre in the token's cell, and names its colour, its kind and the four
-sides of its box: in words of the language model's own vocabulary, through its embeddings, so that numbers already
-lie in order there when the language model begins. Knows nothing of language otherwise. Not part of the paper.
+Each token says whether a thing has its centre in the token's cell, and names its colour, its kind, the four sides of
+its box and the place around it: in words of the language model's own vocabulary, through its embeddings, so that
+numbers already lie in order there when the language model begins. Knows nothing of language otherwise. Not part of the
+paper.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from o3v.model import FrameImageProcessor
 from o3v.synth_draw import NAMES
 
 EMPTY = -1
+SAID = 7  # of a thing: its colour, its kind, the sides of its box, its place
 NOISE = 4.0  # standard deviation of the grain added to pixel values of 0–255; films are compressed
 
 
@@ -49,13 +51,14 @@ class Detector(nn.Module):
         super().__init__()
         numbers = [str(n) for n in range(side_px + 1)]
         choices = [[f" {c}" for c in synth.COLORS], [f" {t}" for t in synth.THINGS], *[numbers] * 4]
+        choices += [[f" {place}" for place in synth.PLACES]]
         choices += [NAMES, [f" {name}" for name in NAMES]]  # at the beginning of a text and within it
         self.words = [torch.tensor([_only(tokenizer, word) for word in words]) for words in choices]
         self.there = nn.Linear(width, 1)
         self.maps = nn.Linear(width, len(choices) * width)
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """tokens (n, cells, width); targets (n, cells, 6), EMPTY where no centre is; embeddings (vocabulary, width)."""
+        """tokens (n, cells, width); targets (n, cells, 7), EMPTY where no centre is; embeddings (vocabulary, width)."""
         there = targets[..., 0] != EMPTY
         loss = F.binary_cross_entropy_with_logits(self.there(tokens).squeeze(-1), there.float())
         found, targets = self.maps(tokens[there]).chunk(len(self.words), dim=-1), targets[there]
@@ -68,8 +71,8 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def read(self, tokens: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether a thing is in each cell (n, cells), and what is said of it (n, cells, 6)."""
-        said = self.maps(tokens).chunk(len(self.words), dim=-1)[:6]
+        """Whether a thing is in each cell (n, cells), and what is said of it (n, cells, 7)."""
+        said = self.maps(tokens).chunk(len(self.words), dim=-1)[:SAID]
         best = [(s @ embeddings[words].T).argmax(-1) for s, words in zip(said, self.words, strict=False)]
         return self.there(tokens).squeeze(-1) > 0, torch.stack(best, dim=-1)
 
@@ -81,30 +84,31 @@ def _only(tokenizer: Any, word: str) -> int:
     return ids[0]
 
 
-def cells(boxes_px: Boxes, size_wh: Size) -> torch.Tensor:
-    """Targets of one frame, a row for each token: colour, kind and box of the thing whose centre lies nearest.
+def cells(boxes_px: Boxes, size_wh: Size, place: str = "") -> torch.Tensor:
+    """Targets of one frame, a row for each token: colour, kind, box and place of the thing whose centre lies nearest.
 
     Each thing has one cell (`geometry.cells_of`).
     """
     columns, rows = (side // PATCH_FACTOR for side in size_wh)
-    targets = torch.full((rows * columns, 6), EMPTY)
+    targets = torch.full((rows * columns, SAID), EMPTY)
     for name, cell in cells_of(boxes_px, size_wh, columns, rows).items():
         color, thing = name.split(" ")
         names = [list(synth.COLORS).index(color), list(synth.THINGS).index(thing)]
-        targets[cell] = torch.tensor([*names, *boxes_px[name]])
+        around = list(synth.PLACES).index(place) if place else EMPTY
+        targets[cell] = torch.tensor([*names, *boxes_px[name], around])
     return targets
 
 
 def detection_set(clips: Sequence[Clip]) -> tuple[np.ndarray, torch.Tensor]:
-    """All frames and crops of the clips, (n, height, width, 3), and their targets, (n, cells, 6).
+    """All frames and crops of the clips, (n, height, width, 3), and their targets, (n, cells, 7).
 
-    Of a crop the cell in the middle names what is there, without a box.
+    Of a crop the cell in the middle names what is there, without box and place.
     """
     images = np.concatenate([x for clip in clips for x in (clip.images, clip.crops)])
     size_wh = clips[0].size_wh
     targets = []
     for clip in clips:
-        targets += [cells(boxes, size_wh) for boxes in clip.boxes_px]
+        targets += [cells(boxes, size_wh, clip.place) for boxes in clip.boxes_px]
         for name in clip.crop_names:
             crop = cells({name: (0, 0, *size_wh)} if name else {}, size_wh)
             crop[:, 2:] = EMPTY

@@ -17,13 +17,13 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from o3v import artifacts, evidence, video, vstar
-from o3v.answers import SO
 from o3v.config import FrameConfig, InferenceConfig
 from o3v.geometry import Box, fit_size, rescale_box
 from o3v.model import VideoModel, batches, generate
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, Prompt, space_size, video_prompt
 from o3v.rewards import format_score
 from o3v.schema import Row, Task, dump_rows
+from o3v.synth_watch import SO
 
 LONGEST_QUESTION = 4_000  # characters
 

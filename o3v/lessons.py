@@ -123,7 +123,7 @@ def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[A
         *_some([a for a in spans if a.ability == "visible"], 1, rng),
         *_some([a for a in spans if a.ability == "when"], 1, rng),
         *told,
-        *_some(abilities.what(clip, frames), 4, rng),
+        *_some(abilities.what(clip, frames), 3, rng),
         *[abilities.choice(fact, abilities.in_steps(fact, clip, frames), rng) for fact in _some(facts, 1, rng)],
         *_some(abilities.explain(clip, frames), 3, rng),
     ]

@@ -16,17 +16,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from o3v.evidence import format_box, format_claim, format_object, format_time
-from o3v.geometry import Box, cells_of, rescale_box
+from o3v.geometry import Box, rescale_box
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
-from o3v.synth_watch import inside, watched
+from o3v.synth_watch import SO, inside, marked, places, watched, watched_frames
 from o3v.video import uniform_indices
 
 LETTERS = "ABCD"
-WATCHED = 12  # frames of a look through the film: those of profile tiny
+MOST_SECONDS = 12  # annotated in an eval item
 _EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way", "meet", "pass", "swap")
 _RELATIONS = ("longest", "with", "already")
 _CAPTIONS = ("color", "thing", "where", "side")
@@ -77,7 +77,7 @@ def rows_of(scene: Scene) -> list[Example]:
     pixels in `visual QA`; times have one decimal. Pictures and key frames are named by scene and frame number.
     """
     facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: picture_facts(scene)}
-    of_video = video_facts(scene)
+    of_video = _watchable(scene)
     rows = []
     for name, source in SOURCES.items():
         if getattr(source, scene.split, True):
@@ -89,9 +89,10 @@ def rows_of(scene: Scene) -> list[Example]:
 def eval_item(scene: Scene) -> Row | None:
     """A scene as an item of V-STAR: what, when and where about one thing. None when no question fits.
 
-    Boxes are pixels of the frame at each whole second of the span; the domain is the place.
+    Boxes are pixels of the frame at each whole second of the span, `MOST_SECONDS` evenly spread ones of a longer span;
+    the domain is the place.
     """
-    fits = (f for f in _fitting(scene, video_facts(scene), EVAL_SOURCE) if _share(scene, f) >= MIN_EVAL_SHARE)
+    fits = (f for f in _fitting(scene, _watchable(scene), EVAL_SOURCE) if _share(scene, f) >= MIN_EVAL_SHARE)
     fact = next(_mixed(scene, "eval", fits), None)
     seconds = _whole_seconds(fact, scene) if fact else []
     if not seconds:
@@ -125,11 +126,18 @@ def eval_item(scene: Scene) -> Row | None:
 
 
 def _whole_seconds(fact: Fact, scene: Scene) -> list[int]:
-    return list(range(math.ceil(fact.span_s[0]), math.ceil(fact.span_s[1])))
+    seconds = range(math.ceil(fact.span_s[0]), math.ceil(fact.span_s[1]))
+    return [seconds[i] for i in uniform_indices(len(seconds), MOST_SECONDS)]
 
 
 def _share(scene: Scene, fact: Fact) -> float:
     return (fact.span_s[1] - fact.span_s[0]) / scene.duration_s
+
+
+def _watchable(scene: Scene) -> list[Fact]:
+    """The facts about a film but for those that need a thing which a look through it misses."""
+    there = {sprite.name for sprite in scene.sprites if _showing(scene, sprite.name)}
+    return [fact for fact in video_facts(scene) if there.issuperset(name for name, _ in fact.shown)]
 
 
 def _fitting(scene: Scene, facts: Iterable[Fact], source: Source) -> list[Fact]:
@@ -160,28 +168,27 @@ def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     if place == 0:  # as in V-STAR's second chain: after the boxes
         boxes = ", ".join(format_box(_box(scene, name, frame)) for name, frame in fact.shown if name == fact.subject)
         question = BOXES_ARE.format(boxes=boxes, question=question)
-    seen = inside(_times_s(scene), fact.span_s)
-    return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {seen}. {_timed_chain(scene, fact)}")
+    return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {_seen(scene, fact, _moment)}.")
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
     asked = f"{fact.question} And {'when does this happen' if fact.deed else 'when can it be seen'}?"
-    question, letter = _with_options(asked, fact, place)
-    chain = f"{_timed_chain(scene, fact)} So it is {letter}."
-    return _on_video(scene, question, f"{letter}\n[{fact.span_s[0]:.1f}, {fact.span_s[1]:.1f}]", chain)
+    question, chain, letter = _with_options(scene, asked, fact, place)
+    answer = f"{letter}\n[{fact.span_s[0]:.1f}, {fact.span_s[1]:.1f}]"
+    return _on_video(scene, question, answer, f"{chain}. {_seen(scene, fact, _moment)}.")
 
 
 def _mcq(scene: Scene, fact: Fact, place: int) -> Row:
-    question, letter = _with_options(fact.question, fact, place)
-    return _on_video(scene, question, letter, f"{_plain_chain(fact)} So it is {letter}.")
+    question, chain, letter = _with_options(scene, fact.question, fact, place)
+    return _on_video(scene, question, letter, chain)
 
 
 def _free_form(scene: Scene, fact: Fact, place: int) -> Row:
-    return _on_video(scene, fact.question, fact.answer, _plain_chain(fact))
+    return _on_video(scene, fact.question, fact.answer, _chain(scene, fact, claimed=False))
 
 
 def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
-    fact = replace(fact, shown=tuple((name, _looked_at(scene, name, frame)) for name, frame in fact.shown))
+    fact = _snapped(scene, fact)
     items: dict[int, dict[str, tuple[Box, ...]]] = {}
     for name, frame in fact.shown:
         items.setdefault(frame, {})[name] = (_box(scene, name, frame),)
@@ -194,14 +201,21 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
         question = LOOK_FROM.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
     elif fact.family == "track" and place == 1:  # and in its second
         question = GIVE_BOXES.format(count=len(fact.shown), question=question)
-    chain = f"{_watched(scene, fact)}. {_chain(scene, fact)}"
-    return _on_video(scene, question, fact.answer, chain) | {"key_frames": key_frames}
+    return _on_video(scene, question, fact.answer, _chain(scene, fact)) | {"key_frames": key_frames}
+
+
+def _snapped(scene: Scene, fact: Fact) -> Fact:
+    """The fact, its things shown in frames of the look through the film."""
+    return replace(fact, shown=tuple((name, _looked_at(scene, name, frame)) for name, frame in fact.shown))
 
 
 def _looked_at(scene: Scene, name: str, frame: int) -> int:
-    """The frame of a look through the film that is nearest to this one and shows the thing; this one if none does."""
-    showing = [i for i in _watched_frames(scene) if name in scene.boxes_at(i)]
-    return min(showing or [frame], key=lambda i: abs(i - frame))
+    """The frame of a look through the film that shows the thing and is nearest to this one."""
+    return min(_showing(scene, name), key=lambda i: abs(i - frame))
+
+
+def _showing(scene: Scene, name: str) -> list[int]:
+    return [i for i in watched_frames(scene.n_frames) if name in scene.boxes_at(i)]
 
 
 def _visual(scene: Scene, fact: Fact, place: int) -> Row:
@@ -234,46 +248,45 @@ def _on_video(scene: Scene, question: str, answer: str, chain: str) -> Row:
     return {"question": question, "answer": answer, "reasoning_process": chain, "video_path": path}
 
 
-def _with_options(question: str, fact: Fact, place: int) -> tuple[str, str]:
-    """The question with four options below it, the right one at `place`, and the right letter."""
+def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[str, str, str]:
+    """The question with four options below it, the right one at `place`; the chain, which ends with the options and
+    says which is right; the right letter."""
     options = list(fact.wrong[: len(LETTERS) - 1])
     options.insert(place, fact.answer)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    return "\n".join([question, *lines]), LETTERS[place]
+    return (
+        "\n".join([question, *lines]),
+        f"{_chain(scene, fact, claimed=False)}. {marked(lines, place)}",
+        LETTERS[place],
+    )
 
 
-def _chain(scene: Scene, fact: Fact) -> str:
-    claims = [
-        format_claim(name, [_box(scene, name, frame)], round(scene.frame_time_s(frame), 1))
-        for name, frame in fact.shown
-    ]
-    return fact.chain.format(*claims)
-
-
-def _timed_chain(scene: Scene, fact: Fact) -> str:
-    """The chain of a temporal task: moments without boxes, whose frames no prompt is sure to hold."""
-    moments = [f"{name} at {format_time(round(scene.frame_time_s(frame), 1))}" for name, frame in fact.shown]
-    return fact.chain.format(*moments)
-
-
-def _watched_frames(scene: Scene) -> list[int]:
-    return uniform_indices(scene.n_frames, WATCHED).tolist()
-
-
-def _times_s(scene: Scene) -> list[float]:
-    return [scene.frame_time_s(frame) for frame in _watched_frames(scene)]
+def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:
+    """Look, what is seen and conclusion. A thing follows the number of its frame and its place there, off which its box
+    is read: as a claim with box and time, or by its name alone."""
+    frames, told = watched_frames(scene.n_frames), []
+    for name, frame in _snapped(scene, fact).shown:
+        seen = name
+        if claimed:
+            seen = format_claim(name, [_box(scene, name, frame)], round(scene.frame_time_s(frame), 1))
+        told.append(f"frame {frames.index(frame) + 1} {places(scene.boxes_at(frame), (1, 1))[name]} {seen}")
+    return f"{_watched(scene, fact)}. {fact.chain.format(*told)}{SO}{fact.answer}"
 
 
 def _watched(scene: Scene, fact: Fact) -> str:
-    """A look through `WATCHED` evenly spread frames before anything is claimed. Plain words, not the grammar: these
-    moments are looked at, and not claimed as evidence."""
-    cells = [cells_of(scene.boxes_at(frame), (1, 1), 3, 3) for frame in _watched_frames(scene)]
-    names = [sorted(found, key=found.__getitem__) for found in cells]
-    return watched(fact.family, fact.question, names, {sprite.name: sprite.span_s for sprite in scene.sprites})
+    """A look through evenly spread frames before anything is claimed, and to follow a thing also in which of them it
+    is. Plain words, not the grammar: these moments are looked at, and not claimed as evidence."""
+    names = [list(places(scene.boxes_at(frame), (1, 1))) for frame in watched_frames(scene.n_frames)]
+    said = watched(fact.family, fact.question, names, {sprite.name: sprite.span_s for sprite in scene.sprites})
+    return f"{said}. {_seen(scene, fact)}" if fact.family == "track" else said
 
 
-def _plain_chain(fact: Fact) -> str:
-    return fact.chain.format(*(name for name, _ in fact.shown))
+def _seen(scene: Scene, fact: Fact, say: Callable[[float], str] | None = None) -> str:
+    return inside([scene.frame_time_s(frame) for frame in watched_frames(scene.n_frames)], fact.span_s, say)
+
+
+def _moment(time_s: float) -> str:
+    return format_time(round(time_s, 1))
 
 
 def _box(scene: Scene, name: str, frame: int) -> Box:

@@ -16,6 +16,7 @@ from o3v.geometry import Span
 from o3v.synth import Event, Scene, Sprite
 from o3v.synth_draw import COLORS, THINGS
 from o3v.synth_look import Fact, Look
+from o3v.synth_watch import watched_frames
 from o3v.synth_words import DEEDS, NUMBERS, PLACE_ANSWERS, WAYS, WRONG_PLACES
 
 APART = 0.12  # of the frame: nearer than this to the middle or to another thing is too close to call
@@ -170,12 +171,16 @@ def _is_only_partner(look: Look, event: Event) -> bool:
 def _positions(look: Look) -> Iterator[Fact]:
     """Where things are: at a time, all the time, and beside each other."""
     quarters = [_region((x, y)) for x in (0, 1) for y in (0, 1)]
+    watched = watched_frames(look.scene.n_frames)  # what is at a time is asked of those only: all else is guessed
     for sprite in look.sprites:
         places, frames = look.centers[sprite.name], look.clear[sprite.name]
-        three = [(sprite.name, int(frames[i])) for i in (0, len(frames) // 2, -1)]
-        begin, end = (_region(places[frame]) for _, frame in (three[0], three[-1]))
-        yield look.fact("track", sprite, three, begin.capitalize() if begin == end else f"First {begin}, then {end}")
-        sure = frames[(np.abs(places[frames] - 0.5) > APART).all(axis=1)]
+        seen = np.intersect1d(look.seen[sprite.name], watched)
+        if len(seen) >= 3:
+            three = [(sprite.name, int(seen[i])) for i in (0, len(seen) // 2, -1)]
+            begin, end = (_region(places[frame]) for _, frame in (three[0], three[-1]))
+            both = begin.capitalize() if begin == end else f"First {begin}, then {end}"
+            yield look.fact("track", sprite, three, both)
+        sure = np.intersect1d(frames[(np.abs(places[frames] - 0.5) > APART).all(axis=1)], watched)
         if len(sure):
             frame = int(look.rng.choice(sure))
             region = _region(places[frame])
@@ -183,7 +188,7 @@ def _positions(look: Look) -> Iterator[Fact]:
             words = {"region": region, "t": look.time_of(frame)}
             yield look.fact("where", sprite, [(sprite.name, frame)], region.capitalize(), wrong, **words)
     open_sides = {"left", "right"}
-    for frame in map(int, look.rng.permutation(np.flatnonzero(look.plain))[:12]):
+    for frame in map(int, look.rng.permutation(np.intersect1d(np.flatnonzero(look.plain), watched))):
         for side, one, other in _furthest(look, frame):
             if side in open_sides:
                 open_sides.remove(side)

@@ -1,4 +1,4 @@
-"""A film watched frame by frame, in plain words: what each frame shows, what of it is new and what was asked for.
+"""A film watched frame by frame, in plain words: what each frame shows and where, what is new and what was asked for.
 
 What is said here goes before an answer or a claim, which then can be read off it. Knows nothing of rows or models.
 """
@@ -6,12 +6,28 @@ What is said here goes before an answer or a claim, which then can be read off i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from o3v.geometry import Span
+from o3v.geometry import Box, Size, Span, cells_of
+from o3v.video import uniform_indices
 
-ASKED, NEW = " here", " new"  # marks after a name: the question asks for it; no frame before this one showed it
-GOING = ("leaves", "stays")  # families of facts read off the order in which things go
+WATCHED = 12  # frames of a look through a film: those of profile tiny
+ASKED = " here"  # mark after a name that the question asks for
+ORDINALS = (" first", " second", " third", " fourth", " fifth")  # mark after a name where its thing comes
+SO = " So: "  # between an explanation and the answer it leads to
+ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
+RIGHT = " yes"  # after the option that is right
+COMING = ("first", "last", "after", "before", "count")  # families of facts read off the order in which things come
+GOING = ("leaves", "stays")  # and those read off the order in which they go
+
+
+def watched_frames(n_frames: int) -> list[int]:
+    """The frames of a look through a film of so many, evenly spread.
+
+    >>> watched_frames(23)
+    [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22]
+    """
+    return uniform_indices(n_frames, WATCHED).tolist()
 
 
 def named_in(question: str, names: Iterable[str]) -> list[str]:
@@ -27,44 +43,74 @@ def named_in(question: str, names: Iterable[str]) -> list[str]:
     return whole or [name for name in names if set(name.split(" ")) & set(words.split(" "))]
 
 
-def look_through(names: Sequence[Sequence[str]], question: str = "") -> str:
-    """What each frame shows, by name. What the question names is marked each time, all else when it is new.
+def places(boxes: Mapping[str, Box], size_wh: Size) -> dict[str, str]:
+    """Where in the picture each thing is, in words: the picture's thirds, one thing in each.
 
-    >>> look_through([["cup"], ["cup", "car"], []], "When is the car there?")
-    'Frame 1 cup new; frame 2 cup, car here; frame 3 nothing'
+    >>> places({"red car": (0, 60, 20, 80)}, (84, 84))
+    {'red car': 'lower left'}
     """
-    asked, before, said = named_in(question, [name for here in names for name in here]), set(), []
+    cells = cells_of(boxes, size_wh, len(COLUMNS), len(ROWS))
+    order = sorted(cells, key=cells.__getitem__)
+    return {name: f"{ROWS[cells[name] // len(COLUMNS)]} {COLUMNS[cells[name] % len(COLUMNS)]}" for name in order}
+
+
+def in_order(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going: bool = False) -> list[str]:
+    """The names that frames show, in the order in which things come, or go; between the same two frames by `spans_s`.
+
+    >>> in_order([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
+    ['cup', 'car']
+    """
+    end = -1 if going else 0
+    shown = {name: [n for n, here in enumerate(names) if name in here] for name in spans_s}
+    return [name for _, _, name in sorted((at[end], spans_s[name][end], name) for name, at in shown.items() if at)]
+
+
+def look_through(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], question: str = "") -> str:
+    """What each frame shows, by name. Where a thing comes it is counted; what the question names is marked each time.
+
+    >>> look_through([["cup"], ["cup", "car"], []], {"cup": (0.0, 4.0), "car": (1.5, 4.0)}, "When is the car there?")
+    'Frame 1 cup first; frame 2 cup, car second here; frame 3 nothing'
+    """
+    count = dict(zip(in_order(names, spans_s), ORDINALS, strict=False))
+    asked, said = named_in(question, count), []
     for number, here in enumerate(names, 1):
-        marks = [ASKED if name in asked else "" if name in before else NEW for name in here]
-        shown = [name + mark for name, mark in zip(here, marks, strict=True)]
+        shown = [name + count.pop(name, "") + ASKED * (name in asked) for name in here]
         said.append(f"frame {number} {', '.join(shown) or 'nothing'}")
-        before.update(here)
     return "; ".join(said).capitalize()
 
 
-def inside(times_s: Sequence[float], span_s: Span) -> str:
-    """The first and the last frame in a span.
+def inside(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] | None = None) -> str:
+    """The first and the last frame in a span, with their times where it is told how to `say` them.
 
     >>> inside((0.0, 2.0, 4.0, 6.0, 8.0), (1.5, 5.0))
     'Seen from frame 2 to frame 3'
+    >>> inside((0.0, 2.0, 4.0, 6.0, 8.0), (1.5, 5.0), "{:.1f}s".format)
+    'Seen from frame 2 at 2.0s to frame 3 at 4.0s'
     """
-    numbers = [n for n, time_s in enumerate(times_s, 1) if span_s[0] <= time_s < span_s[1]]
-    return f"Seen from frame {numbers[0]} to frame {numbers[-1]}" if numbers else "Seen in no frame"
-
-
-def coming(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], go: bool = False) -> str:
-    """In which order things come, or go, by the frames that show them; between the same two frames by `spans_s`.
-
-    >>> coming([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
-    'They come: cup, car'
-    """
-    end, verb = (-1, "go") if go else (0, "come")
-    shown = {name: [n for n, here in enumerate(names) if name in here] for name in spans_s}
-    order = sorted((at[end], spans_s[name][end], name) for name, at in shown.items() if at)
-    return f"They {verb}: {', '.join(name for _, _, name in order) or 'nothing'}"
+    seen = [(n, time_s) for n, time_s in enumerate(times_s, 1) if span_s[0] <= time_s < span_s[1]]
+    told = [f"frame {n}" + (f" at {say(time_s)}" if say else "") for n, time_s in seen]
+    return f"Seen from {told[0]} to {told[-1]}" if told else "Seen in no frame"
 
 
 def watched(family: str, question: str, names: Sequence[Sequence[str]], spans_s: Mapping[str, Span]) -> str:
     """The look that an answer of this family of facts is read off."""
-    said = look_through(names, question)
-    return f"{said}. {coming(names, spans_s, go=True)}" if family in GOING else said
+    said = look_through(names, spans_s, question)
+    return f"{said}. {listed(names, spans_s, family in GOING)}" if family in (*COMING, *GOING) else said
+
+
+def listed(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going: bool = False) -> str:
+    """In which order things come, or go.
+
+    >>> listed([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
+    'They come: cup, car'
+    """
+    return f"They {'go' if going else 'come'}: {', '.join(in_order(names, spans_s, going)) or 'nothing'}"
+
+
+def marked(options: Sequence[str], right: int) -> str:
+    """The options again, of which the right one is marked.
+
+    >>> marked(["A. The cup", "B. The car"], 1)
+    'A. The cup; B. The car yes'
+    """
+    return "; ".join(option + RIGHT * (i == right) for i, option in enumerate(options))

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from o3v import abilities, answers, crops
+from o3v import abilities, answers, crops, synth_watch
 from o3v import clips as drawn
 from o3v.answers import Asked
 from o3v.config import FrameConfig
@@ -90,13 +90,14 @@ def test_a_span_is_told_by_the_frames_that_show_it(clip):
     asked = list(abilities.when(clip, range(clip.uniform)))
     assert {one.ability for one in asked} == {"visible", "when"}
     for one in asked:
-        steps, span = one.answer.split("." + answers.SO)
+        steps, span = one.answer.split("." + synth_watch.SO)
         each, seen = steps.split(". ")
         inside = [one.truth[0] <= t < one.truth[1] for t in times_s]
         shown = shown_by(each)
         assert [sorted(here) for here in shown] == [sorted(clip.boxes_px[n]) for n in range(clip.uniform)]
         numbers = [n for n, here in enumerate(inside, 1) if here]
-        assert [int(number) for number in re.findall(r"frame (\d+)", seen)] == [numbers[0], numbers[-1]]
+        told = [f"frame {n} at {times_s[n - 1]:.1f}s" for n in (numbers[0], numbers[-1])]
+        assert seen == f"Seen from {told[0]} to {told[1]}"
         start_s, end_s = (float(second) for second in re.findall(r"([\d.]+)s", span))
         after = [*times_s[1:], clip.duration_s]
         assert start_s == round(times_s[inside.index(True)], 1)
@@ -109,13 +110,14 @@ def test_a_span_is_told_by_the_frames_that_show_it(clip):
 def test_what_is_explained_can_be_seen(clip):
     """Every claim of an explanation is true of a frame that is shown, and the answer stands at its end."""
     said = [one.answer for one in abilities.explain(clip, range(clip.uniform))]
-    claims = [c for text in said for c in re.findall(r"([a-z]+ [a-z]+)(?: (\[[\d,]+\]))? at ([\d.]+)s", text)]
-    shown = [(round(clip.times_s[i], 1), clip.boxes_px[i]) for i in range(clip.uniform)]
+    pattern = r"frame (\d+) (\w+ \w+) (\w+ \w+) (\[[\d,]+\]) at ([\d.]+)s"
+    claims = [claim for text in said for claim in re.findall(pattern, text, re.IGNORECASE)]
     assert len(claims) > 10
-    for name, box, time_s in claims:
-        (boxes,) = (boxes for t, boxes in shown if t == float(time_s))
-        assert name in boxes and box in ("", answers.say_box(boxes[name]))
-    answered = {text.split(answers.SO)[1] for text in said}
+    for number, place, name, box, time_s in claims:
+        i = int(number) - 1
+        assert box == answers.say_box(clip.boxes_px[i][name]) and float(time_s) == round(clip.times_s[i], 1)
+        assert place == synth_watch.places(clip.boxes_px[i], clip.size_wh)[name]
+    answered = {text.split(synth_watch.SO)[1] for text in said}
     assert {fact.answer for fact in clip.video_facts if fact.family == "first"} <= answered
 
 
@@ -136,34 +138,35 @@ def test_an_answer_can_be_read_off_its_steps():
     clip = drawn.draw_clip(3, FrameConfig(n_frames=8, max_pixels=84 * 84), seed=0)
     frames, families = range(clip.uniform), set()
     for fact in abilities.choosable(clip):
-        step, _, answer = abilities.in_steps(fact, clip, frames).rpartition(answers.SO)
+        step, _, answer = abilities.in_steps(fact, clip, frames).rpartition(synth_watch.SO)
         families.add(fact.family)
         assert answer == fact.answer
         if fact.family in abilities.WATCHED:
             shown = shown_by(step.split(". ")[0])
             assert [sorted(here) for here in shown] == [sorted(clip.boxes_px[n]) for n in frames]
-            fresh = [name for here in shown for name, mark in here.items() if mark == "new"]
-            asked = [name for here in shown for name, mark in here.items() if mark == "here"]
+            marks = [(name, mark) for here in shown for name, mark in here.items()]
+            asked = [name for name, mark in marks if mark.endswith("here")]
+            count = {mark.removesuffix(" here"): name for name, mark in marks if mark not in ("", "here")}
+            come = [count[word] for word in ("first", "second", "third", "fourth") if word in count]
+            assert len(come) == len(count) == len({name for name, _ in marks})
             named = answer.removeprefix("The ")
+            if fact.family in synth_watch.COMING:
+                assert step.endswith(f". They come: {', '.join(come)}.")
             if fact.family in ("first", "last"):
-                assert not asked and named == fresh[0 if fact.family == "first" else -1]
-            if fact.family == "after":
-                came = next(n for n, here in enumerate(shown) if asked[0] in here)
-                assert next(name for here in shown[came:] for name, mark in here.items() if mark == "new") == named
-            if fact.family == "before":
-                came = next(n for n, here in enumerate(shown) if asked[0] in here)
-                earlier = [name for here in shown[:came] for name, mark in here.items() if mark == "new"]
-                assert named == earlier[-1]
+                assert not asked and named == come[0 if fact.family == "first" else -1]
+            if fact.family in ("after", "before"):
+                other = come.index(asked[0]) + (1 if fact.family == "after" else -1)
+                assert named == come[other] and set(asked) == {asked[0]}
             if fact.family in ("color", "thing"):
                 assert fact.subject in asked
         if fact.family == "side":
             place = {name: where for where, name in re.findall(r"([a-z]+ [a-z]+) ([a-z]+ [a-z]+)(?:;|\.|$)", step)}
-            at = answers.places(clip.boxes_px[int(step.split(" ")[1]) - 1], clip.size_wh)
+            at = synth_watch.places(clip.boxes_px[int(step.split(" ")[1]) - 1], clip.size_wh)
             assert place == at and answer.removeprefix("The ") in place
         if fact.family in ("deed", "way"):
             ends = [n for n in frames if fact.subject in clip.boxes_px[n]]
-            at = [answers.places(clip.boxes_px[n], clip.size_wh)[fact.subject] for n in (ends[0], ends[-1])]
-            assert step == f"From {at[0]} to {at[1]}."
+            at = [synth_watch.places(clip.boxes_px[n], clip.size_wh)[fact.subject] for n in (ends[0], ends[-1])]
+            assert step.endswith(f". From frame {ends[0] + 1} {at[0]} to frame {ends[-1] + 1} {at[1]}.")
     assert {"after", "color", "deed", "way", "side", "where"} <= families
 
 
@@ -220,7 +223,8 @@ def test_choices_hold_the_right_answer_under_its_letter(clip):
         question, *options = asked.question.split("\n")
         assert question == fact.question
         assert dict(option.split(". ", 1) for option in options)[asked.truth] == fact.answer
-        assert asked.answer == f"Frame 2. {fact.answer}\n{asked.truth}"
+        marked = "; ".join(option + " yes" * (option[0] == asked.truth) for option in options)
+        assert asked.answer == f"Frame 2. {fact.answer}. {marked}\n{asked.truth}"
         letters.add(asked.truth)
     assert len(letters) > 1
 

@@ -7,14 +7,14 @@ from o3v import clips as drawn
 from o3v import detector, pretrain, synth, tiny
 from o3v.config import FrameConfig
 
-COLORS, THINGS = list(synth.COLORS), list(synth.THINGS)
+COLORS, THINGS, PLACES = list(synth.COLORS), list(synth.THINGS), list(synth.PLACES)
 
 
 def test_targets_by_hand():
-    found = detector.cells({"red car": (0, 0, 28, 28), "blue cup": (30, 28, 54, 56)}, (56, 56))
+    found = detector.cells({"red car": (0, 0, 28, 28), "blue cup": (30, 28, 54, 56)}, (56, 56), "beach")
     assert (found[:, 0] != detector.EMPTY).tolist() == [True, False, False, True]  # the centres' cells of the 2×2 grid
-    assert found[0].tolist() == [COLORS.index("red"), THINGS.index("car"), 0, 0, 28, 28]
-    assert found[3].tolist() == [COLORS.index("blue"), THINGS.index("cup"), 30, 28, 54, 56]
+    assert found[0].tolist() == [COLORS.index("red"), THINGS.index("car"), 0, 0, 28, 28, PLACES.index("beach")]
+    assert found[3].tolist() == [COLORS.index("blue"), THINGS.index("cup"), 30, 28, 54, 56, PLACES.index("beach")]
 
 
 def test_of_two_in_one_cell_the_smaller_moves_to_the_next_free_one():
@@ -23,7 +23,7 @@ def test_of_two_in_one_cell_the_smaller_moves_to_the_next_free_one():
     assert found[0, 0] == COLORS.index("red") and found[1, 0] == COLORS.index("blue")
 
 
-def test_a_crop_names_its_thing_without_a_box():
+def test_a_crop_names_its_thing_without_box_and_place():
     frames = FrameConfig(n_frames=2, max_pixels=84 * 84)
     clips = drawn.draw_clips(2, frames, seed=0, workers=1, progress=False)
     images, targets = detector.detection_set(clips)
@@ -41,8 +41,8 @@ def test_the_head_learns_what_it_is_shown():
     vlm = tiny.build(pretrain.texts(clips, 0), 0)
     head = detector.Detector(192, vlm.processor.tokenizer, 84)
     tokens, embeddings = torch.randn(2, 9, 192), torch.nn.Embedding(len(vlm.processor.tokenizer), 192).weight
-    targets = torch.stack([detector.cells(clips[0].boxes_px[i], (84, 84)) for i in (0, 1)])
-    targets[0, 0] = torch.tensor([1, 2, 3, 4, 50, 60])
+    targets = torch.stack([detector.cells(clips[0].boxes_px[i], (84, 84), clips[0].place) for i in (0, 1)])
+    targets[0, 0] = torch.tensor([1, 2, 3, 4, 50, 60, 1])
     optimizer = torch.optim.Adam([*head.parameters(), embeddings], 0.02)
     for _ in range(60):
         optimizer.zero_grad()

@@ -22,6 +22,7 @@ from o3v.schema import Example, Task
 from o3v.synth import SIZE_WH, SPLITS, Scene, Sprite, cast_split, draw_frame, make_scene, render
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_rows import eval_item, make_dataset, rows_of
+from o3v.synth_watch import RIGHT, SO, places
 
 SOME = [(split, index) for split in SPLITS for index in range(14)]
 
@@ -368,7 +369,7 @@ def test_rows_are_valid_and_chains_are_clean():
         assert 1 <= len(read.times_s) <= 3 or row.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ)
         assert 1 <= len(read.claims) <= 3 if grounded else read.claims == ()
         pointed = re.sub(r"^Frame 1 .*?\. (They (come|go): .*?\. )?", "", row.reasoning_process)
-        unclaimed = re.sub(r"<obj>.*?</obj>", "", pointed)
+        unclaimed = re.sub(r"<obj>.*?</obj>", "", pointed.split(SO)[0])
         assert not grounded or not any(sprite.name in unclaimed for sprite in scene.sprites)
         assert len(read.claims) * 22 + len(unclaimed.split()) < 110  # a tiny model writes some 22 tokens a claim
     assert max(ids.values()) == 1
@@ -385,6 +386,31 @@ def test_claims_show_what_is_there_at_their_time():
             assert box_iou(claim.boxes[0], scene.boxes_at(frame.idx)[claim.name]) > 0.98
             shown.append(frame.idx in video.uniform_indices(scene.n_frames, 12))
     assert np.mean(shown) > 0.99
+
+
+def test_a_claim_follows_the_number_and_the_place_of_its_frame():
+    for scene, row in all_rows():
+        if row.task is Task.SPATIO_TEMPORAL:
+            claims = evidence.parse_response(evidence.format_response(row.reasoning_process, "x")).claims
+            told = re.findall(r"frame (\d+) (\w+ \w+) <obj>", row.reasoning_process, re.IGNORECASE)
+            assert len(told) == len(claims)
+            for (number, place), claim in zip(told, claims, strict=True):
+                frame = video.uniform_indices(scene.n_frames, 12)[int(number) - 1]
+                assert claim.time_s == round(scene.frame_time_s(frame), 1)
+                assert place == places(scene.boxes_at(frame), (1, 1))[claim.name]
+
+
+def test_a_chain_ends_with_its_answer():
+    """Of a question with options the answer in words, then the options, of which the right one is marked."""
+    for _, row in all_rows():
+        chain = row.reasoning_process
+        if row.task in (Task.MCQ, Task.TEMPORAL_MCQ):
+            lines = row.question.split("\n")[1:]
+            answer = next(line[3:] for line in lines if line[0] == row.answer[0])
+            marked = "; ".join(line + RIGHT * (line[0] == row.answer[0]) for line in lines)
+            assert f"{SO}{answer}. {marked}" in chain
+        elif row.task in (Task.FREE_FORM, Task.SPATIO_TEMPORAL):
+            assert chain.endswith(SO + row.answer)
 
 
 def test_key_frames_hold_the_evidence():
@@ -429,7 +455,10 @@ def test_items_of_eval():
         assert item["frame_count"] == len(film) and (item["width"], item["height"]) == scene.size_wh
         asked = f"{item['question']} {item['temporal_question']} {item['spatial_question']}"
         assert item["object"] in asked and item["domain"] in ("Park", "Beach", "Room")
-        assert [entry["timestamp"] for entry in item["bboxes"]] == [s for s in range(13) if start <= s < end]
+        seconds = [s for s in range(scene.n_frames) if start <= s < end]
+        assert [entry["timestamp"] for entry in item["bboxes"]] == [
+            seconds[i] for i in video.uniform_indices(len(seconds), 12)
+        ]
         for entry in item["bboxes"]:
             assert entry["frame_index"] == entry["timestamp"] * scene.fps
             box = [entry[key] / 224 for key in ("xmin", "ymin", "xmax", "ymax")]
@@ -450,16 +479,18 @@ def test_a_question_of_time_is_answered_after_a_look_at_the_film():
     for index in range(5):
         scene = make_scene("sft", index, seed=8)
         for row in (row for row in rows_of(scene) if row.task is Task.TEMPORAL):
-            watched, seen, chain = row.reasoning_process.split(". ", 2)
-            assert "<t>" in chain and "<" not in watched
+            watched, seen = row.reasoning_process.split(". ", 1)
+            assert "<" not in watched
             frames = video.uniform_indices(scene.n_frames, 12).tolist()
             for number, (frame, told) in enumerate(zip(frames, watched.lower().split("; "), strict=True), 1):
-                names = re.sub(" (new|here)\\b", "", told.removeprefix(f"frame {number} ")).split(", ")
+                told = re.sub(r"( first| second| third| fourth)?( here)?\b", "", told.removeprefix(f"frame {number} "))
+                names = told.split(", ")
                 assert sorted(names) == (sorted(scene.boxes_at(frame)) or ["nothing"])
             start_s, end_s = map(float, row.answer[1:-1].split(", "))
             times_s = [-1.0, *(scene.frame_time_s(frame) for frame in frames), scene.duration_s]
             if "no frame" not in seen:
                 first, last = (int(number) for number in re.findall(r"frame (\d+)", seen))
+                assert re.findall(r"<t>([\d.]+)</t>s", seen) == [f"{times_s[n]:.1f}" for n in (first, last)]
                 assert times_s[first - 1] - 0.051 < start_s < times_s[first] + 0.051
                 assert times_s[last] - 0.051 < end_s < times_s[last + 1] + 0.051
 

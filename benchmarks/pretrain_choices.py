@@ -34,15 +34,14 @@ def start(drawn: list[clips.Clip], seed: int):
 def detected(modules: dict, held_out: list[clips.Clip]) -> str:
     """What the head finds on held-out frames."""
     images = np.concatenate([clip.images for clip in held_out])
-    targets = torch.stack([cells(b, clip.size_wh) for clip in held_out for b in clip.boxes_px])
+    targets = torch.stack([cells(b, clip.size_wh, clip.place) for clip in held_out for b in clip.boxes_px])
     with torch.no_grad():
         tokens = modules["tower"](*patches(images)).pooler_output.view(*targets.shape[:2], -1)
         there, said = modules["head"].read(tokens, modules["embeddings"].weight)
     known = targets[..., 0] >= 0
     right = (said == targets)[known].float().mean(0)
-    iou = np.mean(
-        [box_iou(a, b) for a, b in zip(said[known][:, 2:].tolist(), targets[known][:, 2:].tolist(), strict=True)]
-    )
+    found, true = (boxes[known][:, 2:6].tolist() for boxes in (said, targets))
+    iou = np.mean([box_iou(a, b) for a, b in zip(found, true, strict=True)])
     return f"there {there[known].float().mean():.2f}, kind {right[1]:.2f}, box IoU {iou:.2f}"
 
 

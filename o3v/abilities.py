@@ -130,9 +130,9 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
 def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
     """The look through these frames; for a span, or to follow a thing, also in which of them it is."""
     said = watched(fact.family, fact.question, _names(clip, frames), clip.spans_s)
-    if fact in clip.time_facts or fact.family == "track":
-        say = "{:.1f}s".format if fact in clip.time_facts else None
-        said += f". {inside([clip.times_s[i] for i in frames], fact.span_s, say)}"
+    timed = fact in clip.time_facts
+    if timed or fact.family == "track":
+        said += f". {inside([clip.times_s[i] for i in frames], fact.span_s, '{:.1f}s'.format if timed else None)}"
     return said
 
 

@@ -37,6 +37,7 @@ class Clip:
     images (n, height, width, 3) uint8 with their times in seconds and boxes in pixels by name. The first
     `uniform` are evenly spread, as at inference; then come half as many at random times, then the one that
     `picture_facts` ask about. crops (c, height, width, 3) with the name of what each shows, "" for background.
+    `place` is a key of `synth_draw.PLACES`.
     """
 
     scene_id: str

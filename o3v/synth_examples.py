@@ -2,8 +2,8 @@
 
 Each source stands for one of STGR's and fixes the task, the weight in each split, and which families of facts it
 asks. Chains are written through `o3v.evidence` only: claims in the tasks that want evidence, moments in the temporal
-ones, plain names in the general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of
-files on disk.
+ones; in the general ones a thing is named by frame and place. Departs from the paper in what is asked, as the world is
+ours. Knows nothing of files on disk.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def rows_of(scene: Scene) -> list[Example]:
     pixels in `visual QA`; times have one decimal. Pictures and key frames are named by scene and frame number.
     """
     facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: picture_facts(scene)}
-    of_video = _watchable(scene)
+    of_video = video_facts(scene)
     rows = []
     for name, source in SOURCES.items():
         if getattr(source, scene.split, True):
@@ -92,7 +92,7 @@ def eval_item(scene: Scene) -> Row | None:
     Boxes are pixels of the frame at each whole second of the span, `MOST_SECONDS` evenly spread ones of a longer span;
     the domain is the place.
     """
-    fits = (f for f in _fitting(scene, _watchable(scene), EVAL_SOURCE) if _share(scene, f) >= MIN_EVAL_SHARE)
+    fits = (f for f in _fitting(scene, video_facts(scene), EVAL_SOURCE) if _share(scene, f) >= MIN_EVAL_SHARE)
     fact = next(_mixed(scene, "eval", fits), None)
     seconds = _whole_seconds(fact, scene) if fact else []
     if not seconds:
@@ -132,12 +132,6 @@ def _whole_seconds(fact: Fact, scene: Scene) -> list[int]:
 
 def _share(scene: Scene, fact: Fact) -> float:
     return (fact.span_s[1] - fact.span_s[0]) / scene.duration_s
-
-
-def _watchable(scene: Scene) -> list[Fact]:
-    """The facts about a film but for those that need a thing which a look through it misses."""
-    there = {sprite.name for sprite in scene.sprites if _showing(scene, sprite.name)}
-    return [fact for fact in video_facts(scene) if there.issuperset(name for name, _ in fact.shown)]
 
 
 def _fitting(scene: Scene, facts: Iterable[Fact], source: Source) -> list[Fact]:
@@ -205,17 +199,15 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
 
 
 def _snapped(scene: Scene, fact: Fact) -> Fact:
-    """The fact, its things shown in frames of the look through the film."""
-    return replace(fact, shown=tuple((name, _looked_at(scene, name, frame)) for name, frame in fact.shown))
-
-
-def _looked_at(scene: Scene, name: str, frame: int) -> int:
-    """The frame of a look through the film that shows the thing and is nearest to this one."""
-    return min(_showing(scene, name), key=lambda i: abs(i - frame))
-
-
-def _showing(scene: Scene, name: str) -> list[int]:
-    return [i for i in watched_frames(scene.n_frames) if name in scene.boxes_at(i)]
+    """The fact, its things shown in frames of the look through the film: the nearest that show them, of a thing to be
+    followed the first, the middle and the last."""
+    watched = watched_frames(scene.n_frames)
+    showing = {name: [i for i in watched if name in scene.boxes_at(i)] for name, _ in fact.shown}
+    if fact.family == "track":
+        seen = showing[fact.subject]
+        return replace(fact, shown=tuple((fact.subject, seen[at]) for at in (0, len(seen) // 2, -1)))
+    nearest = [(name, min(showing[name], key=lambda i, frame=frame: abs(i - frame))) for name, frame in fact.shown]
+    return replace(fact, shown=tuple(nearest))
 
 
 def _visual(scene: Scene, fact: Fact, place: int) -> Row:
@@ -254,11 +246,8 @@ def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[
     options = list(fact.wrong[: len(LETTERS) - 1])
     options.insert(place, fact.answer)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    return (
-        "\n".join([question, *lines]),
-        f"{_chain(scene, fact, claimed=False)}. {marked(lines, place)}",
-        LETTERS[place],
-    )
+    chain = f"{_chain(scene, fact, claimed=False)}. {marked(lines, place)}"
+    return "\n".join([question, *lines]), chain, LETTERS[place]
 
 
 def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""A film watched frame by frame, in plain words: what each frame shows and where, what is new and what was asked for.
+"""A film watched frame by frame, in plain words: what each frame shows and where, what comes when, what was asked for.
 
 What is said here goes before an answer or a claim, which then can be read off it. Knows nothing of rows or models.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from o3v.geometry import Box, Size, Span, cells_of
 from o3v.video import uniform_indices
 
-WATCHED = 12  # frames of a look through a film: those of profile tiny
+MOMENTS = 12  # frames of a look through a film: those of profile tiny
 ASKED = " here"  # mark after a name that the question asks for
 ORDINALS = (" first", " second", " third", " fourth", " fifth")  # mark after a name where its thing comes
 SO = " So: "  # between an explanation and the answer it leads to
@@ -27,7 +27,7 @@ def watched_frames(n_frames: int) -> list[int]:
     >>> watched_frames(23)
     [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22]
     """
-    return uniform_indices(n_frames, WATCHED).tolist()
+    return uniform_indices(n_frames, MOMENTS).tolist()
 
 
 def named_in(question: str, names: Iterable[str]) -> list[str]:
@@ -71,11 +71,13 @@ def look_through(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], qu
     >>> look_through([["cup"], ["cup", "car"], []], {"cup": (0.0, 4.0), "car": (1.5, 4.0)}, "When is the car there?")
     'Frame 1 cup first; frame 2 cup, car second here; frame 3 nothing'
     """
-    count = dict(zip(in_order(names, spans_s), ORDINALS, strict=False))
-    asked, said = named_in(question, count), []
+    order = in_order(names, spans_s)
+    count, asked = dict(zip(order, ORDINALS, strict=False)), named_in(question, order)
+    said: list[str] = []
     for number, here in enumerate(names, 1):
-        shown = [name + count.pop(name, "") + ASKED * (name in asked) for name in here]
+        shown = [name + count.get(name, "") + ASKED * (name in asked) for name in here]
         said.append(f"frame {number} {', '.join(shown) or 'nothing'}")
+        count = {name: ordinal for name, ordinal in count.items() if name not in here}
     return "; ".join(said).capitalize()
 
 

@@ -1,7 +1,8 @@
 """What the synthetic world's questions and chains are made of: wordings by family, nothing else.
 
 In questions {x} and {y} are names ("red car"), {color}, {thing}, {side} and {deed} what they say, {t} a time in
-seconds. In chains {0}, {1}, {2} are the things shown, in order; they become claims with boxes, or plain names.
+seconds. In chains {0}, {1}, {2} are the things shown, in order; they become claims, or names, each after its frame and
+place.
 """
 
 from __future__ import annotations

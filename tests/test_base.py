@@ -1,9 +1,13 @@
 """The base model that comes with the repository: whole, small, and as good as its card says."""
 
 import pytest
+from transformers import AutoTokenizer
 
 from o3v import artifacts, card, clips, measure, model
 from o3v.config import find_base, load_profile
+from o3v.prompts import target_text
+from o3v.synth import make_scene
+from o3v.synth_examples import rows_of
 
 PROFILE = load_profile("tiny")
 FOLDER = find_base(PROFILE.base)
@@ -44,3 +48,10 @@ def test_the_weights_give_the_cards_numbers(measured):
 
 def test_it_does_not_know_the_grammar(measured):
     assert measured["format reward"].value <= 0.05
+
+
+def test_what_is_to_be_learned_fits_into_an_answer():
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    rows = [row for index in range(30) for row in rows_of(make_scene("sft", index, seed=5))]
+    lengths = [len(tokenizer(target_text(row, (84, 84)))["input_ids"]) for row in rows]
+    assert max(lengths) < PROFILE.gspo.max_new_tokens

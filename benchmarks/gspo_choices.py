@@ -1,6 +1,6 @@
 """What GSPO's settings do after the same SFT: rewards of held-back rows and held-out films, before and after.
 
-    python benchmarks/gspo_choices.py runs/tiny-0 lora_rank=8,learning_rate=5e-3 learning_rate=1e-4
+    python benchmarks/gspo_choices.py runs/tiny-0 learning_rate=1e-4 lora_rank=8,learning_rate=5e-3
 
 The run needs its parts 01 and 02. Each choice is a change of the profile's settings; answers are greedy, the reward is
 the paper's at the end of its schedule. A row a model: the mean reward and the format rate of rows that GSPO does not
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from o3v import gspo, inference, model, prompts, rewards, schema, training, vstar
 from o3v.config import GspoConfig, Profile, load_profile
@@ -60,7 +58,6 @@ def main() -> None:
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     settings, checkpoint = load_profile(args.profile), args.run / "02_sft/checkpoint"
     examples = list(schema.read_examples(args.run / "01_data_pipeline/rl.jsonl"))
     examples, held = examples[:-HELD_BACK], examples[-HELD_BACK:]

@@ -18,7 +18,7 @@ from o3v.geometry import seen_span
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
-from o3v.synth_watch import SO, inside, listed, look_through, marked, places, watched
+from o3v.synth_watch import LINE, SO, inside, listed, look_through, marked, places, read_off, watched
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
@@ -123,7 +123,7 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     for fact in clip.time_facts:
         if any(fact.span_s[0] <= t < fact.span_s[1] for t in times_s):
             kind = "visible" if fact.family == "when" else "when"
-            said = f"{_watched(fact, clip, frames)}.{SO}{_span(clip, frames, fact)}"
+            said = f"{_watched(fact, clip, frames)}.{LINE}{_span(clip, frames, fact)}"
             yield Asked(kind, fact.question, said, fact.span_s)
 
 
@@ -173,17 +173,19 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
     return Asked(kind, fact.question, in_steps(fact, clip, frames), fact.family)
 
 
-def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = LINE) -> str:
     """The answer, after the steps that lead to it: what every frame shows, where a thing comes and goes, or what is
-    where in the frames that the fact shows."""
+    where in the frames that the fact shows; and what is asked for with the thing that it is."""
     if fact.family in WATCHED:
-        return f"{_watched(fact, clip, frames)}.{SO}{fact.answer}"
+        return f"{_watched(fact, clip, frames)}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
     shown, at = _shown(fact, clip, frames), [places(clip.boxes_px[i], clip.size_wh) for i in frames]
     if fact.family == "place" or not shown:
         return fact.answer
     first = shown[0][1]
     if fact.family == "side":
-        said = f"Frame {first} {'; '.join(f'{place} {name}' for name, place in at[first - 1].items())}"
+        boxes = clip.boxes_px[frames[first - 1]]
+        order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
+        said = f"Frame {first} from left to right {', '.join(order)}"
     elif fact.family == "where":
         said = f"Frame {first} {fact.subject} {at[first - 1][fact.subject]}"
     elif fact.family in ("deed", "way"):
@@ -192,7 +194,12 @@ def in_steps(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
     else:
         seen = [f"frame {n} {name} {at[n - 1][name]}" for name, n in shown]
         said = f"{_watched(fact, clip, frames)}. {'; '.join(seen).capitalize()}"
-    return f"{said}.{SO}{fact.answer}"
+    return f"{said}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
+
+
+def _read_off(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    said = read_off(fact.family, fact.question, fact.answer, _names(clip, frames), clip.spans_s)
+    return f" {said}." if said else ""
 
 
 def _shown(fact: Fact, clip: Clip, frames: Sequence[int]) -> list[tuple[str, int]]:
@@ -213,14 +220,14 @@ def _shown(fact: Fact, clip: Clip, frames: Sequence[int]) -> list[tuple[str, int
 def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions to be explained: what every frame shows, the chain of seeing from these frames, and then the answer.
 
-    A thing is named after the number of its frame and its place there, before its box and time. Chains that need a
-    thing which none of these frames shows are left out.
+    A thing is named after the number of its frame, then come its place there, its box and time. Chains that need a thing
+    which none of these frames shows are left out.
     """
     for fact in clip.video_facts:
         shown = _shown(fact, clip, frames)
         if shown:
             chain = fact.chain.format(*(_claim(clip, frames, name, number) for name, number in shown))
-            said = f"{_watched(fact, clip, frames)}. {chain}{SO}{fact.answer}"
+            said = f"{_watched(fact, clip, frames)}. {chain}{_read_off(fact, clip, frames)}{LINE}{fact.answer}"
             yield Asked("explain", EXPLAIN.format(question=fact.question), said)
 
 
@@ -228,7 +235,7 @@ def _claim(clip: Clip, frames: Sequence[int], name: str, number: int) -> str:
     """A thing as one of these frames, from 1, shows it."""
     i = frames[number - 1]
     place = places(clip.boxes_px[i], clip.size_wh)[name]
-    return f"frame {number} {place} {name} {say_box(clip.boxes_px[i][name])} at {clip.times_s[i]:.1f}s"
+    return f"frame {number} {name} {place} {say_box(clip.boxes_px[i][name])} at {clip.times_s[i]:.1f}s"
 
 
 def choosable(clip: Clip) -> list[Fact]:

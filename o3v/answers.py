@@ -14,7 +14,7 @@ import numpy as np
 
 from o3v.clips import Boxes, PixelBox
 from o3v.geometry import Size, box_iou, span_iou
-from o3v.synth_watch import COLUMNS, ROWS, SO, places
+from o3v.synth_watch import COLUMNS, LINE, ROWS, places
 from o3v.vstar import judge_exact
 
 NOTHING = "nothing"
@@ -75,7 +75,7 @@ def in_boxes(said: str, truth: Boxes) -> list[float]:
 
 def span_score(said: str, truth_s: Sequence[float]) -> float:
     """Temporal IoU of the answered span, the only two times of a conclusion; 0 when there is none."""
-    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said.rsplit(SO, 1)[-1])
+    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said.rsplit(LINE, 1)[-1])
     return span_iou([float(n) for n in numbers], truth_s) if len(numbers) == 2 else 0.0
 
 
@@ -92,7 +92,7 @@ def last_line(said: str, asked: Asked) -> float:
 def words_score(said: str, asked: Asked) -> float:
     """1 when the right answer's words stand in the conclusion, else 0 (`vstar.judge_exact`). The steps before it count
     on neither side: they name much."""
-    return float(judge_exact(said.rsplit(SO, 1)[-1], asked.answer.rsplit(SO, 1)[-1]) == 3)
+    return float(judge_exact(said.rsplit(LINE, 1)[-1], asked.answer.rsplit(LINE, 1)[-1]) == 3)
 
 
 def found_score(said: str, asked: Asked) -> float:

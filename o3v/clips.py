@@ -22,7 +22,6 @@ from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
 
 FIRST_SCENE = 1_000_000  # scenes before it may be those of rows and items
-KINDS = {3: 17, 7: 42, 9: 33}  # last digit of a clip's number → place in fifty of a medium or long training scene
 CROPS = 4  # of things, for each clip
 EMPTY_CROPS = 2  # of background
 
@@ -74,7 +73,7 @@ def draw_clips(
 
 def draw_clip(number: int, frames: FrameConfig, seed: int, split: str = "sft") -> Clip:
     """Clip number `number` of a split."""
-    index = FIRST_SCENE + (number if split == "eval" else number * 50 + KINDS.get(number % 10, 0))
+    index = FIRST_SCENE + synth.mixed_index(split, number)
     scene = synth.make_scene(split, index, seed)
     rng = np.random.default_rng([seed, synth.SPLITS.index(split), number, 1])
     uniform = video.uniform_indices(scene.n_frames, frames.n_frames)

@@ -23,7 +23,7 @@ from o3v.model import VideoModel, batches, generate
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, Prompt, space_size, video_prompt
 from o3v.rewards import format_score
 from o3v.schema import Row, Task, dump_rows
-from o3v.synth_watch import SO
+from o3v.synth_watch import LINE
 
 LONGEST_QUESTION = 4_000  # characters
 
@@ -120,8 +120,8 @@ def _vstar_prompt(item: Row, ask: str, root: Path, frames: FrameConfig, box_spac
 def read_vstar(items: Sequence[Row], answers: Sequence[Row]) -> list[Row]:
     """The items with V-STAR's result fields, from the answers to `vstar_questions`; boxes in original pixels.
 
-    `judge_score` is the scripted judge's. Of a response without an answer section that which follows the last "So:"
-    counts as the answer, or all of it.
+    `judge_score` is the scripted judge's. Of a response without an answer section the last line counts as the
+    answer.
     """
     by_key = {row["key"]: row for row in answers}
     read = []
@@ -142,7 +142,7 @@ def read_vstar(items: Sequence[Row], answers: Sequence[Row]) -> list[Row]:
 
 
 def _concluded(response: evidence.Response) -> str:
-    return response.text if response.answer is not None else response.text.rsplit(SO, 1)[-1]
+    return response.text if response.answer is not None else response.text.rstrip().rsplit(LINE, 1)[-1]
 
 
 def spatial_answer(

@@ -17,6 +17,7 @@ from o3v.answers import Asked
 from o3v.clips import Clip
 from o3v.synth_draw import NAMES
 from o3v.synth_look import Fact
+from o3v.synth_watch import SO
 
 # rows in a batch, as a multiple of its films: questions about a few frames, their caption, the same of whole films, …
 ROWS_AS = {"short": 1.5, "glance": 1.5, "film": 1, "caption": 1, "picture": 4, "crop": 2}
@@ -103,7 +104,7 @@ def _short(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[
         *_some([a for a in spans if a.ability == "visible"], 1, rng),
         *_some([a for a in spans if a.ability == "when"], 1, rng),
         *[abilities.asks(fact, clip, frames) for fact in _some(looks, 1, rng)],
-        *[abilities.choice(fact, abilities.in_steps(fact, clip, frames), rng) for fact in _some(looks, 1, rng)],
+        *[abilities.choice(fact, abilities.in_steps(fact, clip, frames, SO), rng) for fact in _some(looks, 1, rng)],
     ]
     return *_seen(clip, frames), asked
 
@@ -124,8 +125,8 @@ def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[A
         *_some([a for a in spans if a.ability == "when"], 1, rng),
         *told,
         *_some(abilities.what(clip, frames), 3, rng),
-        *[abilities.choice(fact, abilities.in_steps(fact, clip, frames), rng) for fact in _some(facts, 1, rng)],
-        *_some(abilities.explain(clip, frames), 3, rng),
+        *[abilities.choice(fact, abilities.in_steps(fact, clip, frames, SO), rng) for fact in _some(facts, 2, rng)],
+        *_some(abilities.explain(clip, frames), 2, rng),
     ]
     return *_seen(clip, frames), asked
 
@@ -155,7 +156,7 @@ def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
             *spans,
             *abilities.explain(clip, frames),
             *abilities.in_frame(clip, frames, rng),
-            *[abilities.choice(fact, abilities.in_steps(fact, clip, frames), rng) for fact in facts],
+            *[abilities.choice(fact, abilities.in_steps(fact, clip, frames, SO), rng) for fact in facts],
             *[abilities.told_boxes(a, clip, frames, name) for a, name in zip(spans, clip.spans_s, strict=False)],
         ]
         for name in clip.crop_names:

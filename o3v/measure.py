@@ -20,6 +20,7 @@ from o3v.model import VideoModel, batches, generate
 from o3v.prompts import Prompt
 from o3v.rewards import format_score
 from o3v.schema import Task
+from o3v.synth_watch import SO
 
 BOOTSTRAPS = 2_000
 
@@ -89,7 +90,7 @@ def _what(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 def _choice(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
     facts = abilities.choosable(clip)
     fact = facts[int(rng.integers(len(facts)))]
-    said = abilities.in_steps(fact, clip, range(clip.uniform))
+    said = abilities.in_steps(fact, clip, range(clip.uniform), SO)
     yield _film(clip, abilities.choice(fact, said, rng), fact.family)
 
 
@@ -158,8 +159,8 @@ TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], di
     "visible": (_visible, {"visible interval, tIoU": answers.SCORES["visible"]}, 160),
     "is this": (_is_this, {"crop yes/no, accuracy": answers.SCORES["is this"]}, 4),
     "relevance": (_relevance, {"relevance 0/1/2, accuracy": answers.SCORES["relevance"]}, 4),
-    "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 160),
-    "choice": (_choice, {"four options, accuracy": answers.SCORES["choice"]}, 160),
+    "what": (_what, {"what/which, accuracy": answers.SCORES["what"]}, 176),
+    "choice": (_choice, {"four options, accuracy": answers.SCORES["choice"]}, 208),
     "format": (_format, {"format reward": lambda said, asked: format_score(said, str(Task.SPATIO_TEMPORAL))}, 64),
 }
 

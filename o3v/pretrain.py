@@ -1,8 +1,8 @@
 """The tiny base model, from nothing: a Qwen2.5-VL of a few million parameters that learns to see and to speak plainly.
 
 Four stages on scenes drawn for them: the vision tower as a detector; then, over the finished tower, the language
-model on single pictures and crops; then on films of two to four frames, to tell frames apart; then on whole films. It
-never meets the evidence tags, which SFT is to teach. Every step draws its batch from (seed, stage, step, part), so an
+model on single pictures and crops; then on films of two to four frames, to tell frames apart; then on whole films. A
+base that is there can go on with whole films in a further stage. It never meets the evidence tags, which SFT is to teach. Every step draws its batch from (seed, stage, step, part), so an
 interrupted run goes on where it was and ends the same. The method's paper starts from Qwen2.5-VL-7B instead.
 """
 
@@ -28,26 +28,28 @@ from o3v import clips as drawn
 from o3v.clips import Clip
 from o3v.config import FrameConfig, PretrainConfig
 from o3v.detector import Detector, detection_set, patches
-from o3v.model import VideoModel
+from o3v.model import VideoModel, load
 from o3v.packing import PLAIN, Packer, answer_loss
 
 Rows = list[dict[str, float]]
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]  # of one part of a step's batch
 
-STAGES = ("vision", "pictures", "shorts", "films")
+STAGES = ("vision", "pictures", "shorts", "films", "further")  # the last is a finished base's, the others a new one's
 TOKENIZER_CLIPS = 300
-MUON = {"vision": 3.0, "pictures": 1.5, "shorts": 1.5, "films": 1.5}  # Muon's rate in units of AdamW's
+MUON = {"vision": 3.0, "pictures": 1.5, "shorts": 1.5, "films": 1.5, "further": 1.5}  # Muon's rate in units of AdamW's
 DECAY = {
     "vision": 0.3,
     "pictures": 0.0,
     "shorts": 0.0,
     "films": 0.6,
+    "further": 0.6,
 }  # share of a stage's steps over which the rate falls to 0
 LANGUAGE_MIX = {  # batches of each kind in a round
     "pictures": ("picture", "picture", "crop", "picture"),
     "shorts": ("short", "short", "glance", "short", "picture", "short", "short", "glance", "short", "crop"),
     "films": ("film", "caption", "film", "picture", "film", "film", "caption", "film", "crop", "film"),
 }
+LANGUAGE_MIX["further"] = LANGUAGE_MIX["films"]
 PARTS = 2  # of a batch, each computed in a thread of its own: two on half of the cores are quicker than one on all
 
 
@@ -89,11 +91,12 @@ class Run:
     frames: FrameConfig
     config: PretrainConfig
     seed: int
+    start: str = ""  # digest of the base to go on from
 
     @property
     def made_by(self) -> str:
         """All that decides the weights, as text."""
-        return repr((self.frames, replace(self.config, measured=0, save_steps=0), self.seed))
+        return repr((self.frames, replace(self.config, measured=0, save_steps=0), self.seed, self.start))
 
 
 class Optimizer:
@@ -219,27 +222,27 @@ def average(parameters: Sequence[nn.Parameter], parts: Sequence[Any]) -> dict[st
 
 
 def pretrain(
-    frames: FrameConfig, config: PretrainConfig, seed: int, folder: Path
+    frames: FrameConfig, config: PretrainConfig, seed: int, folder: Path, start: Path | None = None
 ) -> tuple[VideoModel, dict[str, Rows]]:
     """The base model and a row of history for each step of each stage; goes on from what `folder` holds.
 
-    Deterministic for a seed on one kind of machine. Raises ValueError when `folder` holds a run of other settings.
+    With `start`, the folder of a finished base, only its further stage is trained. Deterministic for a seed on one kind
+    of machine. Raises ValueError when `folder` holds a run of other settings, OSError when there is no base at `start`.
     """
-    run = Run(frames, config, seed)
+    run = Run(frames, config, seed, artifacts.hash_path(start) if start else "")
     clips = functools.cache(lambda: drawn.draw_clips(config.clips, frames, seed))  # not drawn when all is done
-    first = drawn.draw_clips(min(TOKENIZER_CLIPS, config.clips), frames, seed)
-    vlm = tiny.build(texts(first, seed), seed)
-    tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings()
-    head = Detector(tower.config.out_hidden_size, vlm.processor.tokenizer, max(first[0].size_wh))
-    seeing = {"tower": tower, "head": head, "embeddings": embeddings}
-    history = {
-        "vision": run_stage("vision", seeing, None, lambda: _vision_loss(vlm, head, clips(), config), run, folder)
-    }
-    for stage in STAGES[1:]:
+    history: dict[str, Rows] = {}
+    if start:
+        vlm = load(start)
+    else:
+        first = drawn.draw_clips(min(TOKENIZER_CLIPS, config.clips), frames, seed)
+        vlm = tiny.build(texts(first, seed), seed)
+        history["vision"] = _learn_to_see(vlm, clips, max(first[0].size_wh), run, folder)
+    for stage in STAGES[-1:] if start else STAGES[1:-1]:
         history[stage] = run_stage(
             stage,
             {"model": vlm.model.train()},
-            tower,
+            vlm.model.model.visual,
             lambda stage=stage: _language_loss(vlm, clips(), config, stage),
             run,
             folder,
@@ -247,6 +250,14 @@ def pretrain(
     vlm.model.eval().model.language_model.set_attn_implementation("sdpa")
     settle_tags(vlm)
     return vlm, history
+
+
+def _learn_to_see(vlm: VideoModel, clips: Callable[[], list[Clip]], side_px: int, run: Run, folder: Path) -> Rows:
+    """The first stage: the tower as a detector, whose head is thrown away."""
+    tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings()
+    head = Detector(tower.config.out_hidden_size, vlm.processor.tokenizer, side_px)
+    seeing = {"tower": tower, "head": head, "embeddings": embeddings}
+    return run_stage("vision", seeing, None, lambda: _vision_loss(vlm, head, clips(), run.config), run, folder)
 
 
 @torch.no_grad()

@@ -25,7 +25,6 @@ from o3v.geometry import Box, box_iou
 from o3v.schema import Example, Task
 from o3v.synth import COLORS, THINGS, Scene, make_scene, render
 from o3v.synth_examples import rows_of
-from o3v.synth_watch import SO
 
 SOURCE = "synth_str_tg"
 Annotation = dict[str, Any]
@@ -166,8 +165,7 @@ def _mention_only(said: Annotation, scene: Scene, rng: np.random.Generator) -> A
     names = {t["name"] for f in said["key_frames"] for t in f["objects"]}
     other = next(n for n in (f"{c} {t}" for c in rng.permutation(list(COLORS)) for t in THINGS) if n not in names)
     claim = format_claim(other, [tuple(thing["box"])], round(frame["at"], 1))
-    chain, _, answer = said["reasoning"].rpartition(SO)
-    return said | {"reasoning": f"{chain} Beside it is the {claim}.{SO}{answer}"}
+    return said | {"reasoning": f"{said['reasoning']} Beside it is the {claim}."}
 
 
 def _evidence_only(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from o3v.evidence import format_box, format_claim, format_object, format_time
-from o3v.geometry import Box, rescale_box
+from o3v.geometry import Box, Span, rescale_box
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
-from o3v.synth_watch import SO, inside, marked, places, watched, watched_frames
+from o3v.synth_watch import SO, inside, look_at, marked, places, read_off, watched, watched_frames
 from o3v.video import uniform_indices
 
 LETTERS = "ABCD"
@@ -212,14 +212,15 @@ def _snapped(scene: Scene, fact: Fact) -> Fact:
 
 def _visual(scene: Scene, fact: Fact, place: int) -> Row:
     frame = fact.shown[0][1]
-    boxed = {}
+    boxes, boxed = scene.boxes_at(frame), {}
     for name, _ in fact.shown:
-        box_px = rescale_box(scene.boxes_at(frame)[name], (1, 1), scene.size_wh)
+        box_px = rescale_box(boxes[name], (1, 1), scene.size_wh)
         boxed[name] = format_object(name, tuple(round(v) for v in box_px))
+    told = [f"{name} {places(boxes, (1, 1))[name]} {claim}" for name, claim in boxed.items()]
     return {
         "question": fact.question,
         "answer": boxed[fact.subject],
-        "reasoning_process": fact.chain.format(*boxed.values()),
+        "reasoning_process": f"{look_at(boxes, (1, 1), fact.question)}. {fact.chain.format(*told)}",
         "image_path": _path("images", scene, "jpg", frame),
         "image_size_wh": scene.size_wh,
     }
@@ -246,27 +247,36 @@ def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[
     options = list(fact.wrong[: len(LETTERS) - 1])
     options.insert(place, fact.answer)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    chain = f"{_chain(scene, fact, claimed=False)}. {marked(lines, place)}"
+    chain = f"{_chain(scene, fact, claimed=False)}{SO}{fact.answer}. {marked(lines, place)}"
     return "\n".join([question, *lines]), chain, LETTERS[place]
 
 
 def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:
-    """Look, what is seen and conclusion. A thing follows the number of its frame and its place there, off which its box
-    is read: as a claim with box and time, or by its name alone."""
+    """Look, what is seen, and what is asked for with the thing that it is. A thing's name follows the number of its frame
+    and its place the name; off these the box is read, where it is claimed with box and time."""
     frames, told = watched_frames(scene.n_frames), []
     for name, frame in _snapped(scene, fact).shown:
-        seen = name
+        seen = f"frame {frames.index(frame) + 1} {name} {places(scene.boxes_at(frame), (1, 1))[name]}"
         if claimed:
-            seen = format_claim(name, [_box(scene, name, frame)], round(scene.frame_time_s(frame), 1))
-        told.append(f"frame {frames.index(frame) + 1} {places(scene.boxes_at(frame), (1, 1))[name]} {seen}")
-    return f"{_watched(scene, fact)}. {fact.chain.format(*told)}{SO}{fact.answer}"
+            seen += " " + format_claim(name, [_box(scene, name, frame)], round(scene.frame_time_s(frame), 1))
+        told.append(seen)
+    read = read_off(fact.family, fact.question, fact.answer, _names(scene), _spans_s(scene))
+    return f"{_watched(scene, fact)}. {fact.chain.format(*told)}{f' {read}.' if read else ''}"
+
+
+def _names(scene: Scene) -> list[list[str]]:
+    """What each frame of a look through the film shows, in the order of the places."""
+    return [list(places(scene.boxes_at(frame), (1, 1))) for frame in watched_frames(scene.n_frames)]
+
+
+def _spans_s(scene: Scene) -> dict[str, Span]:
+    return {sprite.name: sprite.span_s for sprite in scene.sprites}
 
 
 def _watched(scene: Scene, fact: Fact) -> str:
     """A look through evenly spread frames before anything is claimed, and to follow a thing also in which of them it
     is. Plain words, not the grammar: these moments are looked at, and not claimed as evidence."""
-    names = [list(places(scene.boxes_at(frame), (1, 1))) for frame in watched_frames(scene.n_frames)]
-    said = watched(fact.family, fact.question, names, {sprite.name: sprite.span_s for sprite in scene.sprites})
+    said = watched(fact.family, fact.question, _names(scene), _spans_s(scene))
     return f"{said}. {_seen(scene, fact)}" if fact.family == "track" else said
 
 

@@ -16,7 +16,7 @@ from o3v.geometry import Span
 from o3v.synth import Event, Scene, Sprite
 from o3v.synth_draw import COLORS, THINGS
 from o3v.synth_look import Fact, Look
-from o3v.synth_watch import watched_frames
+from o3v.synth_watch import places, watched_frames
 from o3v.synth_words import DEEDS, NUMBERS, PLACE_ANSWERS, WAYS, WRONG_PLACES
 
 APART = 0.12  # of the frame: nearer than this to the middle or to another thing is too close to call
@@ -173,17 +173,17 @@ def _positions(look: Look) -> Iterator[Fact]:
     quarters = [_region((x, y)) for x in (0, 1) for y in (0, 1)]
     watched = watched_frames(look.scene.n_frames)  # what is at a time is asked of those only: all else is guessed
     for sprite in look.sprites:
-        places, frames = look.centers[sprite.name], look.clear[sprite.name]
+        centers, frames = look.centers[sprite.name], look.clear[sprite.name]
         seen = np.intersect1d(look.seen[sprite.name], watched)
         if len(seen) >= 3:
             three = [(sprite.name, int(seen[i])) for i in (0, len(seen) // 2, -1)]
-            begin, end = (_region(places[frame]) for _, frame in (three[0], three[-1]))
-            both = begin.capitalize() if begin == end else f"First {begin}, then {end}"
-            yield look.fact("track", sprite, three, both)
-        sure = np.intersect1d(frames[(np.abs(places[frames] - 0.5) > APART).all(axis=1)], watched)
-        if len(sure):
+            begin, end = (places(look.scene.boxes_at(frame), (1, 1))[sprite.name] for _, frame in (three[0], three[-1]))
+            yield look.fact("track", sprite, three, f"From {begin} to {end}")
+        corners = (np.abs(centers[frames] - 0.5) > APART).all(axis=1)
+        sure = [int(f) for f in np.intersect1d(frames[corners], watched) if _in_corner(look, sprite.name, int(f))]
+        if sure:
             frame = int(look.rng.choice(sure))
-            region = _region(places[frame])
+            region = _region(centers[frame])
             wrong = look.shuffled([text.capitalize() for text in quarters if text != region])
             words = {"region": region, "t": look.time_of(frame)}
             yield look.fact("where", sprite, [(sprite.name, frame)], region.capitalize(), wrong, **words)
@@ -197,13 +197,13 @@ def _positions(look: Look) -> Iterator[Fact]:
 
 
 def _region(center: Sequence[float]) -> str:
-    """Where a centre (0–1) lies, in words; nearer than `APART` to a middle line it is on neither side of it."""
-    (x, y), low, high = center, 0.5 - APART, 0.5 + APART
-    side = "left" if x <= low else "right" if x >= high else ""
-    height = "upper" if y <= low else "lower" if y >= high else ""
-    if side and height:
-        return f"in the {height} {side}"
-    return f"on the {side}" if side else {"upper": "at the top", "lower": "at the bottom", "": "in the middle"}[height]
+    """The quarter of the picture in which a centre (0–1) lies, in words."""
+    return f"in the {'upper' if center[1] < 0.5 else 'lower'} {'left' if center[0] < 0.5 else 'right'}"
+
+
+def _in_corner(look: Look, name: str, frame: int) -> bool:
+    """True when the thing is in the same corner by thirds of the picture as by halves: no two opinions."""
+    return f"in the {places(look.scene.boxes_at(frame), (1, 1))[name]}" == _region(look.centers[name][frame])
 
 
 def _furthest(look: Look, frame: int) -> Iterator[tuple[str, Sprite, Sprite]]:

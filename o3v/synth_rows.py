@@ -23,7 +23,7 @@ from PIL import Image
 
 from o3v import artifacts
 from o3v.schema import Example, Row, dump_rows
-from o3v.synth import SPLITS, Scene, draw_frame, make_scene, render
+from o3v.synth import SPLITS, Scene, draw_frame, make_scene, mixed_index, render
 from o3v.synth_examples import SOURCES, eval_item, rows_of
 
 __all__ = ["DatasetSummary", "eval_item", "make_dataset", "rows_of"]
@@ -126,7 +126,7 @@ def _jobs(root: Path, split: str, number: int, seed: int) -> Iterator[_Job]:
         return
     sources = _deal({name: getattr(source, split) for name, source in SOURCES.items()}, number)
     for index, start in enumerate(range(0, number, ROWS_PER_SCENE)):
-        yield _Job(root, split, index, seed, tuple(sources[start : start + ROWS_PER_SCENE]))
+        yield _Job(root, split, mixed_index(split, index), seed, tuple(sources[start : start + ROWS_PER_SCENE]))
 
 
 def _deal(weights: Mapping[str, float], number: int) -> list[str]:

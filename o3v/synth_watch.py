@@ -14,9 +14,22 @@ from o3v.video import uniform_indices
 MOMENTS = 12  # frames of a look through a film: those of profile tiny
 ASKED = " here"  # mark after a name that the question asks for
 ORDINALS = (" first", " second", " third", " fourth", " fifth")  # mark after a name where its thing comes
-SO = " So: "  # between an explanation and the answer it leads to
+LINE = "\n"  # between an explanation and the answer it leads to
+SO = " So: "  # the same before options, which follow that answer
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 RIGHT = " yes"  # after the option that is right
+READ = {  # what is said again of these families
+    "first": "First",
+    "last": "Last",
+    "leaves": "First to go",
+    "stays": "Last to go",
+    "longest": "Longest",
+    "with": "With it",
+    "already": "Already there",
+    "meet": "Beside it",
+    "pass": "Past it",
+    "swap": "Changed with",
+}
 COMING = ("first", "last", "after", "before", "count")  # families of facts read off the order in which things come
 GOING = ("leaves", "stays")  # and those read off the order in which they go
 
@@ -65,6 +78,17 @@ def in_order(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going:
     return [name for _, _, name in sorted((at[end], spans_s[name][end], name) for name, at in shown.items() if at)]
 
 
+def look_at(boxes: Mapping[str, Box], size_wh: Size, question: str) -> str:
+    """What a picture shows and where; what the question names is marked.
+
+    >>> look_at({"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84), "Where is the car?")
+    'Upper left blue cup; lower left red car here'
+    """
+    here = places(boxes, size_wh)
+    asked = named_in(question, here)
+    return "; ".join(f"{place} {name}{ASKED * (name in asked)}" for name, place in here.items()).capitalize()
+
+
 def look_through(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], question: str = "") -> str:
     """What each frame shows, by name. Where a thing comes it is counted; what the question names is marked each time.
 
@@ -95,18 +119,49 @@ def inside(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] |
 
 
 def watched(family: str, question: str, names: Sequence[Sequence[str]], spans_s: Mapping[str, Span]) -> str:
-    """The look that an answer of this family of facts is read off."""
+    """The look through frames that an answer of this family of facts is read off, and in which order things come or go."""
     said = look_through(names, spans_s, question)
     return f"{said}. {listed(names, spans_s, family in GOING)}" if family in (*COMING, *GOING) else said
 
 
 def listed(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going: bool = False) -> str:
-    """In which order things come, or go.
+    """In which order things come, or go; where they come they are counted as in the look.
 
     >>> listed([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
-    'They come: cup, car'
+    'They come: cup first, car second'
     """
-    return f"They {'go' if going else 'come'}: {', '.join(in_order(names, spans_s, going)) or 'nothing'}"
+    order = in_order(names, spans_s, going)
+    said = order if going else _counted(order)
+    return f"They {'go' if going else 'come'}: {', '.join(said) or 'nothing'}"
+
+
+def _counted(order: Sequence[str]) -> list[str]:
+    return [name + ordinal for name, ordinal in zip(order, ORDINALS, strict=False)]
+
+
+def read_off(
+    family: str, question: str, answer: str, names: Sequence[Sequence[str]], spans_s: Mapping[str, Span]
+) -> str:
+    """What is asked for, said again with the thing that it is, which is named last; "" where the answer is no thing.
+
+    >>> names, spans_s = [["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)}
+    >>> read_off("after", "What comes after the cup?", "The car", names, spans_s)
+    'After cup first, car second'
+    >>> read_off("last", "What comes last?", "The car", names, spans_s)
+    'Last: car'
+    """
+    name = answer.removeprefix("The ")
+    if family == "side":
+        return f"On the {'left' if ' left' in question else 'right'}: {name}"
+    if family in READ:
+        return f"{READ[family]}: {name}"
+    order = in_order(names, spans_s)
+    at, counted = order.index(name) if name in order else 0, _counted(order)
+    if family == "after" and at > 0:
+        return f"After {counted[at - 1]}, {counted[at]}"
+    if family == "before" and at + 1 < len(order):
+        return f"Before {counted[at + 1]}: {counted[at]}"
+    return ""
 
 
 def marked(options: Sequence[str], right: int) -> str:

@@ -11,6 +11,7 @@ from o3v.answers import Asked
 from o3v.config import FrameConfig
 
 CAR, CUP = (1, 2, 30, 40), (50, 2, 80, 20)
+ORDINALS = ("first", "second", "third", "fourth")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_scores_by_hand():
     assert answers.found_score("red car [0,0,10,5]", asked) == 0.5
     assert answers.found_score("blue car [0,0,10,10]", asked) == 0.0
     assert answers.span_score("From 2.0s to 4.0s", (2.0, 6.0)) == 0.5
-    assert answers.span_score("Frame 1 cup: from 1.0s. So: From 2.0s to 4.0s", (2.0, 6.0)) == 0.5
+    assert answers.span_score("Frame 1 cup: from 1.0s.\nFrom 2.0s to 4.0s", (2.0, 6.0)) == 0.5
     assert answers.span_score("Frame 1 cup: from 2.0s; frame 2 nothing: to 4.0s", (2.0, 6.0)) == 0.5
     assert answers.span_score("From 2.0s", (2.0, 6.0)) == 0.0
     assert answers.words_score("It is the red car.", Asked("what", "?", "The red car")) == 1.0
@@ -90,7 +91,7 @@ def test_a_span_is_told_by_the_frames_that_show_it(clip):
     asked = list(abilities.when(clip, range(clip.uniform)))
     assert {one.ability for one in asked} == {"visible", "when"}
     for one in asked:
-        steps, span = one.answer.split("." + synth_watch.SO)
+        steps, span = one.answer.split("." + synth_watch.LINE)
         each, seen = steps.split(". ")
         inside = [one.truth[0] <= t < one.truth[1] for t in times_s]
         shown = shown_by(each)
@@ -113,11 +114,11 @@ def test_what_is_explained_can_be_seen(clip):
     pattern = r"frame (\d+) (\w+ \w+) (\w+ \w+) (\[[\d,]+\]) at ([\d.]+)s"
     claims = [claim for text in said for claim in re.findall(pattern, text, re.IGNORECASE)]
     assert len(claims) > 10
-    for number, place, name, box, time_s in claims:
+    for number, name, place, box, time_s in claims:
         i = int(number) - 1
         assert box == answers.say_box(clip.boxes_px[i][name]) and float(time_s) == round(clip.times_s[i], 1)
         assert place == synth_watch.places(clip.boxes_px[i], clip.size_wh)[name]
-    answered = {text.split(synth_watch.SO)[1] for text in said}
+    answered = {text.split(synth_watch.LINE)[1] for text in said}
     assert {fact.answer for fact in clip.video_facts if fact.family == "first"} <= answered
 
 
@@ -138,7 +139,7 @@ def test_an_answer_can_be_read_off_its_steps():
     clip = drawn.draw_clip(3, FrameConfig(n_frames=8, max_pixels=84 * 84), seed=0)
     frames, families = range(clip.uniform), set()
     for fact in abilities.choosable(clip):
-        step, _, answer = abilities.in_steps(fact, clip, frames).rpartition(synth_watch.SO)
+        step, _, answer = abilities.in_steps(fact, clip, frames).rpartition(synth_watch.LINE)
         families.add(fact.family)
         assert answer == fact.answer
         if fact.family in abilities.WATCHED:
@@ -147,22 +148,29 @@ def test_an_answer_can_be_read_off_its_steps():
             marks = [(name, mark) for here in shown for name, mark in here.items()]
             asked = [name for name, mark in marks if mark.endswith("here")]
             count = {mark.removesuffix(" here"): name for name, mark in marks if mark not in ("", "here")}
-            come = [count[word] for word in ("first", "second", "third", "fourth") if word in count]
+            come = [count[word] for word in ORDINALS if word in count]
             assert len(come) == len(count) == len({name for name, _ in marks})
             named = answer.removeprefix("The ")
+            counted = [f"{name} {ordinal}" for ordinal, name in zip(ORDINALS, come, strict=False)]
+            said = step.split(". ")[2:]
             if fact.family in synth_watch.COMING:
-                assert step.endswith(f". They come: {', '.join(come)}.")
+                assert step.split(". ")[1].rstrip(".") == f"They come: {', '.join(counted)}"
             if fact.family in ("first", "last"):
                 assert not asked and named == come[0 if fact.family == "first" else -1]
+                assert said == [f"{fact.family.capitalize()}: {named}."]
             if fact.family in ("after", "before"):
                 other = come.index(asked[0]) + (1 if fact.family == "after" else -1)
                 assert named == come[other] and set(asked) == {asked[0]}
+                joined = ", " if fact.family == "after" else ": "
+                assert said == [f"{fact.family.capitalize()} {counted[come.index(asked[0])]}{joined}{counted[other]}."]
             if fact.family in ("color", "thing"):
                 assert fact.subject in asked
         if fact.family == "side":
-            place = {name: where for where, name in re.findall(r"([a-z]+ [a-z]+) ([a-z]+ [a-z]+)(?:;|\.|$)", step)}
-            at = synth_watch.places(clip.boxes_px[int(step.split(" ")[1]) - 1], clip.size_wh)
-            assert place == at and answer.removeprefix("The ") in place
+            boxes = clip.boxes_px[int(step.split(" ")[1]) - 1]
+            order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
+            side = "left" if "left" in fact.question else "right"
+            assert answer == f"The {order[0 if side == 'left' else -1]}"
+            assert step.endswith(f" from left to right {', '.join(order)}. On the {side}: {answer[4:]}.")
         if fact.family in ("deed", "way"):
             ends = [n for n in frames if fact.subject in clip.boxes_px[n]]
             at = [synth_watch.places(clip.boxes_px[n], clip.size_wh)[fact.subject] for n in (ends[0], ends[-1])]
@@ -172,10 +180,10 @@ def test_an_answer_can_be_read_off_its_steps():
 
 @pytest.mark.parametrize(
     ("said", "score"),
-    [("Frame 5 red cup. So: The red cup", 1), ("The red cup", 1), ("Frame 4 red cup. So: The red car", 0), ("Red", 0)],
+    [("Frame 5 red cup.\nThe red cup", 1), ("The red cup", 1), ("Frame 4 red cup.\nThe red car", 0), ("Red", 0)],
 )
 def test_an_answer_is_judged_without_its_steps(said, score):
-    assert answers.words_score(said, answers.Asked("what", "?", "Frame 4 red cup. So: The red cup")) == score
+    assert answers.words_score(said, answers.Asked("what", "?", "Frame 4 red cup.\nThe red cup")) == score
 
 
 def test_what_a_crop_is_called():

@@ -90,12 +90,17 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
 
 @pytest.mark.smoke
 @pytest.mark.timeout(600)
-def test_the_appendix_makes_a_base_with_a_card(tmp_path):
+@pytest.mark.parametrize(
+    ("start", "steps"),
+    [("", "vision 6, pictures 4, shorts 4, films 4"), ("../data/o3v-tiny-base", "further 4")],
+    ids=["from nothing", "further"],
+)
+def test_the_appendix_makes_a_base_with_a_card(tmp_path, start, steps):
     import papermill
 
     from o3v import card, model  # torch, which the quick checks do without
 
-    given = {"profile": "smoke", "run_dir": str(tmp_path)}
+    given = {"profile": "smoke", "run_dir": str(tmp_path), "start": start}
     papermill.execute_notebook(
         FOLDER / "appendix_tiny_base.ipynb",
         tmp_path / "executed.ipynb",
@@ -108,7 +113,7 @@ def test_the_appendix_makes_a_base_with_a_card(tmp_path):
     results = json.loads((made / "results.json").read_text(encoding="utf-8"))
     assert results["format reward"] == 0.0 and set(card.BARS) <= results.keys()
     page = (made / "o3v-tiny-base" / "README.md").read_text(encoding="utf-8")
-    assert "vision 6, pictures 4, shorts 4, films 4" in page
+    assert f"| steps | {steps} |" in page and ("started from" in page) == bool(start)
     assert model.load(made / "o3v-tiny-base").box_space == "pixels"
 
 

@@ -1,5 +1,6 @@
 """How the base model is made: its stages, and that they resume and repeat exactly."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 import torch
 
 from o3v import clips as drawn
-from o3v import lessons, pretrain
-from o3v.config import FrameConfig, load_profile
+from o3v import lessons, model, pretrain
+from o3v.config import FrameConfig, find_base, load_profile
 from o3v.evidence import TAGS
 
 FRAMES = FrameConfig(n_frames=4, max_pixels=84 * 84)
@@ -83,6 +84,26 @@ def test_the_tower_rests_while_language_is_learned(tmp_path):
     saved = torch.load(tmp_path / "vision.pt", weights_only=False)["modules"]["tower"]
     tower = vlm.model.model.visual.state_dict()
     assert all(torch.equal(value, tower[name]) for name, value in saved.items())
+
+
+def test_a_finished_base_goes_on_from_its_weights(tmp_path):
+    base = find_base(load_profile("tiny").base)
+    config = replace(CONFIG, steps={"further": 2})
+    vlm, history = pretrain.pretrain(FRAMES, config, 0, tmp_path / "run", base)
+    assert {stage: len(rows) for stage, rows in history.items()} == {"further": 2}
+    before, after = weights(model.load(base)), weights(vlm)
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed and not any("visual" in name for name in changed)
+    assert max((after[name] - before[name]).abs().max() for name in changed) < 0.05
+    other = shutil.copytree(base, tmp_path / "other")
+    (other / "README.md").write_text("another base")
+    with pytest.raises(ValueError, match="other settings"):
+        pretrain.pretrain(FRAMES, config, 0, tmp_path / "run", other)
+
+
+def test_a_base_that_is_not_there(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        pretrain.pretrain(FRAMES, CONFIG, 0, tmp_path, tmp_path / "nowhere")
 
 
 def test_the_loss_falls(tmp_path):

@@ -22,7 +22,7 @@ from o3v.schema import Example, Task
 from o3v.synth import SIZE_WH, SPLITS, Scene, Sprite, cast_split, draw_frame, make_scene, render
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_rows import eval_item, make_dataset, rows_of
-from o3v.synth_watch import RIGHT, SO, places
+from o3v.synth_watch import ASKED, LINE, RIGHT, SO, places
 
 SOME = [(split, index) for split in SPLITS for index in range(14)]
 
@@ -287,15 +287,18 @@ def test_every_question_has_one_right_answer():
 
 
 def test_following_a_thing_says_where_it_begins_and_ends():
+    """By thirds of the picture; of two things in one third the smaller is said to be in the next one."""
+    told = 0
     for scene, film in films():
         for fact in [fact for fact in video_facts(scene) if fact.family == "track"]:
-            places = [center(film[frame][fact.subject]) for _, frame in fact.shown]
-            for place, text in zip((places[0], places[-1]), (fact.answer.split(",")[0], fact.answer), strict=True):
-                end = text.split("then")[-1].lower()
-                for word, side in (("left", place[0] < 0.4), ("right", place[0] > 0.6)):
-                    assert side or word not in end, (place, text)
-                for word, side in (("upper", place[1] < 0.4), ("lower", place[1] > 0.6)):
-                    assert side or word not in end, (place, text)
+            said = re.fullmatch(r"From (\w+) (\w+) to (\w+) (\w+)", fact.answer).groups()
+            for words, (_, frame) in zip((said[:2], said[2:]), (fact.shown[0], fact.shown[-1]), strict=True):
+                cells = {name: tuple((center(box) * 3).astype(int).tolist()) for name, box in film[frame].items()}
+                column, row = cells.pop(fact.subject)
+                if (column, row) not in cells.values():
+                    assert words == (("upper", "middle", "lower")[row], ("left", "centre", "right")[column])
+                    told += 1
+    assert told > 50
 
 
 def test_spans_are_when_things_are_visible():
@@ -368,9 +371,8 @@ def test_rows_are_valid_and_chains_are_clean():
         grounded = row.task in (Task.SPATIAL, Task.SPATIO_TEMPORAL)
         assert 1 <= len(read.times_s) <= 3 or row.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ)
         assert 1 <= len(read.claims) <= 3 if grounded else read.claims == ()
-        pointed = re.sub(r"^Frame 1 .*?\. (They (come|go): .*?\. )?", "", row.reasoning_process)
-        unclaimed = re.sub(r"<obj>.*?</obj>", "", pointed.split(SO)[0])
-        assert not grounded or not any(sprite.name in unclaimed for sprite in scene.sprites)
+        assert LINE not in row.reasoning_process  # a chain is one line
+        unclaimed = re.sub(r"<obj>.*?</t>s", "", re.sub(r"^Frame 1 .*?\. ", "", row.reasoning_process))
         assert len(read.claims) * 22 + len(unclaimed.split()) < 110  # a tiny model writes some 22 tokens a claim
     assert max(ids.values()) == 1
     assert min(map(len, templates.values())) >= 8, {task: len(t) for task, t in templates.items()}
@@ -388,29 +390,47 @@ def test_claims_show_what_is_there_at_their_time():
     assert np.mean(shown) > 0.99
 
 
-def test_a_claim_follows_the_number_and_the_place_of_its_frame():
+def test_a_claim_follows_the_number_of_its_frame_the_name_and_the_place():
     for scene, row in all_rows():
         if row.task is Task.SPATIO_TEMPORAL:
             claims = evidence.parse_response(evidence.format_response(row.reasoning_process, "x")).claims
-            told = re.findall(r"frame (\d+) (\w+ \w+) <obj>", row.reasoning_process, re.IGNORECASE)
+            told = re.findall(r"frame (\d+) (\w+ \w+) (\w+ \w+) <obj>", row.reasoning_process, re.IGNORECASE)
             assert len(told) == len(claims)
-            for (number, place), claim in zip(told, claims, strict=True):
+            for (number, name, place), claim in zip(told, claims, strict=True):
                 frame = video.uniform_indices(scene.n_frames, 12)[int(number) - 1]
                 assert claim.time_s == round(scene.frame_time_s(frame), 1)
-                assert place == places(scene.boxes_at(frame), (1, 1))[claim.name]
+                assert name == claim.name and place == places(scene.boxes_at(frame), (1, 1))[claim.name]
 
 
-def test_a_chain_ends_with_its_answer():
-    """Of a question with options the answer in words, then the options, of which the right one is marked."""
-    for _, row in all_rows():
+def test_a_picture_is_looked_at_before_a_box_is_claimed():
+    """Every thing with its place, those of the question marked; each claim follows its name and place."""
+    marked = 0
+    for scene, row in all_rows():
+        if row.task is Task.SPATIAL:
+            look, chain = row.reasoning_process.split(". ", 1)
+            (frame,) = (int(n) for n in re.findall(r"-(\d+)\.jpg$", row.image_path))
+            where = places(scene.boxes_at(frame), (1, 1))
+            assert look.lower().replace(ASKED, "") == "; ".join(f"{place} {name}" for name, place in where.items())
+            claims = evidence.parse_response(evidence.format_response(chain, "x")).claims
+            told = re.findall(r"(\w+ \w+) (\w+ \w+) <obj>", chain)
+            assert told == [(claim.name, where[claim.name]) for claim in claims]
+            marked += ASKED in look
+    assert marked > 20
+
+
+def test_a_chain_ends_with_what_is_answered():
+    """The asked thing is named last; of a question with options the answer in words follows, then the options, of which
+    the right one is marked."""
+    for scene, row in all_rows():
         chain = row.reasoning_process
         if row.task in (Task.MCQ, Task.TEMPORAL_MCQ):
             lines = row.question.split("\n")[1:]
             answer = next(line[3:] for line in lines if line[0] == row.answer[0])
             marked = "; ".join(line + RIGHT * (line[0] == row.answer[0]) for line in lines)
             assert f"{SO}{answer}. {marked}" in chain
-        elif row.task in (Task.FREE_FORM, Task.SPATIO_TEMPORAL):
-            assert chain.endswith(SO + row.answer)
+        elif row.task in (Task.FREE_FORM, Task.SPATIO_TEMPORAL) and row.answer.startswith("The "):
+            named = re.findall("|".join(sprite.name for sprite in scene.sprites), chain)
+            assert named[-1] == row.answer.removeprefix("The ")
 
 
 def test_key_frames_hold_the_evidence():

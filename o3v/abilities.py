@@ -18,7 +18,7 @@ from o3v.geometry import seen_span
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
-from o3v.synth_watch import LINE, SO, inside, listed, look_through, marked, places, read_off, watched
+from o3v.synth_watch import BESIDE, LINE, SO, close_look, inside, listed, look_through, marked, places, read_off, watched
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
@@ -128,12 +128,14 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
 
 
 def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """The look through these frames; for a span, or to follow a thing, also in which of them it is."""
+    """The look through these frames; for a span, or to follow a thing, also in which of them it is; and where the answer
+    is beside something, the frame that shows both."""
     said = watched(fact.family, fact.question, _names(clip, frames), clip.spans_s)
     timed = fact in clip.time_facts
     if timed or fact.family == "track":
         said += f". {inside([clip.times_s[i] for i in frames], fact.span_s, '{:.1f}s'.format if timed else None)}"
-    return said
+    close = _close_look(fact, clip, frames)
+    return f"{said}. {close.capitalize()}" if close else said
 
 
 def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
@@ -176,25 +178,31 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = LINE) -> str:
     """The answer, after the steps that lead to it: what every frame shows, where a thing comes and goes, or what is
     where in the frames that the fact shows; and what is asked for with the thing that it is."""
-    if fact.family in WATCHED:
+    if fact.family in (*WATCHED, *BESIDE):
         return f"{_watched(fact, clip, frames)}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
     shown, at = _shown(fact, clip, frames), [places(clip.boxes_px[i], clip.size_wh) for i in frames]
     if fact.family == "place" or not shown:
         return fact.answer
-    first = shown[0][1]
     if fact.family == "side":
-        boxes = clip.boxes_px[frames[first - 1]]
-        order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
-        said = f"Frame {first} from left to right {', '.join(order)}"
+        said = _close_look(fact, clip, frames).capitalize()
+        if not said:
+            return fact.answer
     elif fact.family == "where":
+        first = shown[0][1]
         said = f"Frame {first} {fact.subject} {at[first - 1][fact.subject]}"
-    elif fact.family in ("deed", "way"):
+    else:  # what a thing does
         seen = [f"frame {n} {here[fact.subject]}" for n, here in enumerate(at, 1) if fact.subject in here]
         said = f"{_watched(fact, clip, frames)}. From {seen[0]} to {seen[-1]}"
-    else:
-        seen = [f"frame {n} {name} {at[n - 1][name]}" for name, n in shown]
-        said = f"{_watched(fact, clip, frames)}. {'; '.join(seen).capitalize()}"
     return f"{said}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
+
+
+def _close_look(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    """What the frame shows in which the answer is beside what is asked; "" of other families and where no frame does."""
+    pair, at_s = [name for name, _ in fact.pair], fact.pair[-1][1] / clip.fps
+    both = [n for n, i in enumerate(frames, 1) if all(name in clip.boxes_px[i] for name in pair)]
+    number = min(both, key=lambda n: abs(clip.times_s[frames[n - 1]] - at_s), default=0)
+    said = number and close_look(fact.family, fact.question, clip.boxes_px[frames[number - 1]], clip.size_wh)
+    return f"frame {number} {said}" if said else ""
 
 
 def _read_off(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:

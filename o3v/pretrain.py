@@ -2,8 +2,9 @@
 
 Four stages on scenes drawn for them: the vision tower as a detector; then, over the finished tower, the language
 model on single pictures and crops; then on films of two to four frames, to tell frames apart; then on whole films. A
-base that is there can go on with whole films in a further stage. It never meets the evidence tags, which SFT is to teach. Every step draws its batch from (seed, stage, step, part), so an
-interrupted run goes on where it was and ends the same. The method's paper starts from Qwen2.5-VL-7B instead.
+base that is there can go on with whole films in a further stage. None meets the evidence tags, which SFT is to teach.
+Every step draws its batch from (seed, stage, step, part), so an interrupted run goes on where it was and ends the
+same. The method's paper starts from Qwen2.5-VL-7B instead.
 """
 
 from __future__ import annotations
@@ -91,12 +92,17 @@ class Run:
     frames: FrameConfig
     config: PretrainConfig
     seed: int
-    start: str = ""  # digest of the base to go on from
+    start: str = ""  # sha256 of the weights to go on from
 
     @property
     def made_by(self) -> str:
         """All that decides the weights, as text."""
         return repr((self.frames, replace(self.config, measured=0, save_steps=0), self.seed, self.start))
+
+    @property
+    def drawn_from(self) -> tuple[int, ...]:
+        """What batches are drawn from: the seed, and the base that goes on, so that it meets others than before."""
+        return (self.seed, int(self.start[:8], 16)) if self.start else (self.seed,)
 
 
 class Optimizer:
@@ -181,7 +187,7 @@ def run_stage(
     bar = tqdm(range(len(rows), steps), desc=name, initial=len(rows), total=steps, mininterval=5)
     with shared_cores() as pool:
         for step in bar:
-            begin = partial(gradients, loss, optimizer.parameters, step, (run.seed, STAGES.index(name), step))
+            begin = partial(gradients, loss, optimizer.parameters, step, (*run.drawn_from, STAGES.index(name), step))
             notes = average(optimizer.parameters, list(pool.map(begin, range(PARTS))))
             optimizer.step(rate_share(step, steps, DECAY[name]))
             rows.append({"step": step, "elapsed_s": before + time.perf_counter() - started, **notes})
@@ -229,7 +235,7 @@ def pretrain(
     With `start`, the folder of a finished base, only its further stage is trained. Deterministic for a seed on one kind
     of machine. Raises ValueError when `folder` holds a run of other settings, OSError when there is no base at `start`.
     """
-    run = Run(frames, config, seed, artifacts.hash_path(start) if start else "")
+    run = Run(frames, config, seed, artifacts.hash_path(start / "model.safetensors") if start else "")
     clips = functools.cache(lambda: drawn.draw_clips(config.clips, frames, seed))  # not drawn when all is done
     history: dict[str, Rows] = {}
     if start:

@@ -22,7 +22,7 @@ from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
-from o3v.synth_watch import SO, inside, look_at, marked, places, read_off, watched, watched_frames
+from o3v.synth_watch import SO, close_look, inside, look_at, marked, places, read_off, watched, watched_frames
 from o3v.video import uniform_indices
 
 LETTERS = "ABCD"
@@ -275,9 +275,18 @@ def _spans_s(scene: Scene) -> dict[str, Span]:
 
 def _watched(scene: Scene, fact: Fact) -> str:
     """A look through evenly spread frames before anything is claimed, and to follow a thing also in which of them it
-    is. Plain words, not the grammar: these moments are looked at, and not claimed as evidence."""
+    is, and one frame that decides. Plain words, not the grammar: these moments are looked at, and not claimed as evidence."""
     said = watched(fact.family, fact.question, _names(scene), _spans_s(scene))
-    return f"{said}. {_seen(scene, fact)}" if fact.family == "track" else said
+    return ". ".join(part for part in (said, _seen(scene, fact) * (fact.family == "track"), _close_look(scene, fact)) if part)
+
+
+def _close_look(scene: Scene, fact: Fact) -> str:
+    """What the frame of the look shows in which the answer is beside what is asked; "" of other families."""
+    frames, pair = watched_frames(scene.n_frames), [name for name, _ in fact.pair]
+    both = [frame for frame in frames if all(name in scene.boxes_at(frame) for name in pair)]
+    frame = min(both, key=lambda frame: abs(frame - fact.pair[-1][1]), default=-1)
+    said = close_look(fact.family, fact.question, scene.boxes_at(frame), (1, 1)) if both else ""
+    return f"Frame {frames.index(frame) + 1} {said}" if said else ""
 
 
 def _seen(scene: Scene, fact: Fact, say: Callable[[float], str] | None = None) -> str:

@@ -40,6 +40,11 @@ class Fact:
     span_s: Span
     deed: str | None = None
 
+    @property
+    def pair(self) -> tuple[tuple[str, int], ...]:
+        """The two of the things shown that stand beside each other, where two do."""
+        return self.shown[-2:] if self.family == "meet" else self.shown[:2]
+
 
 class Look:
     """A scene with what the families ask of it again and again, and a generator of its own for wordings."""

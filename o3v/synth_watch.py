@@ -16,20 +16,22 @@ ASKED = " here"  # mark after a name that the question asks for
 ORDINALS = (" first", " second", " third", " fourth", " fifth")  # mark after a name where its thing comes
 LINE = "\n"  # between an explanation and the answer it leads to
 SO = " So: "  # the same before options, which follow that answer
+LAST = "last "  # mark before the last thing of a list
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 RIGHT = " yes"  # after the option that is right
 READ = {  # what is said again of these families
-    "first": "First",
-    "last": "Last",
-    "leaves": "First to go",
-    "stays": "Last to go",
-    "longest": "Longest",
-    "with": "With it",
-    "already": "Already there",
-    "meet": "Beside it",
-    "pass": "Past it",
-    "swap": "Changed with",
+    "first": "First:",
+    "last": "The last",
+    "leaves": "First to go:",
+    "stays": "The last",
+    "longest": "Longest:",
+    "with": "With it:",
+    "already": "Already there:",
+    "meet": "Beside it:",
+    "pass": "Past it:",
+    "swap": "Changed with:",
 }
+BESIDE = ("with", "meet", "pass", "swap")  # families whose answer is in a frame with what is asked
 COMING = ("first", "last", "after", "before", "count")  # families of facts read off the order in which things come
 GOING = ("leaves", "stays")  # and those read off the order in which they go
 
@@ -128,15 +130,34 @@ def listed(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going: b
     """In which order things come, or go; where they come they are counted as in the look.
 
     >>> listed([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
-    'They come: cup first, car second'
+    'They come: cup first, last car second'
     """
     order = in_order(names, spans_s, going)
     said = order if going else _counted(order)
+    said[1:] = [*said[1:-1], *(f"{LAST}{item}" for item in said[1:][-1:])]
     return f"They {'go' if going else 'come'}: {', '.join(said) or 'nothing'}"
 
 
 def _counted(order: Sequence[str]) -> list[str]:
     return [name + ordinal for name, ordinal in zip(order, ORDINALS, strict=False)]
+
+
+def close_look(family: str, question: str, boxes: Mapping[str, Box], size_wh: Size) -> str:
+    """What one frame shows, where the answer is beside something: from left to right, or by place, the asked marked; ""
+    of families whose answer is not.
+
+    >>> close_look("with", "With what is the car?", {"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84))
+    'blue cup upper left, red car here lower left'
+    >>> close_look("side", "What is on the left?", {"red car": (0, 0, 20, 20), "blue cup": (60, 0, 80, 20)}, (84, 84))
+    'left red car, right blue cup'
+    """
+    if family == "side":
+        order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
+        return ", ".join([f"left {order[0]}", *order[1:-1], f"right {order[-1]}"])
+    if family not in BESIDE:
+        return ""
+    asked = named_in(question, boxes)
+    return ", ".join(f"{name}{ASKED * (name in asked)} {at}" for name, at in places(boxes, size_wh).items())
 
 
 def read_off(
@@ -146,19 +167,19 @@ def read_off(
 
     >>> names, spans_s = [["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)}
     >>> read_off("after", "What comes after the cup?", "The car", names, spans_s)
-    'After cup first, car second'
+    'After cup first, last car second'
     >>> read_off("last", "What comes last?", "The car", names, spans_s)
-    'Last: car'
+    'The last car'
     """
     name = answer.removeprefix("The ")
     if family == "side":
-        return f"On the {'left' if ' left' in question else 'right'}: {name}"
+        return f"On the {'left' if ' left' in question else 'right'} {name}"
     if family in READ:
-        return f"{READ[family]}: {name}"
+        return f"{READ[family]} {name}"
     order = in_order(names, spans_s)
     at, counted = order.index(name) if name in order else 0, _counted(order)
     if family == "after" and at > 0:
-        return f"After {counted[at - 1]}, {counted[at]}"
+        return f"After {counted[at - 1]}, {LAST * (at + 1 == len(order))}{counted[at]}"
     if family == "before" and at + 1 < len(order):
         return f"Before {counted[at + 1]}: {counted[at]}"
     return ""

@@ -152,17 +152,18 @@ def test_an_answer_can_be_read_off_its_steps():
             assert len(come) == len(count) == len({name for name, _ in marks})
             named = answer.removeprefix("The ")
             counted = [f"{name} {ordinal}" for ordinal, name in zip(ORDINALS, come, strict=False)]
+            listed = [*counted[:-1], f"last {counted[-1]}"]
             said = step.split(". ")[2:]
             if fact.family in synth_watch.COMING:
-                assert step.split(". ")[1].rstrip(".") == f"They come: {', '.join(counted)}"
+                assert step.split(". ")[1].rstrip(".") == f"They come: {', '.join(listed)}"
             if fact.family in ("first", "last"):
                 assert not asked and named == come[0 if fact.family == "first" else -1]
-                assert said == [f"{fact.family.capitalize()}: {named}."]
+                assert said == [f"First: {named}." if fact.family == "first" else f"The last {named}."]
             if fact.family in ("after", "before"):
                 other = come.index(asked[0]) + (1 if fact.family == "after" else -1)
                 assert named == come[other] and set(asked) == {asked[0]}
-                joined = ", " if fact.family == "after" else ": "
-                assert said == [f"{fact.family.capitalize()} {counted[come.index(asked[0])]}{joined}{counted[other]}."]
+                told = f", {listed[other]}" if fact.family == "after" else f": {counted[other]}"
+                assert said == [f"{fact.family.capitalize()} {counted[come.index(asked[0])]}{told}."]
             if fact.family in ("color", "thing"):
                 assert fact.subject in asked
         if fact.family == "side":
@@ -170,7 +171,13 @@ def test_an_answer_can_be_read_off_its_steps():
             order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
             side = "left" if "left" in fact.question else "right"
             assert answer == f"The {order[0 if side == 'left' else -1]}"
-            assert step.endswith(f" from left to right {', '.join(order)}. On the {side}: {answer[4:]}.")
+            told = ", ".join([f"left {order[0]}", *order[1:-1], f"right {order[-1]}"])
+            assert step.endswith(f" {told}. On the {side} {answer[4:]}.")
+        if fact.family in synth_watch.BESIDE:
+            number, told = re.search(r"\. Frame (\d+) ([^.]*)\. [A-Z]", step).groups()
+            at = synth_watch.places(clip.boxes_px[int(number) - 1], clip.size_wh)
+            assert told.replace(synth_watch.ASKED, "") == ", ".join(f"{name} {where}" for name, where in at.items())
+            assert answer.removeprefix("The ") in at and synth_watch.ASKED in told
         if fact.family in ("deed", "way"):
             ends = [n for n in frames if fact.subject in clip.boxes_px[n]]
             at = [synth_watch.places(clip.boxes_px[n], clip.size_wh)[fact.subject] for n in (ends[0], ends[-1])]

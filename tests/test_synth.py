@@ -372,8 +372,6 @@ def test_rows_are_valid_and_chains_are_clean():
         assert 1 <= len(read.times_s) <= 3 or row.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ)
         assert 1 <= len(read.claims) <= 3 if grounded else read.claims == ()
         assert LINE not in row.reasoning_process  # a chain is one line
-        unclaimed = re.sub(r"<obj>.*?</t>s", "", re.sub(r"^Frame 1 .*?\. ", "", row.reasoning_process))
-        assert len(read.claims) * 22 + len(unclaimed.split()) < 110  # a tiny model writes some 22 tokens a claim
     assert max(ids.values()) == 1
     assert min(map(len, templates.values())) >= 8, {task: len(t) for task, t in templates.items()}
 

@@ -37,7 +37,8 @@ _GENERAL = (*_EVENTS, *_RELATIONS, *_CAPTIONS, "count", "place")
 class Source:
     """What stands for one of STGR's sources: its task, its rows in thousands (paper), its families of facts.
 
-    `stands_for` is the paper's name of that source, `max_share` is the longest span of a fact as a share of the video.
+    `stands_for` is the paper's name of that source, `max_share` is the longest span of a fact as a share of the video,
+    `mostly` the family that is asked first where a scene has it.
     """
 
     task: Task
@@ -46,6 +47,7 @@ class Source:
     families: tuple[str, ...] = ()
     max_share: float = 1.0
     stands_for: str = ""
+    mostly: str = ""
 
 
 SOURCES: Mapping[str, Source] = {
@@ -59,7 +61,9 @@ SOURCES: Mapping[str, Source] = {
     "synth_str_tg": Source(
         Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, "track"), 0.5, stands_for="own, temporal grounding"
     ),
-    "synth_str_plm": Source(Task.SPATIO_TEMPORAL, 2, 2, ("color", "thing", "track"), stands_for="own, PLM-Rdcap"),
+    "synth_str_plm": Source(
+        Task.SPATIO_TEMPORAL, 2, 2, ("color", "thing", "track"), stands_for="own, PLM-Rdcap", mostly="track"
+    ),
     "synth_videoespresso": Source(
         Task.SPATIO_TEMPORAL, 0, 5, (*_EVENTS, *_RELATIONS, *_CAPTIONS, "track"), stands_for="VideoEspresso"
     ),
@@ -82,7 +86,7 @@ def rows_of(scene: Scene) -> list[Example]:
     for name, source in SOURCES.items():
         if getattr(source, scene.split, True):
             fitting = facts.get(source.task) or _fitting(scene, of_video, source)
-            rows += [_row(scene, name, fact) for fact in _mixed(scene, name, fitting)]
+            rows += [_row(scene, name, fact) for fact in _mixed(scene, name, fitting, source.mostly)]
     return rows
 
 
@@ -138,14 +142,16 @@ def _fitting(scene: Scene, facts: Iterable[Fact], source: Source) -> list[Fact]:
     return [f for f in facts if f.family in source.families and _share(scene, f) <= source.max_share]
 
 
-def _mixed(scene: Scene, name: str, facts: Iterable[Fact]) -> Iterator[Fact]:
-    """Facts in random order, one of each family before the second of any."""
+def _mixed(scene: Scene, name: str, facts: Iterable[Fact], mostly: str = "") -> Iterator[Fact]:
+    """Facts in random order, one of each family before the second of any; of one family, where told, all first."""
     rng = np.random.default_rng(list(hashlib.sha256(f"{scene.scene_id}/{name}".encode()).digest()[:16]))
     families: dict[str, list[Fact]] = {}
     for fact in facts:
         families.setdefault(fact.family, []).append(fact)
     piles = [families[family] for family in rng.permutation(sorted(families)).tolist()]
     piles = [[pile[i] for i in rng.permutation(len(pile))] for pile in piles]
+    yield from (fact for pile in piles for fact in pile if fact.family == mostly)
+    piles = [pile for pile in piles if pile[0].family != mostly]
     for turn in range(max(map(len, piles), default=0)):
         yield from (pile[turn] for pile in piles if turn < len(pile))
 
@@ -191,9 +197,9 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
         for frame in sorted(items)
     )
     question = fact.question
-    if fact.family == "track" and place > 1:  # as V-STAR asks where in its first chain
+    if fact.family == "track" and place == 1:  # as V-STAR asks where in its first chain
         question = LOOK_FROM.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
-    elif fact.family == "track" and place == 1:  # and in its second
+    elif fact.family == "track" and place > 1:  # and in its second
         question = GIVE_BOXES.format(count=len(fact.shown), question=question)
     return _on_video(scene, question, fact.answer, _chain(scene, fact)) | {"key_frames": key_frames}
 

@@ -68,8 +68,8 @@ CHAINS: Mapping[str, tuple[str, ...]] = {
     "already": ("When the {0} comes, the {1} is there.", "The {0} is new, the {1} was there before."),
     "color": ("The {thing} is the {0}.", "I see one {thing}, the {0}."),
     "thing": ("What is {color} here is the {0}.", "I see the {0}, nothing else is {color}."),
-    "stay": ("The {0} rests, and later the {1} has not moved.", "The {0} is still, and the {1} later is where it was."),
-    "move": ("First I see the {0}, later the {1}, further {way}.", "The {0} goes {way}: later the {1}."),
+    "stay": ("First I see the {0}, later the {1}, where it was.", "The {0}, and later the {1}: it has not moved."),
+    "move": ("First I see the {0}, later the {1}, further {way}.", "The {0}, and later the {1}: it goes {way}."),
     "meet": ("The {0} comes; then the {1} is beside the {2}.", "After the {0} I see the {1} next to the {2}."),
     "pass": (
         "The {0} is on one side of the {1}, later the {2} on the other.",

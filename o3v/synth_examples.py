@@ -2,8 +2,8 @@
 
 Each source stands for one of STGR's and fixes the task, the weight in each split, and which families of facts it
 asks. Chains are written through `o3v.evidence` only: claims in the tasks that want evidence, moments in the temporal
-ones; in the general ones a thing is named by frame and place. Departs from the paper in what is asked, as the world is
-ours. Knows nothing of files on disk.
+ones, neither in the general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files
+on disk.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ LETTERS = "ABCD"
 MOST_SECONDS = 12  # annotated in an eval item
 _EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way", "meet", "pass", "swap")
 _RELATIONS = ("longest", "with", "already")
+TOLD = ("color", "thing", "count")  # families that a look through the film tells, by names alone
 _CAPTIONS = ("color", "thing", "where", "side")
 _GENERAL = (*_EVENTS, *_RELATIONS, *_CAPTIONS, "count", "place")
 
@@ -59,7 +60,7 @@ SOURCES: Mapping[str, Source] = {
     "synth_treevgr": Source(Task.SPATIAL, 5, 0, stands_for="TreeVGR-SFT"),
     "synth_gqa": Source(Task.SPATIAL, 0, 5, stands_for="VisCoT/GQA"),
     "synth_str_tg": Source(
-        Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, "track"), 0.5, stands_for="own, temporal grounding"
+        Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, "color", "thing"), 0.5, stands_for="own, temporal grounding"
     ),
     "synth_str_plm": Source(
         Task.SPATIO_TEMPORAL, 2, 2, ("color", "thing", "track"), stands_for="own, PLM-Rdcap", mostly="track"
@@ -258,8 +259,9 @@ def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[
 
 
 def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:
-    """Look, what is seen, and what is asked for with the thing that it is. A thing's name follows the number of its frame
-    and its place the name; off these the box is read, where it is claimed with box and time."""
+    """Look, what is seen, and what is asked for with the thing that it is. A claim follows the number of its frame, its
+    thing's name and its place, off which its box is read. Without claims the look and the thing are all, and where a
+    look tells nothing of what is asked, what it tells of the film."""
     frames, told = watched_frames(scene.n_frames), []
     for name, frame in _snapped(scene, fact).shown:
         seen = f"frame {frames.index(frame) + 1} {name} {places(scene.boxes_at(frame), (1, 1))[name]}"
@@ -267,7 +269,9 @@ def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:
             seen += " " + format_claim(name, [_box(scene, name, frame)], round(scene.frame_time_s(frame), 1))
         told.append(seen)
     read = read_off(fact.family, fact.question, fact.answer, _names(scene), _spans_s(scene))
-    return f"{_watched(scene, fact)}. {fact.chain.format(*told)}{f' {read}.' if read else ''}"
+    read = f"{read}." if read else ""
+    said = fact.chain.format(*told) if claimed or not (read or fact.family in TOLD) else ""
+    return " ".join(part for part in (f"{_watched(scene, fact)}.", said, read) if part)
 
 
 def _names(scene: Scene) -> list[list[str]]:
@@ -283,7 +287,8 @@ def _watched(scene: Scene, fact: Fact) -> str:
     """A look through evenly spread frames before anything is claimed, and to follow a thing also in which of them it
     is, and one frame that decides. Plain words, not the grammar: these moments are looked at, and not claimed as evidence."""
     said = watched(fact.family, fact.question, _names(scene), _spans_s(scene))
-    return ". ".join(part for part in (said, _seen(scene, fact) * (fact.family == "track"), _close_look(scene, fact)) if part)
+    close = _close_look(scene, fact)
+    return f"{said}. {close}" if close else said
 
 
 def _close_look(scene: Scene, fact: Fact) -> str:

@@ -18,7 +18,18 @@ from o3v.geometry import seen_span
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.synth_examples import LETTERS
 from o3v.synth_look import Fact
-from o3v.synth_watch import BESIDE, LINE, SO, close_look, inside, listed, look_through, marked, places, read_off, watched
+from o3v.synth_watch import (
+    BESIDE,
+    LINE,
+    close_look,
+    inside,
+    listed,
+    look_through,
+    marked,
+    places,
+    read_off,
+    watched,
+)
 
 ALL_FRAMES = "Describe every frame."
 ONE_FRAME = "What is in the picture"
@@ -128,8 +139,8 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
 
 
 def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """The look through these frames; for a span, or to follow a thing, also in which of them it is; and where the answer
-    is beside something, the frame that shows both."""
+    """The look through these frames; for a span, or to follow a thing, also in which of them it is; and the frame that
+    shows both, where the answer is beside something."""
     said = watched(fact.family, fact.question, _names(clip, frames), clip.spans_s)
     timed = fact in clip.time_facts
     if timed or fact.family == "track":
@@ -197,7 +208,7 @@ def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = LINE) ->
 
 
 def _close_look(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """What the frame shows in which the answer is beside what is asked; "" of other families and where no frame does."""
+    """What the frame shows in which the answer is beside what is asked; "" of other families, and without such a frame."""
     pair, at_s = [name for name, _ in fact.pair], fact.pair[-1][1] / clip.fps
     both = [n for n, i in enumerate(frames, 1) if all(name in clip.boxes_px[i] for name in pair)]
     number = min(both, key=lambda n: abs(clip.times_s[frames[n - 1]] - at_s), default=0)
@@ -228,8 +239,8 @@ def _shown(fact: Fact, clip: Clip, frames: Sequence[int]) -> list[tuple[str, int
 def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """Questions to be explained: what every frame shows, the chain of seeing from these frames, and then the answer.
 
-    A thing is named after the number of its frame, then come its place there, its box and time. Chains that need a thing
-    which none of these frames shows are left out.
+    A thing is named after the number of its frame, then come its place there, its box and time. Chains that need a
+    thing which none of these frames shows are left out.
     """
     for fact in clip.video_facts:
         shown = _shown(fact, clip, frames)

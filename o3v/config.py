@@ -168,7 +168,11 @@ SMOKE = replace(
     TINY,
     name="smoke",
     pretrain=replace(
-        TINY.pretrain, clips=40, steps={"vision": 6, "pictures": 4, "shorts": 4, "films": 4, "further": 4}, measured=8, save_steps=4
+        TINY.pretrain,
+        clips=40,
+        steps={"vision": 6, "pictures": 4, "shorts": 4, "films": 4, "further": 4},
+        measured=8,
+        save_steps=4,
     ),
     data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated=16),
     sft=replace(TINY.sft, save_steps=2, compared_steps=2),

@@ -284,8 +284,8 @@ def _spans_s(scene: Scene) -> dict[str, Span]:
 
 
 def _watched(scene: Scene, fact: Fact) -> str:
-    """A look through evenly spread frames before anything is claimed, and to follow a thing also in which of them it
-    is, and one frame that decides. Plain words, not the grammar: these moments are looked at, and not claimed as evidence."""
+    """A look through evenly spread frames before anything is claimed, and a close one at the frame that decides. Plain
+    words, not the grammar: these moments are looked at, and not claimed as evidence."""
     said = watched(fact.family, fact.question, _names(scene), _spans_s(scene))
     close = _close_look(scene, fact)
     return f"{said}. {close}" if close else said

@@ -121,7 +121,7 @@ def inside(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] |
 
 
 def watched(family: str, question: str, names: Sequence[Sequence[str]], spans_s: Mapping[str, Span]) -> str:
-    """The look through frames that an answer of this family of facts is read off, and in which order things come or go."""
+    """The look that an answer of this family of facts is read off, and in which order things come or go."""
     said = look_through(names, spans_s, question)
     return f"{said}. {listed(names, spans_s, family in GOING)}" if family in (*COMING, *GOING) else said
 

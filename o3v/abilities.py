@@ -29,6 +29,7 @@ from o3v.synth_watch import (
     places,
     read_off,
     watched,
+    way_of,
 )
 
 ALL_FRAMES = "Describe every frame."
@@ -202,13 +203,12 @@ def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = LINE) ->
         first = shown[0][1]
         said = f"Frame {first} {fact.subject} {at[first - 1][fact.subject]}"
     else:  # what a thing does
-        seen = [f"frame {n} {here[fact.subject]}" for n, here in enumerate(at, 1) if fact.subject in here]
-        said = f"{_watched(fact, clip, frames)}. From {seen[0]} to {seen[-1]}"
+        said = f"{_watched(fact, clip, frames)}. {way_of(fact.subject, at)}"
     return f"{said}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
 
 
 def _close_look(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """What the frame shows in which the answer is beside what is asked; "" of other families, and without such a frame."""
+    """What the frame shows in which the answer is beside what is asked; "" of other families."""
     pair, at_s = [name for name, _ in fact.pair], fact.pair[-1][1] / clip.fps
     both = [n for n, i in enumerate(frames, 1) if all(name in clip.boxes_px[i] for name in pair)]
     number = min(both, key=lambda n: abs(clip.times_s[frames[n - 1]] - at_s), default=0)

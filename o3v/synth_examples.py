@@ -22,7 +22,18 @@ from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
-from o3v.synth_watch import SO, close_look, inside, look_at, marked, places, read_off, watched, watched_frames
+from o3v.synth_watch import (
+    SO,
+    close_look,
+    inside,
+    look_at,
+    marked,
+    places,
+    read_off,
+    watched,
+    watched_frames,
+    way_of,
+)
 from o3v.video import uniform_indices
 
 LETTERS = "ABCD"
@@ -60,7 +71,12 @@ SOURCES: Mapping[str, Source] = {
     "synth_treevgr": Source(Task.SPATIAL, 5, 0, stands_for="TreeVGR-SFT"),
     "synth_gqa": Source(Task.SPATIAL, 0, 5, stands_for="VisCoT/GQA"),
     "synth_str_tg": Source(
-        Task.SPATIO_TEMPORAL, 3.9, 3.9, (*_EVENTS, "color", "thing"), 0.5, stands_for="own, temporal grounding"
+        Task.SPATIO_TEMPORAL,
+        3.9,
+        3.9,
+        (*_EVENTS, *_RELATIONS, "color", "thing"),
+        0.5,
+        stands_for="own, temporal grounding",
     ),
     "synth_str_plm": Source(
         Task.SPATIO_TEMPORAL, 2, 2, ("color", "thing", "track"), stands_for="own, PLM-Rdcap", mostly="track"
@@ -260,8 +276,8 @@ def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[
 
 def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:
     """Look, what is seen, and what is asked for with the thing that it is. A claim follows the number of its frame, its
-    thing's name and its place, off which its box is read. Without claims the look and the thing are all, and where a
-    look tells nothing of what is asked, what it tells of the film."""
+    thing's name and its place, off which its box is read. Without claims the look and the thing are all, or what else
+    the look shows."""
     frames, told = watched_frames(scene.n_frames), []
     for name, frame in _snapped(scene, fact).shown:
         seen = f"frame {frames.index(frame) + 1} {name} {places(scene.boxes_at(frame), (1, 1))[name]}"
@@ -269,8 +285,11 @@ def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:
             seen += " " + format_claim(name, [_box(scene, name, frame)], round(scene.frame_time_s(frame), 1))
         told.append(seen)
     read = read_off(fact.family, fact.question, fact.answer, _names(scene), _spans_s(scene))
-    read = f"{read}." if read else ""
-    said = fact.chain.format(*told) if claimed or not (read or fact.family in TOLD) else ""
+    read, said = f"{read}." if read else "", fact.chain.format(*told)
+    if not claimed and fact.family in ("deed", "way"):
+        said = f"{way_of(fact.subject, [places(scene.boxes_at(frame), (1, 1)) for frame in frames])}."
+    elif not claimed and (read or fact.family in TOLD):
+        said = ""
     return " ".join(part for part in (f"{_watched(scene, fact)}.", said, read) if part)
 
 

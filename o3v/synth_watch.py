@@ -142,6 +142,16 @@ def _counted(order: Sequence[str]) -> list[str]:
     return [name + ordinal for name, ordinal in zip(order, ORDINALS, strict=False)]
 
 
+def way_of(name: str, where: Sequence[Mapping[str, str]]) -> str:
+    """Where a thing is in the first and in the last of the frames that show it, by the places in each frame.
+
+    >>> way_of("cup", [{}, {"cup": "upper left"}, {"cup": "upper right", "car": "lower left"}])
+    'From frame 2 upper left to frame 3 upper right'
+    """
+    seen = [f"frame {n} {here[name]}" for n, here in enumerate(where, 1) if name in here]
+    return f"From {seen[0]} to {seen[-1]}"
+
+
 def close_look(family: str, question: str, boxes: Mapping[str, Box], size_wh: Size) -> str:
     """What one frame shows, where the answer is beside something: from left to right, or by place, the asked marked; ""
     of families whose answer is not.

@@ -43,7 +43,7 @@ def main() -> None:
     formats: dict[str, list[float]] = {name: [] for name in MODELS}
     for seed in options.seeds:
         run_dir = RUNS / f"{options.profile}-{seed}"
-        done = batch.run(options.profile, seed, run_dir)
+        done = batch.run(options.profile, seed, RUNS)
         if done.error:
             raise SystemExit(f"the run in {run_dir.name} failed: {done.error}")
         rates = json.loads((run_dir / "05_evaluation/metrics.json").read_text())

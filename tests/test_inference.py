@@ -65,10 +65,10 @@ def test_perfect_answers_score_perfectly():
 @pytest.mark.parametrize(
     ("said", "judged", "span"),
     [
-        ("Frame 1 red car, blue cup; frame 2 nothing. So: The blue cup", 0, []),
-        ("Frame 1 red car: from 2.0s; frame 2 nothing: to 3.0s. So: From 2.0s to 4.0s, the red car", 3, [2.0, 4.0]),
+        ("Frame 1 red car, blue cup; frame 2 nothing.\nThe blue cup", 0, []),
+        ("Frame 1 red car: from 2.0s; frame 2 nothing: to 3.0s.\nFrom 2.0s to 4.0s, the red car", 3, [2.0, 4.0]),
         ("the red car, from 2s to 4s", 3, [2.0, 4.0]),
-        ("<think>So: a blue cup</think><answer>The red car. So: 2s to 4s</answer>", 3, [2.0, 4.0]),
+        ("<think>A cup.\nA blue cup</think><answer>The red car\n2s to 4s</answer>", 3, [2.0, 4.0]),
     ],
 )
 def test_an_answer_in_plain_words_is_read_from_its_conclusion(said, judged, span):

@@ -134,7 +134,8 @@ def listed(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going: b
     """
     order = in_order(names, spans_s, going)
     said = order if going else _counted(order)
-    said[1:] = [*said[1:-1], *(f"{LAST}{item}" for item in said[1:][-1:])]
+    if len(said) > 1:
+        said[-1] = LAST + said[-1]
     return f"They {'go' if going else 'come'}: {', '.join(said) or 'nothing'}"
 
 

@@ -185,14 +185,14 @@ def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     if place == 0:  # as in V-STAR's second chain: after the boxes
         boxes = ", ".join(format_box(_box(scene, name, frame)) for name, frame in fact.shown if name == fact.subject)
         question = BOXES_ARE.format(boxes=boxes, question=question)
-    return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {_seen(scene, fact, _moment)}.")
+    return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {_seen(scene, fact)}.")
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
     asked = f"{fact.question} And {'when does this happen' if fact.deed else 'when can it be seen'}?"
     question, chain, letter = _with_options(scene, asked, fact, place)
     answer = f"{letter}\n[{fact.span_s[0]:.1f}, {fact.span_s[1]:.1f}]"
-    return _on_video(scene, question, answer, f"{chain}. {_seen(scene, fact, _moment)}.")
+    return _on_video(scene, question, answer, f"{chain}. {_seen(scene, fact)}.")
 
 
 def _mcq(scene: Scene, fact: Fact, place: int) -> Row:
@@ -319,8 +319,8 @@ def _close_look(scene: Scene, fact: Fact) -> str:
     return f"Frame {frames.index(frame) + 1} {said}" if said else ""
 
 
-def _seen(scene: Scene, fact: Fact, say: Callable[[float], str] | None = None) -> str:
-    return inside([scene.frame_time_s(frame) for frame in watched_frames(scene.n_frames)], fact.span_s, say)
+def _seen(scene: Scene, fact: Fact) -> str:
+    return inside([scene.frame_time_s(frame) for frame in watched_frames(scene.n_frames)], fact.span_s, _moment)
 
 
 def _moment(time_s: float) -> str:

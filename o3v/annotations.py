@@ -39,10 +39,11 @@ class Item:
 def items_in(folder: Path | str) -> tuple[list[Item], list[str]]:
     """An item for each video of a folder, by name, and one line for each that cannot be read.
 
+    Hidden files are passed over: unfinished ones of a killed run, and the doubles that some systems lay beside videos.
     Raises FileNotFoundError for a folder without videos.
     """
     found, unreadable = [], []
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEOS)
+    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
     if not paths:
         raise FileNotFoundError(f"{folder} holds no video ({', '.join(VIDEOS)})")
     for path in paths:

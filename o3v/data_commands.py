@@ -83,7 +83,7 @@ def check_data(options: Options) -> int:
     """A table a source, the first offenders, and what was dropped. 1 with problems."""
     from o3v import artifacts, coverage, exports, schema, stgr
 
-    files = options.files or sorted({*options.root.glob("*.json"), *options.root.glob("*.jsonl")})
+    files = options.files or sorted(p for p in options.root.glob("[!.]*") if p.suffix in (".json", ".jsonl"))
     if not options.root.is_dir() or not files:
         raise FileNotFoundError(f"{options.root} is no folder with .json or .jsonl files; name the files")
     bad = 0

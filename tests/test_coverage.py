@@ -73,6 +73,7 @@ def test_each_kind_of_problem_is_counted_and_shown(root):
 
 
 def test_the_command_fails_on_problems_and_drops_them_when_told(root, tmp_path, capsys):
+    (root / ".rows-unfinished.json").write_text("[{", encoding="utf-8")  # of a killed run: passed over
     assert main(["check-data", str(root)]) == 1
     said = capsys.readouterr().out
     assert "6 rows have problems" in said and "(late): 9 s in videos/a.mp4 of 2.0 s" in said

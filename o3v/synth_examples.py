@@ -42,7 +42,7 @@ _EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way",
 _RELATIONS = ("longest", "with", "already")
 TOLD = ("color", "thing", "count")  # families that a look through the film tells, by names alone
 _CAPTIONS = ("color", "thing", "where", "side")
-_GENERAL = (*_EVENTS, *_RELATIONS, *_CAPTIONS, "count", "place")
+_GENERAL = (*_CAPTIONS, "count", "place")  # asked without evidence: what is to be seen; what happens needs it
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _row(scene: Scene, name: str, fact: Fact) -> Example:
 
 def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     question = fact.question
-    if place == 0:  # as in V-STAR's second chain: after the boxes
+    if place < 2:  # as in V-STAR's second chain: after the boxes
         boxes = ", ".join(format_box(_box(scene, name, frame)) for name, frame in fact.shown if name == fact.subject)
         question = BOXES_ARE.format(boxes=boxes, question=question)
     return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {_seen(scene, fact)}.")

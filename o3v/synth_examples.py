@@ -182,9 +182,9 @@ def _row(scene: Scene, name: str, fact: Fact) -> Example:
 
 def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     question = fact.question
-    if place < 2:  # as in V-STAR's second chain: after the boxes
-        boxes = ", ".join(format_box(_box(scene, name, frame)) for name, frame in fact.shown if name == fact.subject)
-        question = BOXES_ARE.format(boxes=boxes, question=question)
+    if place < 2:  # as in V-STAR's second chain: after the boxes of its seconds
+        boxes = [format_box(_box(scene, fact.subject, second * scene.fps)) for second in _whole_seconds(fact, scene)]
+        question = BOXES_ARE.format(boxes=", ".join(boxes), question=question) if boxes else question
     return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {_seen(scene, fact)}.")
 
 

@@ -1,31 +1,64 @@
 """What SFT and GSPO add on held-out films, over seeds, with intervals.
 
-Runs the notebooks for each seed (finished runs are skipped) and resamples the evaluation's films: 95% percentile
-bootstrap of the mean over seeds, the films of a seed drawn anew for all models alike.
+Runs the notebooks for each seed (finished runs are skipped), has their models answer further films of the evaluation
+split, and resamples the films: 95% percentile bootstrap of the mean over seeds, the films of a seed drawn anew for all
+models alike. What was answered is kept in `runs/seeds/`.
 
-    python benchmarks/seeds.py --seeds 0 1 2
+    python benchmarks/seeds.py --seeds 0 1 2 --films 180
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from o3v import batch, inference, vstar
+from o3v import artifacts, batch, inference, model, synth_rows, vstar
+from o3v.config import find_base, load_profile
 
-MODELS = ("base", "sft", "sft_gspo")
+MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
 METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm")
 RUNS = Path(__file__).resolve().parents[1] / "runs"
+FURTHER = 1_000  # the seed of the further films is that of the run and this
 
 
-def predictions(run_dir: Path) -> dict[str, list[dict]]:
-    """The evaluated items of a run with their answers, by model."""
-    rows = [json.loads(x) for x in (run_dir / "05_evaluation/predictions.jsonl").read_text().splitlines()]
-    return {name: [row for row in rows if row["model"] == name] for name in MODELS}
+@dataclass
+class Told:
+    """A model's answers to some films: the scores of the items and the share of well-formed answers."""
+
+    scores: list[vstar.ItemScore]
+    format_rate: float
+
+    def __add__(self, other: Told) -> Told:
+        scores = self.scores + other.scores
+        well_formed = self.format_rate * len(self.scores) + other.format_rate * len(other.scores)
+        return Told(scores, well_formed / len(scores))
+
+
+def in_run(run_dir: Path, name: str) -> Told:
+    """What notebook 05 found on the run's own films."""
+    lines = (run_dir / "05_evaluation/predictions.jsonl").read_text().splitlines()
+    rates = artifacts.read_json(run_dir / "05_evaluation/metrics.json")
+    items = [item for item in map(json.loads, lines) if item["model"] == name]
+    return Told([vstar.score_item(item, "fixed") for item in items], rates[name]["format_rate"])
+
+
+def beyond(run_dir: Path, profile: str, seed: int, films: int, name: str) -> Told:
+    """The same model on further films."""
+    settings, folder = load_profile(profile), RUNS / "seeds" / run_dir.name
+    synth_rows.make_dataset(folder / "world", {"eval": films}, seed=FURTHER + seed)
+    items = vstar.read_items(folder / "world/eval.jsonl")
+    path = run_dir / MODELS[name] if MODELS[name] else find_base(settings.base)
+    vlm = model.load(path)
+    questions = inference.vstar_questions(items, folder / "world", settings.frames, vlm.box_space)
+    work = folder / f"{name}-{films}-{artifacts.hash_path(path)[:8]}"
+    answers = inference.answer(vlm, questions, settings.inference, work, name)
+    read = inference.read_vstar(items, answers)
+    return Told([vstar.score_item(item, "fixed") for item in read], inference.format_rate(answers))
 
 
 def metrics(scores: list[vstar.ItemScore]) -> np.ndarray:
@@ -33,43 +66,52 @@ def metrics(scores: list[vstar.ItemScore]) -> np.ndarray:
     return np.array([summary[name] for name in METRICS])
 
 
+def bootstrap(told: dict[str, list[Told]], draws: int) -> np.ndarray:
+    """Means over the seeds of resampled films: (draws, models, metrics)."""
+    rng, drawn = np.random.default_rng(0), np.zeros((draws, len(MODELS), len(METRICS)))
+    for draw in drawn:
+        for parts in zip(*told.values(), strict=True):
+            kept = rng.integers(len(parts[0].scores), size=len(parts[0].scores))
+            draw += [metrics([part.scores[i] for i in kept]) for part in parts]
+    return drawn / len(told["base"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--films", type=int, default=180, help="beside those of the run, 0 for none")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
-    scored: dict[str, list[list[vstar.ItemScore]]] = {name: [] for name in MODELS}
-    formats: dict[str, list[float]] = {name: [] for name in MODELS}
+    told: dict[str, list[Told]] = {name: [] for name in MODELS}
     for seed in options.seeds:
         run_dir = RUNS / f"{options.profile}-{seed}"
         done = batch.run(options.profile, seed, RUNS)
         if done.error:
             raise SystemExit(f"the run in {run_dir.name} failed: {done.error}")
-        rates = json.loads((run_dir / "05_evaluation/metrics.json").read_text())
-        for name, items in predictions(run_dir).items():
-            scored[name].append([vstar.score_item(item, "fixed") for item in items])
-            formats[name].append(rates[name]["format_rate"])
-    rng = np.random.default_rng(0)
-    draws = np.zeros((options.draws, len(MODELS), len(METRICS)))
-    for draw in draws:
-        for seed in range(len(options.seeds)):
-            kept = rng.integers(len(scored["base"][seed]), size=len(scored["base"][seed]))
-            for m, name in enumerate(MODELS):
-                draw[m] += metrics([scored[name][seed][i] for i in kept]) / len(options.seeds)
-    rows = {}
-    for m, name in enumerate(MODELS):
-        value = np.mean([metrics(part) for part in scored[name]], axis=0)
-        low, high = np.percentile(draws[:, m], [2.5, 97.5], axis=0)
-        rows[name] = {k: f"{v:.3f} ({a:.3f}–{b:.3f})" for k, v, a, b in zip(METRICS, value, low, high, strict=True)}
-        rows[name]["format rate"] = " ".join(f"{rate:.3f}" for rate in formats[name])
-    change = draws[:, 2] - draws[:, 1]
-    low, high = np.percentile(change, [2.5, 97.5], axis=0)
-    mean = change.mean(axis=0)
-    rows["sft_gspo − sft"] = {
-        name: f"{v:+.3f} ({a:+.3f} to {b:+.3f})" for name, v, a, b in zip(METRICS, mean, low, high, strict=True)
-    }
-    print(pd.DataFrame(rows).T.fillna("").to_string())
+        for name, parts in told.items():
+            own = in_run(run_dir, name)
+            parts.append(own + beyond(run_dir, options.profile, seed, options.films, name) if options.films else own)
+    found = {name: [metrics(part.scores) for part in parts] for name, parts in told.items()}
+    formats = {name: [part.format_rate for part in parts] for name, parts in told.items()}
+    table = [
+        {"seed": s, "model": n, "format": f} | dict(zip(METRICS, v, strict=True))
+        for n in MODELS
+        for s, f, v in zip(options.seeds, formats[n], found[n], strict=True)
+    ]
+    print(pd.DataFrame(table).sort_values(["seed"], kind="stable").round(3).to_string(index=False))
+    drawn = bootstrap(told, options.draws)
+    rows = {name: interval(np.mean(found[name], axis=0), drawn[:, m]) for m, name in enumerate(MODELS)}
+    change = np.mean(found["sft_gspo"], axis=0) - np.mean(found["sft"], axis=0)
+    rows["sft_gspo − sft"] = interval(change, drawn[:, 2] - drawn[:, 1], "+.3f", " to ")
+    print(pd.DataFrame(rows).T.to_string())
+
+
+def interval(value: np.ndarray, drawn: np.ndarray, form: str = ".3f", between: str = "–") -> dict[str, str]:
+    """Each metric with the middle 95% of its draws."""
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    found = zip(METRICS, value, low, high, strict=True)
+    return {name: f"{v:{form}} ({a:{form}}{between}{b:{form}})" for name, v, a, b in found}
 
 
 if __name__ == "__main__":

@@ -85,6 +85,16 @@ def test_the_tower_rests_while_language_is_learned(tmp_path):
     assert all(torch.equal(value, tower[name]) for name, value in saved.items())
 
 
+def test_what_no_text_held_is_settled():
+    vlm = model.load(find_base(load_profile("tiny").base))
+    pretrain.settle_tags(vlm)
+    embeddings, tokenizer = vlm.model.get_input_embeddings().weight, vlm.processor.tokenizer
+    (bare,), (spaced,), (tag,) = (tokenizer(text).input_ids for text in ("[", " [", "<box>"))
+    assert torch.equal(embeddings[bare], 0.7 * embeddings[spaced])  # a box is read off either
+    others = set(range(len(embeddings))) - set(tokenizer.convert_tokens_to_ids(list(TAGS)))
+    assert torch.equal(embeddings[tag], embeddings[sorted(others)].mean(0))
+
+
 def test_a_finished_base_goes_on_from_its_weights(tmp_path):
     base = find_base(load_profile("tiny").base)
     config = replace(CONFIG, steps={"further": 2})

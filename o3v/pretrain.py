@@ -51,7 +51,8 @@ LANGUAGE_MIX = {  # batches of each kind in a round
     "films": ("film", "caption", "film", "picture", "film", "film", "caption", "film", "crop", "film"),
 }
 LANGUAGE_MIX["further"] = LANGUAGE_MIX["films"]
-SHORTER = 0.7  # of the embedding of a bracket after a space, the bracket's without
+SHORTER = 0.7  # the length of an embedding that is copied, in lengths of the one that it is copied from
+TIME = evidence.TAGS[-2]  # the tag before a time
 PARTS = 2  # of a batch, each computed in a thread of its own: two on half of the cores are quicker than one on all
 
 
@@ -271,15 +272,16 @@ def _learn_to_see(vlm: VideoModel, clips: Callable[[], list[Clip]], side_px: int
 def settle_tags(vlm: VideoModel) -> None:
     """Gives tokens that no text held embeddings that SFT need not fetch back: training only ever pushed them away.
 
-    The evidence tags get the mean of all, as transformers does with new tokens. The bracket of a box, which plain words
-    only have after a space, is to be read as it is there: it gets the same embedding, shorter, lest it be said there.
+    The evidence tags get the mean of all, as transformers does with new tokens. But a time's tag begins as the word
+    before a time, " at ", and the bracket of a box, which plain words only have after a space, as the one there. So
+    numbers are read off them as well; the copies are shorter, lest they be said in the other's place.
     """
     tokenizer, embeddings = vlm.processor.tokenizer, vlm.model.get_input_embeddings().weight
-    bare, spaced = (tokenizer(text).input_ids[-1] for text in ("[", " ["))
-    embeddings[bare] = SHORTER * embeddings[spaced]
+    for text, told in (("[", " ["), (TIME, " at 0")):
+        embeddings[tokenizer(text).input_ids[0]] = SHORTER * embeddings[tokenizer(told).input_ids[0]]
     tags = tokenizer.convert_tokens_to_ids(list(evidence.TAGS))
     others = [i for i in range(len(embeddings)) if i not in set(tags)]
-    embeddings[tags] = embeddings[others].mean(0)
+    embeddings[[i for i in tags if i != tokenizer.convert_tokens_to_ids(TIME)]] = embeddings[others].mean(0)
 
 
 def texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:

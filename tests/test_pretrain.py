@@ -89,10 +89,11 @@ def test_what_no_text_held_is_settled():
     vlm = model.load(find_base(load_profile("tiny").base))
     pretrain.settle_tags(vlm)
     embeddings, tokenizer = vlm.model.get_input_embeddings().weight, vlm.processor.tokenizer
-    (bare,), (spaced,), (tag,) = (tokenizer(text).input_ids for text in ("[", " [", "<box>"))
-    assert torch.equal(embeddings[bare], 0.7 * embeddings[spaced])  # a box is read off either
+    ids = {text: tokenizer(text).input_ids[0] for text in ("[", " [", "<t>", " at 5.4s", "<box>")}
+    assert torch.equal(embeddings[ids["["]], 0.7 * embeddings[ids[" ["]])  # a box is read off either
+    assert torch.equal(embeddings[ids["<t>"]], 0.7 * embeddings[ids[" at 5.4s"]])  # and a time
     others = set(range(len(embeddings))) - set(tokenizer.convert_tokens_to_ids(list(TAGS)))
-    assert torch.equal(embeddings[tag], embeddings[sorted(others)].mean(0))
+    assert torch.equal(embeddings[ids["<box>"]], embeddings[sorted(others)].mean(0))
 
 
 def test_a_finished_base_goes_on_from_its_weights(tmp_path):

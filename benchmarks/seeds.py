@@ -1,8 +1,9 @@
 """What SFT and GSPO add on held-out films, over seeds, with intervals.
 
 Runs the notebooks for each seed (finished runs are skipped), has their models answer further films of the evaluation
-split, and resamples the films: 95% percentile bootstrap of the mean over seeds, the films of a seed drawn anew for all
-models alike. What was answered is kept in `runs/seeds/`.
+split and further questions of the RL split, and resamples both: 95% percentile bootstrap of the mean over seeds, those
+of a seed drawn anew for all models alike. *reward* is the mean total of the questions, in the paper's reading at the
+end of its schedule. What was answered is kept in `runs/seeds/`.
 
     python benchmarks/seeds.py --seeds 0 1 2 --films 180
 """
@@ -11,32 +12,43 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from o3v import artifacts, batch, inference, model, synth_rows, vstar
+from o3v import artifacts, batch, inference, model, prompts, rewards, schema, synth_rows, vstar
 from o3v.config import find_base, load_profile
 
 MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
-METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm")
+METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm", "reward")
 RUNS = Path(__file__).resolve().parents[1] / "runs"
+Picked = slice | np.ndarray
 FURTHER = 1_000  # the seed of the further films is that of the run and this
 
 
 @dataclass
 class Told:
-    """A model's answers to some films: the scores of the items and the share of well-formed answers."""
+    """A model's answers: the scores of the films' items, the share of them well formed, the questions' rewards."""
 
     scores: list[vstar.ItemScore]
     format_rate: float
+    rewards: list[float] = field(default_factory=list)
 
     def __add__(self, other: Told) -> Told:
         scores = self.scores + other.scores
         well_formed = self.format_rate * len(self.scores) + other.format_rate * len(other.scores)
-        return Told(scores, well_formed / len(scores))
+        return Told(scores, well_formed / len(scores), self.rewards + other.rewards)
+
+    def metrics(self, films: Picked = slice(None), questions: Picked = slice(None)) -> np.ndarray:
+        """METRICS of some films and questions."""
+        scores, rewards = (
+            np.array(x, dtype=object)[kept] for x, kept in ((self.scores, films), (self.rewards, questions))
+        )
+        found = inference.summary(vstar.summarise(list(scores), len(scores)))
+        return np.array([*(found[name] for name in METRICS[:-1]), np.mean(rewards) if len(rewards) else np.nan])
 
 
 def in_run(run_dir: Path, name: str) -> Told:
@@ -47,39 +59,38 @@ def in_run(run_dir: Path, name: str) -> Told:
     return Told([vstar.score_item(item, "fixed") for item in items], rates[name]["format_rate"])
 
 
-def beyond(run_dir: Path, profile: str, seed: int, films: int, name: str) -> Told:
-    """The same model on further films."""
+def beyond(run_dir: Path, profile: str, seed: int, count: int, name: str) -> Told:
+    """The same model on further films, and as many further questions."""
     settings, folder = load_profile(profile), RUNS / "seeds" / run_dir.name
-    synth_rows.make_dataset(folder / "world", {"eval": films}, seed=FURTHER + seed)
-    items = vstar.read_items(folder / "world/eval.jsonl")
+    root = folder / "world"
+    synth_rows.make_dataset(root, {"rl": count, "eval": count}, FURTHER + seed)
+    items, examples = vstar.read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
     path = run_dir / MODELS[name] if MODELS[name] else find_base(settings.base)
-    vlm = model.load(path)
-    questions = inference.vstar_questions(items, folder / "world", settings.frames, vlm.box_space)
-    work = folder / f"{name}-{films}-{artifacts.hash_path(path)[:8]}"
-    answers = inference.answer(vlm, questions, settings.inference, work, name)
-    read = inference.read_vstar(items, answers)
-    return Told([vstar.score_item(item, "fixed") for item in read], inference.format_rate(answers))
-
-
-def metrics(scores: list[vstar.ItemScore]) -> np.ndarray:
-    summary = inference.summary(vstar.summarise(scores, len(scores)))
-    return np.array([summary[name] for name in METRICS])
+    vlm, work = model.load(path), folder / f"{name}-{count}-{artifacts.hash_path(path)[:8]}"
+    films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
+    said = inference.answer(vlm, films, settings.inference, work, name)
+    ask = partial(prompts.example_prompt, root=root, frames=settings.frames, box_space=vlm.box_space, training=True)
+    asked = [inference.Question(e.id, root / e.media_path, partial(ask, e)) for e in examples]
+    told = inference.answer(vlm, asked, settings.inference, work / "questions", name)
+    paid = [rewards.score_completion(row["response"], row["row"], 1.0, rewards.RewardConfig.paper()) for row in told]
+    scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar(items, said)]
+    return Told(scores, inference.format_rate(said), [score["total"] for score in paid])
 
 
 def bootstrap(told: dict[str, list[Told]], draws: int) -> np.ndarray:
-    """Means over the seeds of resampled films: (draws, models, metrics)."""
+    """Means over the seeds of resampled films and questions: (draws, models, metrics)."""
     rng, drawn = np.random.default_rng(0), np.zeros((draws, len(MODELS), len(METRICS)))
     for draw in drawn:
         for parts in zip(*told.values(), strict=True):
-            kept = rng.integers(len(parts[0].scores), size=len(parts[0].scores))
-            draw += [metrics([part.scores[i] for i in kept]) for part in parts]
+            films, questions = (rng.integers(n, size=n) for n in (len(parts[0].scores), len(parts[0].rewards)))
+            draw += [part.metrics(films, questions) for part in parts]
     return drawn / len(told["base"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--films", type=int, default=180, help="beside those of the run, 0 for none")
+    parser.add_argument("--films", type=int, default=180, help="beside those of the run, and questions")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
@@ -91,8 +102,8 @@ def main() -> None:
             raise SystemExit(f"the run in {run_dir.name} failed: {done.error}")
         for name, parts in told.items():
             own = in_run(run_dir, name)
-            parts.append(own + beyond(run_dir, options.profile, seed, options.films, name) if options.films else own)
-    found = {name: [metrics(part.scores) for part in parts] for name, parts in told.items()}
+            parts.append(own + beyond(run_dir, options.profile, seed, options.films, name))
+    found = {name: [part.metrics() for part in parts] for name, parts in told.items()}
     formats = {name: [part.format_rate for part in parts] for name, parts in told.items()}
     table = [
         {"seed": s, "model": n, "format": f} | dict(zip(METRICS, v, strict=True))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,6 @@ from o3v.config import find_base, load_profile
 MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
 METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm", "reward")
 RUNS = Path(__file__).resolve().parents[1] / "runs"
-Picked = slice | np.ndarray
 FURTHER = 1_000  # the seed of the further films is that of the run and this
 
 
@@ -42,13 +42,15 @@ class Told:
         well_formed = self.format_rate * len(self.scores) + other.format_rate * len(other.scores)
         return Told(scores, well_formed / len(scores), self.rewards + other.rewards)
 
-    def metrics(self, films: Picked = slice(None), questions: Picked = slice(None)) -> np.ndarray:
-        """METRICS of some films and questions."""
-        scores, rewards = (
-            np.array(x, dtype=object)[kept] for x, kept in ((self.scores, films), (self.rewards, questions))
-        )
-        found = inference.summary(vstar.summarise(list(scores), len(scores)))
-        return np.array([*(found[name] for name in METRICS[:-1]), np.mean(rewards) if len(rewards) else np.nan])
+    def metrics(self, films: Iterable[int], questions: Iterable[int]) -> np.ndarray:
+        """METRICS of the films and questions at these positions."""
+        scores, paid = [self.scores[i] for i in films], [self.rewards[i] for i in questions]
+        found = inference.summary(vstar.summarise(scores, len(scores)))
+        return np.array([*(found[name] for name in METRICS[:-1]), np.mean(paid)])
+
+    def sizes(self) -> tuple[int, int]:
+        """How many films and questions."""
+        return len(self.scores), len(self.rewards)
 
 
 def in_run(run_dir: Path, name: str) -> Told:
@@ -82,7 +84,7 @@ def bootstrap(told: dict[str, list[Told]], draws: int) -> np.ndarray:
     rng, drawn = np.random.default_rng(0), np.zeros((draws, len(MODELS), len(METRICS)))
     for draw in drawn:
         for parts in zip(*told.values(), strict=True):
-            films, questions = (rng.integers(n, size=n) for n in (len(parts[0].scores), len(parts[0].rewards)))
+            films, questions = (rng.integers(n, size=n) for n in parts[0].sizes())
             draw += [part.metrics(films, questions) for part in parts]
     return drawn / len(told["base"])
 
@@ -103,7 +105,7 @@ def main() -> None:
         for name, parts in told.items():
             own = in_run(run_dir, name)
             parts.append(own + beyond(run_dir, options.profile, seed, options.films, name))
-    found = {name: [part.metrics() for part in parts] for name, parts in told.items()}
+    found = {name: [part.metrics(*map(range, part.sizes())) for part in parts] for name, parts in told.items()}
     formats = {name: [part.format_rate for part in parts] for name, parts in told.items()}
     table = [
         {"seed": s, "model": n, "format": f} | dict(zip(METRICS, v, strict=True))

@@ -10,17 +10,14 @@ train on, and V-STAR's metrics.
 from __future__ import annotations
 
 import argparse
-import functools
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from o3v import gspo, inference, model, prompts, rewards, schema, training, vstar
+from o3v import gspo, inference, model, rewards, schema, training, vstar
 from o3v.config import GspoConfig, Profile, load_profile
-
-HELD_BACK = 200  # rows of rl.jsonl
 
 
 def changed(config: GspoConfig, choice: str) -> GspoConfig:
@@ -34,13 +31,11 @@ def score(vlm: model.VideoModel, run: Path, settings: Profile, held: list[schema
     """Mean reward and format rate of the rows, and V-STAR's metrics of the run's held-out films."""
     root = run / "01_data_pipeline/world"
     items = vstar.read_items(run / "01_data_pipeline/eval.jsonl")
-    ask = functools.partial(prompts.example_prompt, root=root, frames=settings.frames, box_space=vlm.box_space)
-    asked = [inference.Question(e.id, root / e.media_path, functools.partial(ask, e, training=True)) for e in held]
     films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
     with tempfile.TemporaryDirectory() as folder:
-        said = inference.answer(vlm, asked, settings.inference, Path(folder) / "rows", "rows")
+        place = (root, settings.frames, settings.inference, rewards.RewardConfig.paper(), Path(folder) / "rows")
+        scores = inference.rewarded(vlm, held, *place)
         told = inference.answer(vlm, films, settings.inference, Path(folder) / "films", "films")
-    scores = [rewards.score_completion(row["response"], row["row"], 1.0, rewards.RewardConfig.paper()) for row in said]
     whole = vstar.score_items(inference.read_vstar(items, told), protocol="fixed")
     return {
         "reward": float(np.mean([s["total"] for s in scores])),
@@ -59,8 +54,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     settings, checkpoint = load_profile(args.profile), args.run / "02_sft/checkpoint"
+    for needed in (checkpoint, args.run / "01_data_pipeline/rl.jsonl"):
+        if not needed.exists():
+            raise SystemExit(f"{needed} does not exist: run notebooks 01 and 02 into {args.run} first")
     examples = list(schema.read_examples(args.run / "01_data_pipeline/rl.jsonl"))
-    examples, held = examples[:-HELD_BACK], examples[-HELD_BACK:]
+    examples, held = gspo.hold_back(examples, settings.gspo.held_back)
     tell("SFT", score(model.load(checkpoint), args.run, settings, held))
     for choice in args.choices:
         vlm, config = model.load(checkpoint), replace(changed(settings.gspo, choice), save_steps=10**6)

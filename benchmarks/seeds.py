@@ -14,13 +14,12 @@ import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from o3v import artifacts, batch, inference, model, prompts, rewards, schema, synth_rows, vstar
+from o3v import artifacts, batch, inference, model, rewards, schema, synth_rows, vstar
 from o3v.config import find_base, load_profile
 
 MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
@@ -71,12 +70,10 @@ def beyond(run_dir: Path, profile: str, seed: int, count: int, name: str) -> Tol
     vlm, work = model.load(path), folder / f"{name}-{count}-{artifacts.hash_path(path)[:8]}"
     films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
     said = inference.answer(vlm, films, settings.inference, work, name)
-    ask = partial(prompts.example_prompt, root=root, frames=settings.frames, box_space=vlm.box_space, training=True)
-    asked = [inference.Question(e.id, root / e.media_path, partial(ask, e)) for e in examples]
-    told = inference.answer(vlm, asked, settings.inference, work / "questions", name)
-    paid = [rewards.score_completion(row["response"], row["row"], 1.0, rewards.RewardConfig.paper()) for row in told]
+    place = (root, settings.frames, settings.inference, rewards.RewardConfig.paper(), work / "questions", name)
+    paid = inference.rewarded(vlm, examples, *place)
     scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar(items, said)]
-    return Told(scores, inference.format_rate(said), [score["total"] for score in paid])
+    return Told(scores, inference.format_rate(said), [row["total"] for row in paid])
 
 
 def bootstrap(told: dict[str, list[Told]], draws: int) -> np.ndarray:
@@ -96,6 +93,8 @@ def main() -> None:
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
+    if options.films < 1:
+        parser.error("--films must be at least 1")
     told: dict[str, list[Told]] = {name: [] for name in MODELS}
     for seed in options.seeds:
         run_dir = RUNS / f"{options.profile}-{seed}"

@@ -90,6 +90,7 @@ class GspoConfig:
     reused: int = 4  # ours: updates on the same rollouts, where notebook 03 shows how GSPO and GRPO part
     lora_rank: int = 0  # ours: as in SftConfig
     preflight: int = 8  # ours: questions scored before training, which stops without hope; 0 begins untried
+    held_back: int = 200  # ours: questions kept out of training, answered before and after it
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
 
@@ -133,7 +134,7 @@ TINY = Profile(
         learning_rate=2e-3,
         measured=500,
     ),
-    data=DataConfig(sft_rows=3_000, rl_rows=800, eval_items=60, dev_items=24, annotated=240),
+    data=DataConfig(sft_rows=3_000, rl_rows=800, eval_items=60, dev_items=48, annotated=240),
     # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.9M parameters needs some thousand times the paper's rate
@@ -158,7 +159,8 @@ TINY = Profile(
         beta=0.0,  # no reference pass, a fifth of a step
         max_new_tokens=208,
         max_grad_norm=1.0,
-        save_steps=20,
+        held_back=160,
+        save_steps=40,
         cached_rows=4_096,
     ),
     inference=InferenceConfig(batch=64, max_new_tokens=208, voted=60, votes=(1, 2, 4, 8, 16)),
@@ -184,6 +186,7 @@ SMOKE = replace(
         device_batch=8,
         max_new_tokens=64,
         preflight=0,  # a dozen steps of SFT give no hope
+        held_back=8,
         save_steps=2,
     ),
     inference=replace(TINY.inference, max_new_tokens=64, shown=2, voted=2, votes=(1, 2)),

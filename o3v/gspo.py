@@ -139,6 +139,12 @@ def rollout_row(example: Example, root: Path, frames: FrameConfig, box_space: st
     return {"prompt": prompt.messages, "images": [Image.fromarray(i) for i in prompt.images], "row": prompt.row}
 
 
+def hold_back(examples: Sequence[Example], count: int) -> tuple[Sequence[Example], Sequence[Example]]:
+    """The questions to train on, and the last `count` of all, a fifth at most, to see what training did to others."""
+    kept = len(examples) - min(count, len(examples) // 5)
+    return examples[:kept], examples[kept:]
+
+
 class NothingToLearn(ValueError):
     """Training would not move: the message says why and what to do."""
 

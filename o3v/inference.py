@@ -1,8 +1,8 @@
 """Asking a model: many questions in batches, answers kept on disk as they come.
 
-Also the questions of V-STAR and the reading of their answers. The scores are `vstar`'s. Departs from the public
-evaluation in one place: "where" is answered in the evidence grammar, not as JSON, and each annotated second takes
-the claimed box nearest in time.
+Also training questions with the rewards of their answers, and the questions of V-STAR and the reading of theirs. The
+scores are those of `rewards` and `vstar`. Departs from the public evaluation in one place: "where" is answered in the
+evidence grammar, not as JSON, and each annotated second takes the claimed box nearest in time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from o3v import artifacts, evidence, video, vstar
 from o3v.config import FrameConfig, InferenceConfig
 from o3v.geometry import Box, fit_size, rescale_box
 from o3v.model import VideoModel, batches, generate
-from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, Prompt, space_size, video_prompt
-from o3v.rewards import format_score
-from o3v.schema import Row, Task, dump_rows
+from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM, Prompt, example_prompt, space_size, video_prompt
+from o3v.rewards import RewardConfig, format_score, score_completion
+from o3v.schema import Example, Row, Task, dump_rows
 from o3v.synth_watch import LINE
 
 LONGEST_QUESTION = 4_000  # characters
@@ -61,6 +61,27 @@ def _answered(vlm: VideoModel, batch: Sequence[Question], config: InferenceConfi
     return [
         {"key": q.key, "response": t, "times_s": list(p.times_s), "space_wh": list(p.space_wh), "row": p.row}
         for q, p, t in zip(batch, prompts, texts, strict=True)
+    ]
+
+
+def rewarded(
+    vlm: VideoModel,
+    examples: Sequence[Example],
+    root: Path,
+    frames: FrameConfig,
+    config: InferenceConfig,
+    reading: RewardConfig,
+    out: Path,
+    name: str = "rewards",
+) -> list[Row]:
+    """Training questions answered greedily and scored as at the end of training (progress 1), in order: rows of `id`,
+    `task`, `response`, every term (None where it does not apply) and `total`. Kept in `out` as by `answer`."""
+    ask = functools.partial(example_prompt, root=root, frames=frames, box_space=vlm.box_space, training=True)
+    asked = [Question(e.id, root / e.media_path, functools.partial(ask, e)) for e in examples]
+    return [
+        {"id": told["key"], "task": told["row"]["task"], "response": told["response"]}
+        | score_completion(told["response"], told["row"], 1.0, reading)
+        for told in answer(vlm, asked, config, out, name)
     ]
 
 

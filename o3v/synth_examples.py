@@ -217,7 +217,7 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
     if fact.family == "track" and place == 1:  # as V-STAR asks where in its first chain
         question = LOOK_FROM.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
     elif fact.family == "track" and place > 1:  # and in its second
-        question = GIVE_BOXES.format(count=len(fact.shown), question=question)
+        question = GIVE_BOXES.format(count=len(_whole_seconds(fact, scene)), question=question)
     return _on_video(scene, question, fact.answer, _chain(scene, fact)) | {"key_frames": key_frames}
 
 

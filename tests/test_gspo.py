@@ -28,6 +28,11 @@ def trainer(vlm, examples, world, out, **changes):
     return gspo.make_trainer(vlm, examples, world, FRAMES, dataclasses.replace(CONFIG, **changes), out, seed=1)
 
 
+@pytest.mark.parametrize(("count", "trained"), [(0, 10), (1, 9), (2, 8), (200, 8)])
+def test_at_most_a_fifth_is_held_back(count, trained):
+    assert gspo.hold_back(range(10), count) == (range(trained), range(trained, 10))
+
+
 def test_advantages_by_hand():
     # mean 2, sample std √2 for [1, 3]; a group of equals has none
     got = objective.advantages(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))

@@ -1,10 +1,14 @@
 """Inference: answers kept as they come, V-STAR's questions and the reading of their answers."""
 
+import math
+
 import pytest
 from conftest import FRAMES
 
 from o3v import evidence, inference, video, vstar
 from o3v.config import InferenceConfig
+from o3v.prompts import example_prompt
+from o3v.rewards import RewardConfig
 
 CONFIG = InferenceConfig(batch=4, max_new_tokens=5)
 ITEM = {
@@ -138,3 +142,21 @@ def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monke
     )
     low = inference.held_out_mam(twin, items, world, FRAMES, CONFIG)
     assert 0 < low < 1 / 3
+
+
+def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world, tmp_path, monkeypatch):
+    """All right but for a time 2 s off: exp(-2²/2) at σ = 1 s; asked again, nothing is generated."""
+    example = next(e for e in rl_examples if e.key_frames)
+    late = example.key_frames[-1].time_s + 2
+    name, (box, *_) = next(iter(example.key_frames[-1].items.items()))
+    width, height = example_prompt(example, world, FRAMES, "pixels", training=True).space_wh
+    box = [side * size for side, size in zip(box, (width, height, width, height), strict=True)]
+    said = evidence.format_response(evidence.format_claim(name, [box], late), example.answer)
+    monkeypatch.setattr(inference, "generate", lambda vlm, prompts, longest: [said for _ in prompts])
+    place = (world, FRAMES, CONFIG, RewardConfig.paper(), tmp_path)
+    (row,) = inference.rewarded(twin, [example], *place)
+    assert (row["id"], row["task"], row["response"]) == (example.id, example.task, said)
+    assert row["ans_acc"] == row["format"] == 1 and row["ans_tiou"] is None
+    assert row["thk_temporal_point"] == pytest.approx(math.exp(-2), abs=0.02)
+    monkeypatch.delattr(inference, "generate")
+    assert inference.rewarded(twin, [example], *place) == [row]

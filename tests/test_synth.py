@@ -521,18 +521,23 @@ def test_claims_are_made_after_a_look_at_the_film():
 
 
 def test_questions_tell_more_as_in_vstar():
-    rows = [row for index in range(40) for row in rows_of(make_scene("sft", index, seed=8))]
+    scenes = [make_scene("sft", index, seed=8) for index in range(40)]
+    rows = [(scene, row) for scene in scenes for row in rows_of(scene)]
     told = {
-        kind: [row for row in rows if row.question.startswith(kind)]
-        for kind in ("Look from", "Give 3", "The boxes are")
+        kind: [(scene, row) for scene, row in rows if re.match(kind, row.question)]
+        for kind in ("Look from", r"Give \d", "The boxes are")
     }
     assert min(map(len, told.values())) >= 20
-    for row in told["Look from"]:
+    for _, row in told["Look from"]:
         start_s, end_s = map(float, re.findall(r"([\d.]+)s", row.question)[:2])
         assert all(start_s - 0.05 <= key.time_s <= end_s + 0.05 for key in row.key_frames)
-    for row in told["Give 3"]:
+    for scene, row in told[r"Give \d"]:  # as many as an eval item has, of which three are claimed
+        (name,) = row.key_frames[0].items
+        start_s, end_s = next(sprite.span_s for sprite in scene.sprites if sprite.name == name)
+        seconds = sum(start_s <= second < end_s for second in range(200))
+        assert row.question.startswith(f"Give {min(seconds, 12)} boxes. ")
         assert row.reasoning_process.count("<box>") == 3
-    for row in told["The boxes are"]:
+    for _, row in told["The boxes are"]:
         boxes = re.findall(r"<box>\[([^]]*)\]</box>", row.question)
         assert row.task is Task.TEMPORAL and boxes
         assert all(0 <= float(side) <= 1 for box in boxes for side in box.split(","))

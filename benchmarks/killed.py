@@ -36,7 +36,7 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
         trainer = sft.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
     else:
         small = {"max_steps": STEPS, "prompts_per_step": 2, "generations": 4, "device_batch": 8, "max_new_tokens": 48}
-        config = replace(profile.gspo, **small, lora_rank=rank, save_steps=1)
+        config = replace(profile.gspo.with_rank(rank), **small, save_steps=1)
         trainer = gspo.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
     rows = training.train(trainer)
     digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())  # a saved state has its keys sorted

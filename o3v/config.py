@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -46,8 +47,28 @@ class PretrainConfig:
     save_steps: int = 200
 
 
+class Trained:
+    """What the settings of SFT and GSPO share: all weights or adapters are trained, each at its usual rate."""
+
+    lora_rank: int  # of adapters on the language model's attention; 0 trains all weights
+    lora_rate: float  # the adapters' learning rate, in units of the rate for all weights
+    learning_rate: float  # of what is trained
+
+    def with_rank(self, rank: int, learning_rate: float = 0.0) -> Self:
+        """The same with adapters of that rank, 0 for none, below 0 as it is; a learning rate of 0 stands for the usual
+        one then.
+
+        >>> all_weights = GspoConfig(learning_rate=0.25, lora_rate=8)
+        >>> all_weights.with_rank(4).learning_rate, all_weights.with_rank(4).with_rank(0).learning_rate
+        (2.0, 0.25)
+        """
+        rank = self.lora_rank if rank < 0 else rank
+        usual = self.learning_rate * self.lora_rate ** (bool(rank) - bool(self.lora_rank))
+        return replace(self, lora_rank=rank, learning_rate=learning_rate or usual)
+
+
 @dataclass(frozen=True)
-class SftConfig:
+class SftConfig(Trained):
     """Cold start."""
 
     epochs: float = 1.0  # paper
@@ -59,18 +80,13 @@ class SftConfig:
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
     frame_times: bool = False  # ours: spans and their moments are told at the times of shown frames
-    lora_rank: int = 0  # ours: of adapters on the language model's attention; 0 trains all weights, as the paper
+    lora_rank: int = 0  # the paper trains all weights
     compared_steps: int = 0  # ours: of the other kind, adapters or all weights, tried beside it in notebook 02
-    lora_rate: float = 10.0  # ours: the adapters' learning rate, in units of the rate for all weights
-
-    def with_rank(self, rank: int, learning_rate: float = 0.0) -> SftConfig:
-        """The same with adapters of that rank, 0 for none; a learning rate of 0 stands for the usual one then."""
-        usual = self.learning_rate * (self.lora_rate if rank else 1.0)
-        return replace(self, lora_rank=rank, learning_rate=learning_rate or usual)
+    lora_rate: float = 10.0  # ours
 
 
 @dataclass(frozen=True)
-class GspoConfig:
+class GspoConfig(Trained):
     """Reinforcement learning. `prompts_per_step` × `generations` completions a step."""
 
     max_steps: int = -1  # one epoch, paper
@@ -88,7 +104,8 @@ class GspoConfig:
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
     reused: int = 4  # ours: updates on the same rollouts, where notebook 03 shows how GSPO and GRPO part
-    lora_rank: int = 0  # ours: as in SftConfig
+    lora_rank: int = 0  # the paper trains all weights
+    lora_rate: float = 10.0  # ours
     preflight: int = 8  # ours: questions scored before training, which stops without hope; 0 begins untried
     held_back: int = 200  # ours: questions kept out of training, answered before and after it
     save_steps: int = 500  # ours

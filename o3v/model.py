@@ -206,7 +206,7 @@ def generate(
     sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}
     set_seed(seed)
     settings = {"max_new_tokens": max_new_tokens, **(sampling or {"do_sample": False})}
-    if repeats > 1 and prefix.fits(vlm.model):
+    if prefix.fits(vlm.model) and "pixel_values" in inputs:
         tokens = prefix.generate(vlm.model, repeats, **inputs, **settings)
     else:
         tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)

@@ -15,9 +15,36 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 Inputs = Mapping[str, torch.Tensor]
+
+
+class RoomyLayer(DynamicLayer):
+    """A layer's keys and values (rows, heads, tokens, width) with room for more: upstream copies all of them for each
+    token that is written, which is most of the time a small model takes. For generation; no gradient passes."""
+
+    spare = 64  # tokens
+    rooms: tuple[torch.Tensor, ...] = ()
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        held = self.get_seq_length()
+        length = held + key_states.shape[-2]
+        here = bool(self.rooms) and self.keys.data_ptr() == self.rooms[0].data_ptr()  # not so when rows were chosen
+        if not here or self.rooms[0].shape[-2] < length:
+            size, new = length + self.spare, (key_states, value_states)
+            self.rooms = tuple(part.new_empty((*part.shape[:2], size, part.shape[-1])) for part in new)
+            for room, old in zip(self.rooms, (self.keys, self.values), strict=True):
+                room[..., :held, :] = old if held else 0  # nothing held: an empty place
+        for room, new in zip(self.rooms, (key_states, value_states), strict=True):
+            room[..., held:length, :] = new
+        self.keys, self.values = (room[..., :length, :] for room in self.rooms)
+        return self.keys, self.values
 
 
 @dataclass(frozen=True)
@@ -128,7 +155,9 @@ def generate(model: Any, repeats: int = 1, **inputs: Any) -> torch.Tensor:
     prefix = read(model, told | given)
     prefix = replace(prefix, index=prefix.index.repeat_interleave(repeats))
     told = {name: value.repeat_interleave(repeats, 0) for name, value in told.items()}
-    cache = prefix.lent()
+    cache = Cache(layers=[RoomyLayer() for _ in prefix.cache.layers])
+    for number, layer in enumerate(prefix.cache.layers):
+        cache.update(layer.keys[prefix.index], layer.values[prefix.index], number)
     cache.crop(-1)  # `generate` reads the last token again, to begin from its logits
     length = told["attention_mask"].sum(1, keepdim=True)
     base.model.rope_deltas = prefix.next[prefix.index][:, None] - length

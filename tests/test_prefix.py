@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from o3v import clips as drawn
 from o3v import prefix, pretrain, prompts, tiny
@@ -38,6 +39,30 @@ def test_the_same_tokens_over_other_pictures_are_another_prompt(vlm, inputs):
     twisted["pixel_values"][-1] += 1
     twisted["pixel_values"][0] += 1
     assert prefix.distinct(twisted, vlm.model.config)[1].tolist() == [0, 1, 2, 3]
+
+
+def test_a_layer_with_room_holds_what_upstreams_does():
+    """Written in many lengths, past its room, cropped, written over, and with other rows."""
+    torch.manual_seed(0)
+    ours, theirs = prefix.RoomyLayer(), DynamicLayer()
+
+    def write(rows, length):
+        keys, values = torch.randn(rows, 2, length, 4), torch.randn(rows, 2, length, 3)
+        for got, expected in zip(ours.update(keys, values), theirs.update(keys, values), strict=True):
+            assert torch.equal(got, expected)
+
+    for length in (5, 1, 1, prefix.RoomyLayer.spare, 2, 3 * prefix.RoomyLayer.spare, 1):
+        write(3, length)
+    before = ours.keys.data_ptr()
+    write(3, 1)
+    assert ours.keys.data_ptr() == before  # nothing was copied
+    for change in (lambda layer: layer.crop(-4), lambda layer: layer.batch_select_indices(torch.tensor([2, 0, 1]))):
+        for layer in (ours, theirs):
+            change(layer)
+        write(3, 2)
+    for layer in (ours, theirs):
+        layer.batch_repeat_interleave(2)
+    write(6, 1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

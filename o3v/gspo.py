@@ -140,8 +140,11 @@ def rollout_row(example: Example, root: Path, frames: FrameConfig, box_space: st
 
 
 def hold_back(examples: Sequence[Example], count: int) -> tuple[Sequence[Example], Sequence[Example]]:
-    """The questions to train on, and the last `count` of all, a fifth at most, to see what training did to others."""
-    kept = len(examples) - min(count, len(examples) // 5)
+    """The questions to train on, and the last `count` of all, to see what training did to others: a fifth at most, one
+    at least. Raises ValueError where one question or none is left to train on."""
+    kept = len(examples) - max(1, min(count, len(examples) // 5))
+    if kept < 2:
+        raise ValueError(f"GSPO needs three questions at least, one to be kept out of training: {len(examples)}")
     return examples[:kept], examples[kept:]
 
 

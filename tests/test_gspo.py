@@ -28,9 +28,12 @@ def trainer(vlm, examples, world, out, **changes):
     return gspo.make_trainer(vlm, examples, world, FRAMES, dataclasses.replace(CONFIG, **changes), out, seed=1)
 
 
-@pytest.mark.parametrize(("count", "trained"), [(0, 10), (1, 9), (2, 8), (200, 8)])
-def test_at_most_a_fifth_is_held_back(count, trained):
+@pytest.mark.parametrize(("count", "trained"), [(0, 9), (1, 9), (2, 8), (200, 8)])
+def test_a_fifth_at_most_and_one_at_least_is_held_back(count, trained):
     assert gspo.hold_back(range(10), count) == (range(trained), range(trained, 10))
+    assert gspo.hold_back(range(3), count) == (range(2), range(2, 3))
+    with pytest.raises(ValueError, match=r"three questions at least.*: 2"):
+        gspo.hold_back(range(2), count)
 
 
 def test_advantages_by_hand():

@@ -74,7 +74,7 @@ def fits(model: Any) -> bool:
 
 def base_of(model: Any) -> Any:
     """The model itself, out of its LoRA wrapping if it has one."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def distinct(inputs: Inputs, config: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

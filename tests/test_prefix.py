@@ -1,12 +1,15 @@
 """Prompts read once: the numbers are those of separate rows."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from peft import get_peft_model
 from transformers.cache_utils import DynamicLayer
 
 from o3v import clips as drawn
-from o3v import prefix, pretrain, prompts, tiny
+from o3v import prefix, pretrain, prompts, tiny, training
 from o3v.config import FrameConfig
 from o3v.model import encode, generate
 
@@ -97,6 +100,15 @@ def test_generation_is_that_of_the_model(vlm, inputs):
     expected = model.generate(**inputs, **settings)
     assert torch.equal(prefix.generate(model, **inputs, **settings), expected)
     assert expected.shape == (4, inputs["input_ids"].shape[1] + 8) and torch.equal(expected[0], expected[2])
+
+
+def test_a_model_with_adapters_generates_whichever_way_it_is_held(vlm, inputs):
+    """As a held-out film is answered while adapters are trained, through the model that they were put into."""
+    model, settings = copy.deepcopy(vlm.model.eval()), {"max_new_tokens": 3, "do_sample": False}
+    adapted = get_peft_model(model, training.adapters(2))
+    expected = prefix.generate(vlm.model, **inputs, **settings)
+    assert torch.equal(prefix.generate(adapted, **inputs, **settings), expected)  # adapters begin as nothing
+    assert torch.equal(prefix.generate(model, **inputs, **settings), expected)
 
 
 def test_repeats_follow_one_another(vlm, inputs):

@@ -215,10 +215,26 @@ def make_trainer(
     row = functools.lru_cache(config.cached_rows)(
         lambda index: rollout_row(examples[index], root, frames, vlm.box_space)
     )
+    trainer = Trainer(
+        model=vlm.model,
+        reward_funcs=grounded_reward(reward_config or RewardConfig.paper(), out / "rollouts"),
+        args=_arguments(vlm, config, out, seed, report_to),
+        train_dataset=training.row_dataset(len(examples), lambda index: dict(row(index))),
+        processing_class=vlm.processor,
+        peft_config=training.adapters(config.lora_rank),
+    )
+    trainer.add_callback(training.StopOnCollapse())
+    if held_out:
+        trainer.add_callback(training.KeepBest(held_out))  # before a checkpoint is marked whole
+    return training.watch(trainer)
+
+
+def _arguments(vlm: VideoModel, config: GspoConfig, out: Path, seed: int, report_to: str) -> GRPOConfig:
+    """TRL's settings for GSPO: ratio and clipping of whole sequences, advantages in deviations of the group."""
     devices = max(1, torch.cuda.device_count())
     forbidden = vlm.processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
     completions = config.prompts_per_step * config.generations
-    arguments = GRPOConfig(
+    return GRPOConfig(
         importance_sampling_level="sequence",
         loss_type="grpo",
         scale_rewards="group",
@@ -237,18 +253,6 @@ def make_trainer(
         lr_scheduler_type=config.lr_scheduler,
         **training.common_arguments(config, out, seed, report_to),
     )
-    trainer = Trainer(
-        model=vlm.model,
-        reward_funcs=grounded_reward(reward_config or RewardConfig.paper(), out / "rollouts"),
-        args=arguments,
-        train_dataset=training.row_dataset(len(examples), lambda index: dict(row(index))),
-        processing_class=vlm.processor,
-        peft_config=training.adapters(config.lora_rank),
-    )
-    trainer.add_callback(training.StopOnCollapse())
-    if held_out:
-        trainer.add_callback(training.KeepBest(held_out))  # before a checkpoint is marked whole
-    return training.watch(trainer)
 
 
 def clock(trainer: Trainer) -> dict[str, float]:

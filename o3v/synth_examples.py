@@ -1,9 +1,8 @@
 """Facts of synthetic scenes as rows of the six STGR tasks and as V-STAR items.
 
 Each source stands for one of STGR's and fixes the task, the weight in each split, and which families of facts it
-asks. Chains are written through `o3v.evidence` only: claims in the tasks that want evidence, moments in the temporal
-ones, neither in the general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files
-on disk.
+asks. Chains (`synth_chains`) have claims in the tasks that want evidence, moments in the temporal ones, neither in the
+general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files on disk.
 """
 
 from __future__ import annotations
@@ -11,36 +10,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from o3v.evidence import format_box, format_claim, format_object, format_time
-from o3v.geometry import Box, Span, rescale_box
+from o3v.evidence import format_box, format_object
+from o3v.geometry import Box, rescale_box
 from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
 from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.synth import Scene
+from o3v.synth_chains import box_of, chain_of, look_of, snapped, span_of
 from o3v.synth_facts import picture_facts, time_facts, video_facts
 from o3v.synth_look import Fact
-from o3v.synth_watch import (
-    SO,
-    close_look,
-    inside,
-    look_at,
-    marked,
-    places,
-    read_off,
-    watched,
-    watched_frames,
-    way_of,
-)
+from o3v.synth_watch import SO, look_at, marked, places
 from o3v.video import uniform_indices
 
 LETTERS = "ABCD"
 MOST_SECONDS = 12  # annotated in an eval item
 _EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way", "meet", "pass", "swap")
 _RELATIONS = ("longest", "with", "already")
-TOLD = ("color", "thing", "count")  # families that a look through the film tells, by names alone
 _CAPTIONS = ("color", "thing", "where", "side")
 _GENERAL = (*_CAPTIONS, "count", "place")  # asked without evidence: what is to be seen; what happens needs it
 
@@ -130,7 +118,7 @@ def eval_item(scene: Scene) -> Row | None:
         "height": height,
         "frame_count": scene.n_frames,
         "question": fact.question,
-        "chain": _chain(scene, fact),
+        "chain": chain_of(scene, fact),
         "object": fact.subject,
         "answer": fact.answer,
         "temporal_question": f"When does the {fact.subject} {fact.deed}?"
@@ -183,16 +171,16 @@ def _row(scene: Scene, name: str, fact: Fact) -> Example:
 def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     question = fact.question
     if place < 2:  # as in V-STAR's second chain: after the boxes of its seconds
-        boxes = [format_box(_box(scene, fact.subject, second * scene.fps)) for second in _whole_seconds(fact, scene)]
+        boxes = [format_box(box_of(scene, fact.subject, second * scene.fps)) for second in _whole_seconds(fact, scene)]
         question = BOXES_ARE.format(boxes=", ".join(boxes), question=question) if boxes else question
-    return _on_video(scene, question, fact.answer, f"{_watched(scene, fact)}. {_seen(scene, fact)}.")
+    return _on_video(scene, question, fact.answer, f"{look_of(scene, fact)}. {span_of(scene, fact)}.")
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
     asked = f"{fact.question} And {'when does this happen' if fact.deed else 'when can it be seen'}?"
     question, chain, letter = _with_options(scene, asked, fact, place)
     answer = f"{letter}\n[{fact.span_s[0]:.1f}, {fact.span_s[1]:.1f}]"
-    return _on_video(scene, question, answer, f"{chain}. {_seen(scene, fact)}.")
+    return _on_video(scene, question, answer, f"{chain}. {span_of(scene, fact)}.")
 
 
 def _mcq(scene: Scene, fact: Fact, place: int) -> Row:
@@ -201,14 +189,14 @@ def _mcq(scene: Scene, fact: Fact, place: int) -> Row:
 
 
 def _free_form(scene: Scene, fact: Fact, place: int) -> Row:
-    return _on_video(scene, fact.question, fact.answer, _chain(scene, fact, claimed=False))
+    return _on_video(scene, fact.question, fact.answer, chain_of(scene, fact, claimed=False))
 
 
 def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
-    fact = _snapped(scene, fact)
+    fact = snapped(scene, fact)
     items: dict[int, dict[str, tuple[Box, ...]]] = {}
     for name, frame in fact.shown:
-        items.setdefault(frame, {})[name] = (_box(scene, name, frame),)
+        items.setdefault(frame, {})[name] = (box_of(scene, name, frame),)
     key_frames = tuple(
         KeyFrame(frame, round(scene.frame_time_s(frame), 3), _path("kfs", scene, "jpg", frame), items[frame])
         for frame in sorted(items)
@@ -218,19 +206,7 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
         question = LOOK_FROM.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
     elif fact.family == "track" and place > 1:  # and in its second
         question = GIVE_BOXES.format(count=len(_whole_seconds(fact, scene)), question=question)
-    return _on_video(scene, question, fact.answer, _chain(scene, fact)) | {"key_frames": key_frames}
-
-
-def _snapped(scene: Scene, fact: Fact) -> Fact:
-    """The fact, its things shown in frames of the look through the film: the nearest that show them, of a thing to be
-    followed the first, the middle and the last."""
-    watched = watched_frames(scene.n_frames)
-    showing = {name: [i for i in watched if name in scene.boxes_at(i)] for name, _ in fact.shown}
-    if fact.family == "track":
-        seen = showing[fact.subject]
-        return replace(fact, shown=tuple((fact.subject, seen[at]) for at in (0, len(seen) // 2, -1)))
-    nearest = [(name, min(showing[name], key=lambda i, frame=frame: abs(i - frame))) for name, frame in fact.shown]
-    return replace(fact, shown=tuple(nearest))
+    return _on_video(scene, question, fact.answer, chain_of(scene, fact)) | {"key_frames": key_frames}
 
 
 def _visual(scene: Scene, fact: Fact, place: int) -> Row:
@@ -270,66 +246,8 @@ def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[
     options = list(fact.wrong[: len(LETTERS) - 1])
     options.insert(place, fact.answer)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    chain = f"{_chain(scene, fact, claimed=False)}{SO}{fact.answer}. {marked(lines, place)}"
+    chain = f"{chain_of(scene, fact, claimed=False)}{SO}{fact.answer}. {marked(lines, place)}"
     return "\n".join([question, *lines]), chain, LETTERS[place]
-
-
-def _chain(scene: Scene, fact: Fact, claimed: bool = True) -> str:
-    """Look, what is seen, and what is asked for with the thing that it is. A claim follows the number of its frame, its
-    thing's name and its place, off which its box is read. Without claims the look and the thing are all, or what else
-    the look shows."""
-    frames, told = watched_frames(scene.n_frames), []
-    for name, frame in _snapped(scene, fact).shown:
-        seen = f"frame {frames.index(frame) + 1} {name} {places(scene.boxes_at(frame), (1, 1))[name]}"
-        if claimed:
-            seen += " " + format_claim(name, [_box(scene, name, frame)], round(scene.frame_time_s(frame), 1))
-        told.append(seen)
-    read = read_off(fact.family, fact.question, fact.answer, _names(scene), _spans_s(scene))
-    read, said = f"{read}." if read else "", fact.chain.format(*told)
-    if not claimed and fact.family in ("deed", "way"):
-        said = f"{way_of(fact.subject, [places(scene.boxes_at(frame), (1, 1)) for frame in frames])}."
-    elif not claimed and (read or fact.family in TOLD):
-        said = ""
-    return " ".join(part for part in (f"{_watched(scene, fact)}.", said, read) if part)
-
-
-def _names(scene: Scene) -> list[list[str]]:
-    """What each frame of a look through the film shows, in the order of the places."""
-    return [list(places(scene.boxes_at(frame), (1, 1))) for frame in watched_frames(scene.n_frames)]
-
-
-def _spans_s(scene: Scene) -> dict[str, Span]:
-    return {sprite.name: sprite.span_s for sprite in scene.sprites}
-
-
-def _watched(scene: Scene, fact: Fact) -> str:
-    """A look through evenly spread frames before anything is claimed, and a close one at the frame that decides. Plain
-    words, not the grammar: these moments are looked at, and not claimed as evidence."""
-    said = watched(fact.family, fact.question, _names(scene), _spans_s(scene))
-    close = _close_look(scene, fact)
-    return f"{said}. {close}" if close else said
-
-
-def _close_look(scene: Scene, fact: Fact) -> str:
-    """What the frame of the look shows in which the answer is beside what is asked; "" of other families."""
-    frames, pair = watched_frames(scene.n_frames), [name for name, _ in fact.pair]
-    both = [frame for frame in frames if all(name in scene.boxes_at(frame) for name in pair)]
-    frame = min(both, key=lambda frame: abs(frame - fact.pair[-1][1]), default=-1)
-    said = close_look(fact.family, fact.question, scene.boxes_at(frame), (1, 1)) if both else ""
-    return f"Frame {frames.index(frame) + 1} {said}" if said else ""
-
-
-def _seen(scene: Scene, fact: Fact) -> str:
-    return inside([scene.frame_time_s(frame) for frame in watched_frames(scene.n_frames)], fact.span_s, _moment)
-
-
-def _moment(time_s: float) -> str:
-    return format_time(round(time_s, 1))
-
-
-def _box(scene: Scene, name: str, frame: int) -> Box:
-    x0, y0, x1, y1 = (round(side, 3) for side in scene.boxes_at(frame)[name])
-    return (x0, y0, x1, y1)
 
 
 def _path(folder: str, scene: Scene, ending: str, frame: int | None = None) -> str:

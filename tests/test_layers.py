@@ -17,7 +17,8 @@ LAYERS = {
     1: {"evidence", "video", "frame_table", "drawing", "notebook", "manifest"},
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"}
     | {"synth_watch"},
-    3: {"synth", "synth_look", "synth_facts", "synth_examples", "synth_rows", "stgr", "prompts", "rewards", "vstar"}
+    3: {"synth", "synth_look", "synth_facts", "synth_chains", "synth_examples", "synth_rows", "stgr", "prompts"}
+    | {"rewards", "vstar"}
     | {"annotations", "annotate", "annotators", "synth_annotator", "audit", "coverage", "curate", "exports", "shards"}
     | {"player", "trace", "viewers", "film", "hacks"},
     4: {"clips", "answers", "abilities", "lessons", "model", "prefix", "objective", "tiny", "training", "detector"}
@@ -28,7 +29,7 @@ LAYERS = {
 # Within a layer, modules that were split off one another: each may import those before it in its row.
 CHAINS = (
     ("frame_table", "video"),
-    ("prompts", "synth", "synth_look", "synth_facts", "synth_examples", "synth_rows"),
+    ("prompts", "synth", "synth_look", "synth_facts", "synth_chains", "synth_examples", "synth_rows"),
     ("stgr", "curate", "audit", "shards"),
     ("stgr", "coverage"),
     ("prompts", "exports"),

@@ -1,6 +1,6 @@
 """What GSPO's settings do after the same SFT: rewards of held-back rows and held-out films, before and after.
 
-    python benchmarks/gspo_choices.py runs/tiny-0 learning_rate=1e-4 lora_rank=8,learning_rate=5e-3
+    python benchmarks/gspo_choices.py runs/tiny-0 learning_rate=2e-3 lora_rank=0
 
 The run needs its parts 01 and 02. Each choice is a change of the profile's settings; answers are greedy, the reward is
 the paper's at the end of its schedule. A row a model: the mean reward and the format rate of rows that GSPO does not
@@ -21,10 +21,11 @@ from o3v.config import GspoConfig, Profile, load_profile
 
 
 def changed(config: GspoConfig, choice: str) -> GspoConfig:
-    """The settings with `name=value,name=value` in place of theirs."""
+    """The settings with `name=value,name=value` in place of theirs; a rank alone brings its usual learning rate."""
     kinds = {field.name: type(getattr(config, field.name)) for field in fields(config)}
-    pairs = dict(pair.split("=") for pair in choice.split(",") if pair)
-    return replace(config, **{name: kinds[name](value) for name, value in pairs.items()})
+    pairs = {name: kinds[name](value) for name, value in (pair.split("=") for pair in choice.split(",") if pair)}
+    rated = config.with_rank(pairs.pop("lora_rank", -1), pairs.pop("learning_rate", 0.0))
+    return replace(rated, **pairs)
 
 
 def score(vlm: model.VideoModel, run: Path, settings: Profile, held: list[schema.Example]) -> dict[str, float]:

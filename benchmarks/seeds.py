@@ -5,7 +5,7 @@ split and further questions of the RL split, and resamples both: 95% percentile 
 of a seed drawn anew for all models alike. *reward* is the mean total of the questions, in the paper's reading at the
 end of its schedule. What was answered is kept in `runs/seeds/`.
 
-    python benchmarks/seeds.py --seeds 0 1 2 --films 120
+    python benchmarks/seeds.py --seeds 0 1 2 --films 400
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def bootstrap(told: dict[str, list[Told]], draws: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--films", type=int, default=120, help="beside those of the run, and questions")
+    parser.add_argument("--films", type=int, default=400, help="beside those of the run, and questions")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()

@@ -14,11 +14,14 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from o3v.code_digest import code_digest
 
 log = logging.getLogger(__name__)
 
@@ -107,18 +110,18 @@ class Stage:
             self.inputs.append(relative)
         return path
 
-    def work_folder(self, name: str, *facts: Any) -> Path:
-        """A folder for unfinished work (checkpoints, partial answers) that only the same work goes on with.
+    def work_folder(self, name: str, *facts: Any, code: Sequence[ModuleType]) -> Path:
+        """A folder for unfinished work (checkpoints, partial answers) that only the same work continues.
 
-        Its name holds a hash of `facts`, of the inputs so far and of the package's source; leftovers of other
-        work under the same name are removed.
+        Its name holds a hash of `facts`, of the inputs so far and of the source of the modules `code` with all that
+        they import (`code_digest`). Unfinished work of another hash is removed, with a warning.
         """
         inputs = {relative: hash_path(self.run_dir / relative) for relative in sorted(self.inputs)}
-        source = {path.name: hash_path(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
-        digest = hashlib.sha256(repr((facts, inputs, source)).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(repr((facts, inputs, code_digest(*code))).encode()).hexdigest()[:12]
         folder = self.folder / f"{name}-{digest}"
         for other in self.folder.glob(f"{name}-*"):
             if other != folder:
+                log.warning("removed unfinished work %s: settings, inputs or code have changed", other.name)
                 shutil.rmtree(other)
         folder.mkdir(exist_ok=True)
         return folder

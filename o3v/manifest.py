@@ -2,12 +2,11 @@
 
 A stage's key hashes its notebook, its parameters, the o3v modules it imports (and theirs), Python and the packages
 that can change a number; while the key and the files hold, the stage need not run again. Comments and layout of
-modules do not count. Knows nothing of video or models, and imports none of the packages it lists.
+modules do not count (`code_digest`). Knows nothing of video or models, and imports none of the packages it lists.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
@@ -23,11 +22,11 @@ from typing import Any
 
 import o3v
 from o3v.artifacts import hash_path
+from o3v.code_digest import module_digests
 from o3v.config import find_base
 
 log = logging.getLogger(__name__)
 
-PACKAGE = Path(o3v.__file__).parent
 DECISIVE = (
     "accelerate",
     "av",
@@ -59,7 +58,7 @@ def stage_key(cells: Iterable[tuple[str, str]], parameters: Mapping[str, Any], b
         "cells": cells,
         "parameters": dict(parameters),
         "modules": modules,
-        "base": base if "model" in modules else None,
+        "base": base if "o3v.model" in modules else None,
         "packages": package_versions(DECISIVE),
         "python": platform.python_version(),
     }
@@ -70,47 +69,6 @@ def base_digest(name: str) -> str:
     """What stands for a base model's weights: the digest of its folder in this repository, else its name."""
     found = find_base(name)
     return hash_path(found) if isinstance(found, Path) else name
-
-
-def module_digests(sources: Iterable[str]) -> dict[str, str]:
-    """Digest of each o3v module that the sources import, directly or through one another, by name."""
-    digests: dict[str, str] = {}
-    waiting = {"__init__"}.union(*(_scan(_without_magics(source))[1] for source in sources))
-    while waiting:
-        name = waiting.pop()
-        path = PACKAGE / f"{name}.py"
-        if name not in digests and path.is_file():
-            digests[name], imported = _scan(path.read_text(encoding="utf-8"))
-            waiting |= imported
-    return digests
-
-
-@cache
-def _scan(source: str) -> tuple[str, frozenset[str]]:
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # it cannot run either; its text stands for it until it is mended
-        return hashlib.sha256(source.encode()).hexdigest(), frozenset()
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(imported_modules(tree))
-
-
-def imported_modules(tree: ast.AST) -> set[str]:
-    """Names, relative to `o3v`, that a piece of source imports from the package, inside functions too."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("o3v.")}
-        elif isinstance(node, ast.ImportFrom):
-            module = ("o3v." if node.level else "") + (node.module or "")
-            if module.rstrip(".") == "o3v":
-                names |= {alias.name for alias in node.names}
-            elif module.startswith("o3v."):
-                names.add(module.split(".")[1])
-    return names
-
-
-def _without_magics(source: str) -> str:
-    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
 
 
 @cache

@@ -7,9 +7,9 @@ bytes; files appear whole, and a finished one is reused while the code that draw
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from o3v import artifacts
+from o3v.code_digest import code_digest
 from o3v.schema import Example, Row, dump_rows
 from o3v.synth import SPLITS, Scene, draw_frame, make_scene, mixed_index, render
 from o3v.synth_examples import SOURCES, eval_item, rows_of
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 ROWS_PER_SCENE = 4
 MEDIA = ("videos", "images", "kfs")
 STAMP = "world.json"
-DRAWN_BY = ("synth.py", "synth_draw.py", "synth_stage.py", "synth_rows.py", "video.py")
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,8 @@ def make_dataset(
 
 def _claim(root: Path, seed: int) -> None:
     """Makes `root` the home of this seed and this world; what another one left there goes."""
-    code = hashlib.sha256()
-    for name in DRAWN_BY:
-        code.update(artifacts.hash_path(Path(__file__).with_name(name)).encode())
     libraries = {name: version(name) for name in ("av", "numpy", "pillow")}
-    stamp = {"seed": seed, "code": code.hexdigest(), "libraries": libraries}
+    stamp = {"seed": seed, "code": code_digest(sys.modules[__name__]), "libraries": libraries}
     old = [root / name for name in MEDIA if (root / name).exists()]
     if not (root / STAMP).exists():
         if old:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import types
 
 import pytest
 
+from o3v import code_digest, geometry
 from o3v.artifacts import (
     MissingInput,
     atomic_path,
@@ -118,14 +120,31 @@ def test_opening_a_stage_again_withdraws_its_record(recorded):
     assert (recorded / "02_sft/loss.csv").exists()
 
 
-def test_unfinished_work_is_found_by_the_same_work_only(recorded):
+def test_unfinished_work_is_found_by_the_same_work_only(recorded, caplog):
     stage = open_stage(recorded, "02_sft")
-    folder = stage.work_folder("checkpoints", "smoke", 0)
+    folder = stage.work_folder("checkpoints", "smoke", 0, code=[geometry])
     (folder / "step-1").write_text("")
-    assert stage.work_folder("checkpoints", "smoke", 0) == folder
+    assert stage.work_folder("checkpoints", "smoke", 0, code=[geometry]) == folder
     assert (folder / "step-1").exists()
-    other = stage.work_folder("checkpoints", "smoke", 1)
+    assert not caplog.records
+    other = stage.work_folder("checkpoints", "smoke", 1, code=[geometry])
     assert other != folder
     assert not folder.exists()
+    assert f"removed unfinished work {folder.name}" in caplog.text
     stage.need("01_data/rows.jsonl")
-    assert stage.work_folder("checkpoints", "smoke", 1) != other
+    assert stage.work_folder("checkpoints", "smoke", 1, code=[geometry]) != other
+
+
+def test_unfinished_work_hangs_on_the_code_that_does_it(recorded, tmp_path, monkeypatch):
+    package = tmp_path / "o3v"
+    package.mkdir()
+    for name in ("__init__", "train", "viewers"):
+        (package / f"{name}.py").write_text("x = 1\n")
+    monkeypatch.setattr(code_digest, "PACKAGE", package)
+    stage, code = open_stage(recorded, "02_sft"), [types.ModuleType("o3v.train")]
+    folder = stage.work_folder("checkpoints", code=code)
+    (package / "viewers.py").write_text("x = 2\n")
+    (package / "train.py").write_text('"""Documented."""\nx = 1\n')
+    assert stage.work_folder("checkpoints", code=code) == folder
+    (package / "train.py").write_text("x = 2\n")
+    assert stage.work_folder("checkpoints", code=code) != folder

@@ -16,7 +16,7 @@ import time
 import pytest
 from toy_notebooks import PARAMETERS, execute_here, write_notebook, write_toys, write_training
 
-from o3v import batch, manifest
+from o3v import batch, code_digest
 from o3v.__main__ import main
 from o3v.notebook import UsageError
 
@@ -110,8 +110,8 @@ def test_a_change_of_a_notebook_or_parameter_reruns_what_hangs_on_it(go, toys, t
 
 def test_a_change_of_a_module_reruns_what_imports_it(go, tmp_path, monkeypatch):
     package = tmp_path / "o3v"
-    shutil.copytree(manifest.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(manifest, "PACKAGE", package)
+    shutil.copytree(code_digest.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_digest, "PACKAGE", package)
     go()
     for name, change, rerun in [
         ("geometry", "\n# a remark\n", []),

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "o3v"
 
 # A module imports only from lower layers. Modules of later work stand here before they exist.
 LAYERS = {
-    0: {"geometry", "config", "artifacts"},
+    0: {"geometry", "config", "code_digest", "artifacts"},
     1: {"evidence", "video", "frame_table", "drawing", "notebook", "manifest"},
     2: {"schema", "plots", "markup", "public_code", "reward_terms", "runs", "synth_draw", "synth_stage", "synth_words"}
     | {"synth_watch"},
@@ -28,6 +28,7 @@ LAYERS = {
 }
 # Within a layer, modules that were split off one another: each may import those before it in its row.
 CHAINS = (
+    ("code_digest", "artifacts"),
     ("frame_table", "video"),
     ("prompts", "synth", "synth_look", "synth_facts", "synth_chains", "synth_examples", "synth_rows"),
     ("stgr", "curate", "audit", "shards"),

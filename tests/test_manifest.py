@@ -8,54 +8,21 @@ import subprocess
 
 import pytest
 
-from o3v import manifest
-from o3v.manifest import git_state, machine, module_digests, package_versions, stage_key
+from o3v import code_digest, manifest
+from o3v.manifest import git_state, machine, package_versions, stage_key
+from o3v.notebook import read_notebook
+from o3v.runs import NOTEBOOKS
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of four modules: a imports b, b imports c inside a function, d stands alone."""
+    """A package of three modules: a imports b, c stands alone."""
     folder = tmp_path / "o3v"
     folder.mkdir()
-    sources = {
-        "__init__": "",
-        "a": "from o3v.b import f\n",
-        "b": "def f():\n    from o3v import c\n    return c\n",
-        "c": "x = 1\n",
-        "d": "import numpy\nfrom . import a\n",
-    }
-    for name, source in sources.items():
+    for name, source in {"__init__": "", "a": "from o3v.b import f\n", "b": "f = 0\n", "c": "x = 1\n"}.items():
         (folder / f"{name}.py").write_text(source)
-    monkeypatch.setattr(manifest, "PACKAGE", folder)
+    monkeypatch.setattr(code_digest, "PACKAGE", folder)
     return folder
-
-
-@pytest.mark.parametrize(
-    ("source", "modules"),
-    [
-        ("import numpy, o3vision\nfrom o3vision import a", ""),
-        ("import o3v", ""),
-        ("import o3v.c as see", "c"),
-        ("from o3v import c, d", "abcd"),
-        ("from o3v.a import f", "abc"),
-        ("%matplotlib inline\n!ls\nif x:\n    from o3v.b import f", "bc"),
-        ("from o3v.missing import f", ""),
-        ("this is no Python", ""),
-    ],
-)
-def test_imports_are_followed_through_the_package_only(source, modules, package):
-    assert set(module_digests([source])) == {"__init__", *modules}
-
-
-def test_comments_do_not_count_and_code_does(package):
-    before = module_digests(["from o3v import a"])
-    (package / "c.py").write_text("# a remark\nx  =  1\n")
-    assert module_digests(["from o3v import a"]) == before
-    (package / "c.py").write_text("x = 2\n")
-    after = module_digests(["from o3v import a"])
-    assert {name for name in before if before[name] != after[name]} == {"c"}
-    (package / "c.py").write_text("x = \n")
-    assert module_digests(["from o3v import a"])["c"] not in (before["c"], after["c"])
 
 
 def test_the_key_changes_with_each_thing_that_decides(package, monkeypatch):
@@ -95,3 +62,15 @@ def test_git_is_none_outside_a_repository_and_sees_changes(tmp_path):
     assert state["dirty"] is False
     (tmp_path / "new").write_text("")
     assert git_state(tmp_path)["dirty"] is True
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "04", "05"])
+def test_the_weights_of_the_base_decide_the_results_of_each_notebook_that_loads_a_model(number):
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    cells = read_notebook(path).cells
+    assert stage_key(cells, {}, "weights") != stage_key(cells, {}, "other weights")
+
+
+def test_a_notebook_without_a_model_does_not_hang_on_the_base():
+    cells = read_notebook(NOTEBOOKS / "00_overview.ipynb").cells
+    assert stage_key(cells, {}, "weights") == stage_key(cells, {}, "other weights")

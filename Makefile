@@ -29,7 +29,7 @@ browser: $(STAMP)  ## move sliders and press chips of notebook 04 in headless Ch
 check: $(STAMP)  ## lint, format, layers and notebook hygiene, in seconds
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
-	@$(RUN) pytest tests/test_layers.py tests/test_notebooks.py -m "not smoke"
+	@$(RUN) pytest tests/test_rules.py tests/test_notebooks.py -m "not smoke"
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	@$(RUN) jupyterlab --notebook-dir=notebooks $(ARGS)

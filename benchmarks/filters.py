@@ -16,9 +16,12 @@ from multiprocessing import get_context
 
 import pandas as pd
 
-from o3v import annotations, audit, curate, judge, model, synth, synth_annotator
+from o3v import models, toyworld
 from o3v.config import find_base, load_profile
+from o3v.data import annotation, filter_report, filters
 from o3v.geometry import fit_size
+from o3v.models import crop_judge
+from o3v.toyworld import scripted_annotator
 
 FIRST_SCENE = 600_000
 
@@ -43,17 +46,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     profile = load_profile("tiny")
-    eyes = judge.Judge(model.load(find_base(profile.base)), fit_size(synth.SIZE_WH, profile.frames.max_pixels))
+    eyes = crop_judge.Judge(models.load(find_base(profile.base)), fit_size(toyworld.SIZE_WH, profile.frames.max_pixels))
     numbers = range(FIRST_SCENE, FIRST_SCENE + options.annotated)
-    items = list(synth_annotator.items("rl", options.seed, numbers))
-    script = synth_annotator.Scripted(options.seed, options.share)
+    items = list(scripted_annotator.items("rl", options.seed, numbers))
+    script = scripted_annotator.Scripted(options.seed, options.share)
     with tempfile.TemporaryDirectory() as films:
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            list(pool.map(partial(synth_annotator.film, root=films), items, chunksize=16))
-        examples, unread = annotations.read_all((item, script(item).text) for item in items)
-        steps = audit.run(examples, curate.full_stages(curate.cut_from(films), eyes, curate.IS_THIS))
+            list(pool.map(partial(scripted_annotator.film, root=films), items, chunksize=16))
+        examples, unread = annotation.read_all((item, script(item).text) for item in items)
+        steps = filter_report.run(examples, filters.full_stages(filters.cut_from(films), eyes, filters.IS_THIS))
     faults = {item.id: script.fault(item) for item in items}
-    found, true = synth_annotator.caught(faults, [drop.id for drop in unread], steps)
+    found, true = scripted_annotator.caught(faults, [drop.id for drop in unread], steps)
     table = {
         kind: {"rows": n["rows"], "stopped": n["rows"] - n["missed"], **told(n["rows"] - n["missed"], n["rows"])}
         for kind, n in found.items()

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from o3v import gspo, inference, model, rewards, schema, training, vstar
+from o3v import inference, models, rewards, schema, training
 from o3v.config import GspoConfig, Profile, load_profile
+from o3v.evaluation import vstar
+from o3v.training import gspo
 
 
 def changed(config: GspoConfig, choice: str) -> GspoConfig:
@@ -28,7 +30,7 @@ def changed(config: GspoConfig, choice: str) -> GspoConfig:
     return replace(rated, **pairs)
 
 
-def score(vlm: model.VideoModel, run: Path, settings: Profile, held: list[schema.Example]) -> dict[str, float]:
+def score(vlm: models.VideoModel, run: Path, settings: Profile, held: list[schema.Example]) -> dict[str, float]:
     """Mean reward and format rate of the rows, and V-STAR's metrics of the run's held-out films."""
     root = run / "01_data_pipeline/world"
     items = vstar.read_items(run / "01_data_pipeline/eval.jsonl")
@@ -60,9 +62,9 @@ def main() -> None:
             raise SystemExit(f"{needed} does not exist: run notebooks 01 and 02 into {args.run} first")
     examples = list(schema.read_examples(args.run / "01_data_pipeline/rl.jsonl"))
     examples, held = gspo.hold_back(examples, settings.gspo.held_back)
-    tell("SFT", score(model.load(checkpoint), args.run, settings, held))
+    tell("SFT", score(models.load(checkpoint), args.run, settings, held))
     for choice in args.choices:
-        vlm, config = model.load(checkpoint), replace(changed(settings.gspo, choice), save_steps=10**6)
+        vlm, config = models.load(checkpoint), replace(changed(settings.gspo, choice), save_steps=10**6)
         with tempfile.TemporaryDirectory() as folder:
             root = args.run / "01_data_pipeline/world"
             trainer = gspo.make_trainer(vlm, examples, root, settings.frames, config, Path(folder), args.seed)

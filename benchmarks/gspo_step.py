@@ -28,25 +28,26 @@ def stock_model(base: Path | str, vlm):
     from transformers import Qwen2_5_VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from o3v import model
+    from o3v import models
 
     images = Qwen2VLImageProcessorPil(size=dict(vlm.processor.image_processor.size))
     tokenizer = vlm.processor.tokenizer
-    processor = model.FrameProcessor(images, tokenizer, tokenizer.chat_template)
+    processor = models.FrameProcessor(images, tokenizer, tokenizer.chat_template)
     plain = Qwen2_5_VLForConditionalGeneration.from_pretrained(base)
-    return model.VideoModel(plain, processor, vlm.box_space)
+    return models.VideoModel(plain, processor, vlm.box_space)
 
 
 def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     """CPU seconds a step after the first, wall seconds by part, and the peak of memory in MB."""
     from trl import GRPOTrainer
 
-    from o3v import gspo, model, schema
+    from o3v import models, schema
     from o3v.config import find_base, load_profile
+    from o3v.training import gspo
 
     profile = load_profile("tiny")
     base, config = find_base(profile.base), replace(profile.gspo, max_steps=steps, learning_rate=1e-7, save_steps=10**6)
-    vlm = model.load(base)
+    vlm = models.load(base)
     if side == "stock":
         vlm = stock_model(base, vlm)
         gspo.Trainer = type("Trainer", (GRPOTrainer,), {})
@@ -94,7 +95,7 @@ def main() -> None:
     if options.side:
         print(json.dumps(measure(options.side, options.folder, options.steps)))
         return
-    from o3v.synth_rows import make_dataset
+    from o3v.toyworld.dataset import make_dataset
 
     with tempfile.TemporaryDirectory() as folder:
         make_dataset(folder, {"rl": 64}, seed=5, progress=False)

@@ -25,12 +25,13 @@ STEPS, ROWS = 6, 48
 
 def work(kind: str, rank: int, world: Path, out: Path) -> None:
     """Trains, or goes on, and leaves a hash of weights and metrics."""
-    from o3v import gspo, model, schema, sft, training
+    from o3v import models, schema, training
     from o3v.config import find_base, load_profile
+    from o3v.training import gspo, sft
 
     profile = load_profile("tiny")
     examples = list(schema.read_examples(world / ("sft.jsonl" if kind == "SFT" else "rl.jsonl")))
-    vlm = model.load(find_base(profile.base))
+    vlm = models.load(find_base(profile.base))
     if kind == "SFT":
         config = replace(profile.sft.with_rank(rank), epochs=1.0, save_steps=1)
         trainer = sft.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
@@ -54,7 +55,7 @@ def main() -> None:
     if options.work:
         kind, rank, world, out = options.work
         return work(kind, int(rank), Path(world), Path(out))
-    from o3v.synth_rows import make_dataset
+    from o3v.toyworld.dataset import make_dataset
 
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:

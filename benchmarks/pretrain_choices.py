@@ -16,22 +16,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from o3v import clips, pretrain, tiny
 from o3v.config import load_profile
-from o3v.detector import Detector, cells, patches
 from o3v.geometry import box_iou
+from o3v.tinybase import architecture, pretrain
+from o3v.tinybase.clips import Clip, draw_clips
+from o3v.tinybase.detection_head import Detector, cells, patches
 
 MUON = (0.75, 1.5, 3.0, 6.0)  # its rate in units of AdamW's
 
 
-def start(drawn: list[clips.Clip], seed: int):
-    vlm = tiny.build(pretrain.texts(drawn[: pretrain.TOKENIZER_CLIPS], seed), seed)
+def start(drawn: list[Clip], seed: int):
+    vlm = architecture.build(pretrain.texts(drawn[: pretrain.TOKENIZER_CLIPS], seed), seed)
     tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings()
     head = Detector(tower.config.out_hidden_size, vlm.processor.tokenizer, max(drawn[0].size_wh))
     return vlm, {"tower": tower, "head": head, "embeddings": embeddings}
 
 
-def detected(modules: dict, held_out: list[clips.Clip]) -> str:
+def detected(modules: dict, held_out: list[Clip]) -> str:
     """What the head finds on held-out frames."""
     images = np.concatenate([clip.images for clip in held_out])
     targets = torch.stack([cells(b, clip.size_wh, clip.place) for clip in held_out for b in clip.boxes_px])
@@ -55,8 +56,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2000)
     options = parser.parse_args()
     profile = load_profile("tiny")
-    drawn = clips.draw_clips(options.clips, profile.frames, 0)
-    held_out = clips.draw_clips(100, profile.frames, 0, "eval")
+    drawn = draw_clips(options.clips, profile.frames, 0)
+    held_out = draw_clips(100, profile.frames, 0, "eval")
     steps = dict.fromkeys(pretrain.STAGES, options.steps)
     for muon in MUON:
         config, name = replace(profile.pretrain, steps=steps), f"Muon {muon} × AdamW"

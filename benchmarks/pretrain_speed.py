@@ -20,17 +20,20 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Trainer, TrainingArguments
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from o3v import clips, lessons, pretrain, prompts
+from o3v import prompts
 from o3v.config import find_base, load_profile
-from o3v.detector import patches
-from o3v.model import FrameProcessor, load
-from o3v.packing import PLAIN, Packer, answer_loss
+from o3v.models.vlm import FrameProcessor, load
+from o3v.tinybase import pretrain
+from o3v.tinybase.batches import Batch, draw_batch
+from o3v.tinybase.clips import draw_clips
+from o3v.tinybase.detection_head import patches
+from o3v.tinybase.shared_prefix import PLAIN, Packer, answer_loss
 
 FILMS = 8
 DEVICE_BATCH = 16  # rows of the Trainer in one forward pass
 
 
-def samples(batches: list[lessons.Batch], size_wh: tuple[int, int]) -> list[dict]:
+def samples(batches: list[Batch], size_wh: tuple[int, int]) -> list[dict]:
     """The batches' questions one by one, as conversations with their pictures."""
     rows = []
     for batch in batches:
@@ -87,14 +90,14 @@ def by_trainer(model, processor: FrameProcessor, rows: list[dict]) -> float:
         return time.perf_counter() - started
 
 
-def by_us(vlm, batches: list[lessons.Batch], size_wh: tuple[int, int]) -> float:
+def by_us(vlm, batches: list[Batch], size_wh: tuple[int, int]) -> float:
     """Seconds of training on the same questions, packed."""
     tower, packer = vlm.model.model.visual, Packer(vlm, size_wh)
     vlm.model.model.language_model.set_attn_implementation(PLAIN)
     trained = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad}
     optimizer = pretrain.Optimizer(trained, 1e-5, pretrain.MUON["films"])
 
-    def gradients(batch: lessons.Batch):
+    def gradients(batch: Batch):
         def loss(step: int, rng: np.random.Generator):
             packed = packer.pack(batch.films, [[(a.question, a.answer) for a in row] for row in batch.asked])
             with torch.no_grad():
@@ -111,14 +114,14 @@ def by_us(vlm, batches: list[lessons.Batch], size_wh: tuple[int, int]) -> float:
     return time.perf_counter() - started
 
 
-def parts(batch: lessons.Batch) -> list[lessons.Batch]:
+def parts(batch: Batch) -> list[Batch]:
     """The batch by films in as many parts as pretraining computes at a time."""
     ends = np.cumsum([len(times_s) for times_s, _ in batch.films])
     images = np.split(batch.images, ends[:-1])
     size = len(batch.films) // pretrain.PARTS
     starts = range(0, len(batch.films), size)
     return [
-        lessons.Batch(np.concatenate(images[i : i + size]), batch.films[i : i + size], batch.asked[i : i + size])
+        Batch(np.concatenate(images[i : i + size]), batch.films[i : i + size], batch.asked[i : i + size])
         for i in starts
     ]
 
@@ -129,9 +132,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     frames, folder = load_profile("tiny").frames, find_base(load_profile("tiny").base)
-    drawn = clips.draw_clips(64, frames, seed=0, workers=1, progress=False)
+    drawn = draw_clips(64, frames, seed=0, workers=1, progress=False)
     rng = np.random.default_rng(0)
-    batches = [lessons.draw_batch("film", drawn, FILMS, rng) for _ in range(options.batches)]
+    batches = [draw_batch("film", drawn, FILMS, rng) for _ in range(options.batches)]
     rows = samples(batches, drawn[0].size_wh)
 
     ours = load(folder)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from o3v import inference, model, vstar
+from o3v import inference, models
 from o3v.config import find_base, load_profile
-from o3v.synth_rows import make_dataset
+from o3v.evaluation import vstar
+from o3v.toyworld.dataset import make_dataset
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     options = parser.parse_args()
     profile = load_profile("tiny")
-    vlm = model.load(find_base(profile.base))
+    vlm = models.load(find_base(profile.base))
     longest = vlm.model.generation_config.min_new_tokens = profile.inference.max_new_tokens
     with tempfile.TemporaryDirectory() as folder:
         make_dataset(folder, {"eval": 1}, progress=False)
@@ -35,7 +36,7 @@ def main() -> None:
     def seconds(calls: int, repeats: int) -> float:
         begun = time.perf_counter()
         for call in range(calls):
-            model.generate(vlm, [prompt], longest, temperature=1.0, seed=call, repeats=repeats)
+            models.generate(vlm, [prompt], longest, temperature=1.0, seed=call, repeats=repeats)
         return time.perf_counter() - begun
 
     seconds(1, options.count)

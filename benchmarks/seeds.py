@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from o3v import artifacts, batch, inference, model, rewards, schema, synth_rows, vstar
+from o3v import files, inference, models, rewards, schema, toyworld
 from o3v.config import find_base, load_profile
+from o3v.evaluation import vstar
+from o3v.runner import driver
 
 MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
 METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm", "reward")
@@ -55,7 +57,7 @@ class Told:
 def in_run(run_dir: Path, name: str) -> Told:
     """What notebook 05 found on the run's own films."""
     lines = (run_dir / "05_evaluation/predictions.jsonl").read_text().splitlines()
-    rates = artifacts.read_json(run_dir / "05_evaluation/metrics.json")
+    rates = files.read_json(run_dir / "05_evaluation/metrics.json")
     items = [item for item in map(json.loads, lines) if item["model"] == name]
     return Told([vstar.score_item(item, "fixed") for item in items], rates[name]["format_rate"])
 
@@ -64,10 +66,10 @@ def beyond(run_dir: Path, profile: str, seed: int, count: int, name: str) -> Tol
     """The same model on further films, and as many further questions."""
     settings, folder = load_profile(profile), RUNS / "seeds" / run_dir.name
     root = folder / "world"
-    synth_rows.make_dataset(root, {"rl": count, "eval": count}, FURTHER + seed)
+    toyworld.make_dataset(root, {"rl": count, "eval": count}, FURTHER + seed)
     items, examples = vstar.read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
     path = run_dir / MODELS[name] if MODELS[name] else find_base(settings.base)
-    vlm, work = model.load(path), folder / f"{name}-{count}-{artifacts.hash_path(path)[:8]}"
+    vlm, work = models.load(path), folder / f"{name}-{count}-{files.hash_path(path)[:8]}"
     films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
     said = inference.answer(vlm, films, settings.inference, work, name)
     place = (root, settings.frames, settings.inference, rewards.RewardConfig.paper(), work / "questions", name)
@@ -98,7 +100,7 @@ def main() -> None:
     told: dict[str, list[Told]] = {name: [] for name in MODELS}
     for seed in options.seeds:
         run_dir = RUNS / f"{options.profile}-{seed}"
-        done = batch.run(options.profile, seed, RUNS)
+        done = driver.run(options.profile, seed, RUNS)
         if done.error:
             raise SystemExit(f"the run in {run_dir.name} failed: {done.error}")
         for name, parts in told.items():

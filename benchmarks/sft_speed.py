@@ -24,12 +24,13 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     """Tokens a second of the steps after the first two, rows read beforehand."""
     from trl import SFTTrainer
 
-    from o3v import model, schema, sft
+    from o3v import models, schema
     from o3v.config import find_base, load_profile
+    from o3v.training import sft
 
     profile = load_profile("tiny")
     base = find_base(profile.base)
-    vlm = model.load(base)
+    vlm = models.load(base)
     if side == "stock":
         vlm, sft.Trainer = stock_model(base, vlm), type("Trainer", (SFTTrainer,), {})
     examples = list(schema.read_examples(folder / "sft.jsonl"))[: steps * profile.sft.batch]
@@ -42,7 +43,7 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     def training_step(model, inputs, *rest, **kwargs):
         spent.append(time.perf_counter())
         tokens.append(int(inputs["attention_mask"].sum()))
-        return step(model, inputs, *rest, **kwargs)
+        return step(models, inputs, *rest, **kwargs)
 
     trainer.training_step = training_step
     trainer.train()
@@ -59,7 +60,7 @@ def main() -> None:
     if options.side:
         print(json.dumps(measure(options.side, options.folder, options.steps)))
         return
-    from o3v.synth_rows import make_dataset
+    from o3v.toyworld.dataset import make_dataset
 
     ratios = []
     with tempfile.TemporaryDirectory() as folder:

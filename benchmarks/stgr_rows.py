@@ -68,19 +68,19 @@ def main() -> None:
 
 def engines(folder: Path, rows: int) -> None:
     """The same shards in two local processes and in Ray, where it is installed."""
-    from o3v import curate, shards
+    from o3v.data import filters, sharding
 
     write(folder / "rows.json", rows)
-    paths = shards.cut(folder / "rows.json", folder / "in", rows=1_000)
+    paths = sharding.cut(folder / "rows.json", folder / "in", rows=1_000)
     found = {}
-    for engine in shards.ENGINES:
+    for engine in sharding.ENGINES:
         begun = time.perf_counter()
         try:
-            shards.sift(paths, folder / engine, curate.STAGES, engine, workers=2)
+            sharding.sift(paths, folder / engine, filters.STAGES, engine, workers=2)
         except ImportError as error:
             print(error)
             continue
-        found[engine] = [e for path in sorted((folder / engine).glob("*.parquet")) for e in shards.read_shard(path)]
+        found[engine] = [e for path in sorted((folder / engine).glob("*.parquet")) for e in sharding.read_shard(path)]
         print(f"{engine}, two workers: {rows / (time.perf_counter() - begun):,.0f} rows a second, start included")
     print("the same rows in the same order:", len({repr(rows) for rows in found.values()}) == 1)
 

@@ -11,8 +11,8 @@ import argparse
 import tempfile
 import time
 
-from o3v.synth import draw_frame, make_scene
-from o3v.synth_rows import make_dataset
+from o3v.toyworld.dataset import make_dataset
+from o3v.toyworld.scene import draw_frame, make_scene
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ from decimal import Decimal
 
 from o3v.geometry import Box, Span, is_box
 
+LINE = "\n"  # between an explanation and the answer it leads to
+
 PROBLEM_KINDS = {
     "no_think": "there is no closed <think>…</think>",
     "no_answer": "there is no closed <answer>…</answer>",

@@ -8,7 +8,7 @@ pixels of a picture, `box_norm` in shares (0–1) of it, `box_1000` in thousandt
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 Box = tuple[float, float, float, float]
 Span = tuple[float, float]
@@ -69,24 +69,6 @@ def seen_span(span_s: Span, times_s: Sequence[float], duration_s: float) -> Span
     inside = [t for t in times_s if span_s[0] <= t < span_s[1]]
     before = max((t for t in times_s if t < span_s[0]), default=0.0)
     return (min(inside) if inside else before), end_s
-
-
-def cells_of(boxes: Mapping[str, Sequence[float]], size_wh: Size, columns: int, rows: int) -> dict[str, int]:
-    """The cell of a grid over the picture, counted by rows, in which each thing has its centre.
-
-    Each thing has a cell of its own: of two in one the larger keeps it and the other goes to the nearest free one.
-
-    >>> cells_of({"red car": (0, 0, 9, 9), "blue cup": (1, 1, 9, 9)}, (20, 20), 2, 2)
-    {'red car': 0, 'blue cup': 1}
-    """
-    width, height = size_wh[0] / columns, size_wh[1] / rows
-    middles = [((i % columns + 0.5) * width, (i // columns + 0.5) * height) for i in range(columns * rows)]
-    found: dict[str, int] = {}
-    for name, box in sorted(boxes.items(), key=lambda item: -box_area(item[1])):
-        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        free = [i for i in range(columns * rows) if i not in found.values()]
-        found[name] = min(free, key=lambda i: (middles[i][0] - x) ** 2 + (middles[i][1] - y) ** 2)
-    return found
 
 
 def rescale_box(box_px: Sequence[float], from_wh: Sequence[float], to_wh: Sequence[float]) -> Box:

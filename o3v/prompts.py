@@ -35,20 +35,6 @@ SYSTEM: Mapping[Task, str] = {
     Task.FREE_FORM: f"{_ORDER} Answer in a few words.",
 }
 
-# what an annotator is told (paper, annotation pipeline, step 1), by kind of item
-_RULES = """Make one training example for a model that must show evidence for its answers.
-Ask one question about a specific object or person, such that one has to watch to answer it, and answer it briefly.
-Choose 1 to 5 key frames ("at": {at}) and give in each the boxes of 1 to 3 objects that matter, each box
-[x0, y0, x1, y1] as shares of the frame between 0 and 1, tight around the object, never the whole frame.
-Then reason step by step from what is seen to the answer. Whenever the reasoning names an object, write
-<obj>name</obj><box>[x0,y0,x1,y1]</box>at<t>{at_tag}</t>s with a name, box and time that stand in the key frames;
-name nothing that does not. Output JSON only."""
-ANNOTATE: Mapping[str, str] = {
-    "segment": "These are frames of a video of {duration_s:.1f} seconds with an action in it.\n{notes}\n"
-    + _RULES.format(at="the time in seconds", at_tag="seconds"),
-    "regions": "These are frames of a video at {fps:g} frames a second, with captions of regions by frame index.\n"
-    "{notes}\n" + _RULES.format(at="the frame index", at_tag="frame index"),
-}
 
 # what a model is asked about a crop of its own evidence (paper, test-time scaling, in our words)
 RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? Only output one of 0, 1, 2."

@@ -267,3 +267,23 @@ def _box_norm(value: Any, field: str) -> Box:
     if value[0] >= value[2] or value[1] >= value[3]:
         raise _Wrong(field, f"has box {value!r:.80}, which is empty or inverted (x0 < x1 and y0 < y1 are needed)")
     return (float(value[0]), float(value[1]), float(value[2]), float(value[3]))
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row, or one box of a row that stays, and why it went. `box` (0–1) is the offender, if one is."""
+
+    id: str
+    source: str
+    reason: str
+    detail: str
+    frame_idx: int | None = None
+    box: Box | None = None
+
+
+def span_of(example: Example) -> tuple[float, float] | None:
+    """The span in seconds that answers a temporal row, None where there is none."""
+    found = re.search(r"\[\s*([\d.]+)\s*,\s*([\d.]+)\s*\]\s*$", example.answer)
+    if example.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ) or not found:
+        return None
+    return float(found[1]), float(found[2])

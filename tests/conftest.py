@@ -4,15 +4,11 @@ import copy
 
 import pytest
 
-from o3v.config import FrameConfig
-
-FRAMES = FrameConfig(n_frames=3, max_pixels=56 * 56)
-
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """A data root with a few films and rows of every split."""
-    from o3v.synth_rows import make_dataset
+    from o3v.toyworld.dataset import make_dataset
 
     root = tmp_path_factory.mktemp("world")
     make_dataset(root, {"sft": 12, "rl": 12, "eval": 2}, seed=7, workers=1, progress=False)
@@ -35,10 +31,11 @@ def rl_examples(world):
 
 @pytest.fixture(scope="session")
 def _twin(sft_examples):
-    from o3v import prompts, tiny
+    from o3v import prompts
+    from o3v.tinybase import architecture
 
     texts = [text for e in sft_examples for text in (e.question, e.reasoning_process, e.answer)]
-    return tiny.build([*prompts.SYSTEM.values(), *texts], seed=0)
+    return architecture.build([*prompts.SYSTEM.values(), *texts], seed=0)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from o3v import batch
-from o3v.notebook import read_notebook
+from o3v.runner import driver
+from o3v.runner.notebook import read_notebook
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -73,7 +73,7 @@ def test_hygiene_of_what_is_stored(path):
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not list(FOLDER.glob("05_*.ipynb")), reason="notebook 05 does not exist yet")
 def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
-    summary = batch.run("smoke", 0, tmp_path, timeout_s=600)
+    summary = driver.run("smoke", 0, tmp_path, timeout_s=600)
     assert summary.error is None
     numbered = [path.stem for path in NOTEBOOKS if path.stem[:2].isdigit()]
     stages = json.loads((summary.run_dir / "manifest.json").read_text(encoding="utf-8"))["stages"]
@@ -83,9 +83,9 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
         assert json.loads((summary.run_dir / name / "results.json").read_text(encoding="utf-8"))
         assert (summary.run_dir / f"{name}.html").stat().st_size > 10_000
         assert "vnd.jupyter.widget" not in (summary.run_dir / f"{name}.ipynb").read_text(encoding="utf-8")
-    assert summary.metrics.keys() >= batch.MODELS.keys()
-    for model in batch.MODELS:
-        assert summary.metrics[model].keys() >= batch.COLUMNS.keys()
+    assert summary.metrics.keys() >= driver.MODELS.keys()
+    for model in driver.MODELS:
+        assert summary.metrics[model].keys() >= driver.COLUMNS.keys()
 
 
 @pytest.mark.smoke
@@ -98,7 +98,8 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
 def test_the_appendix_makes_a_base_with_a_card(tmp_path, start, steps):
     import papermill
 
-    from o3v import card, model  # torch, which the quick checks do without
+    from o3v import models  # torch, which the quick checks do without
+    from o3v.tinybase import model_card
 
     given = {"profile": "smoke", "run_dir": str(tmp_path), "start": start}
     papermill.execute_notebook(
@@ -111,10 +112,10 @@ def test_the_appendix_makes_a_base_with_a_card(tmp_path, start, steps):
     )
     made = tmp_path / "appendix_tiny_base"
     results = json.loads((made / "results.json").read_text(encoding="utf-8"))
-    assert results["format reward"] == 0.0 and set(card.BARS) <= results.keys()
+    assert results["format reward"] == 0.0 and set(model_card.BARS) <= results.keys()
     page = (made / "o3v-tiny-base" / "README.md").read_text(encoding="utf-8")
     assert f"| steps | {steps} |" in page and ("started from" in page) == bool(start)
-    assert model.load(made / "o3v-tiny-base").box_space == "pixels"
+    assert models.load(made / "o3v-tiny-base").box_space == "pixels"
 
 
 @pytest.mark.smoke
@@ -122,7 +123,7 @@ def test_the_appendix_makes_a_base_with_a_card(tmp_path, start, steps):
 def test_the_pipeline_annotates_a_folder_of_ones_own(tmp_path):
     import numpy as np
     import papermill
-    from annotation_server import Server
+    from helpers.annotation_server import Server
 
     from o3v import video
 

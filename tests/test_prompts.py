@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest import FRAMES
+from helpers.world import FRAMES
 
 from o3v import evidence, prompts
 from o3v.geometry import box_iou, rescale_box

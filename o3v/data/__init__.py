@@ -1,0 +1,1 @@
+"""The STGR data pipeline: read, check, annotate, filter, export."""

@@ -1,0 +1,1 @@
+"""Benchmark metrics and their intervals."""

@@ -1,0 +1,40 @@
+"""A model as a judge of crops: short questions about one picture each, asked in batches.
+
+The data pipeline asks whether a crop shows what it is called; test-time scaling asks how far it helps a question.
+The tiny base expects crops as it learned them, all of one size on grey; a full-size model takes them as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from o3v.geometry import Size
+from o3v.models.vlm import VideoModel, batches, generate
+from o3v.prompts import plain_prompt
+from o3v.video.image import letterbox
+
+SHORT = 4  # tokens of an answer
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Asks `vlm`, `batch` crops at a time. `letterbox_wh` is the size to which crops are padded, None for none."""
+
+    vlm: VideoModel
+    letterbox_wh: Size | None = None
+    batch: int = 64
+
+    def ask(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[str]:
+        """The answer to each question about its crop (height, width, 3), as text. As many questions as crops."""
+        prompts = []
+        for crop, question in zip(crops, questions, strict=True):
+            image = letterbox(crop, self.letterbox_wh) if self.letterbox_wh else crop
+            prompts.append(plain_prompt([image], (), 0.0, question))
+        return [text for part in batches(prompts, self.batch) for text in generate(self.vlm, part, SHORT)]
+
+    def __call__(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[bool]:
+        """Whether each answer begins with yes."""
+        return [text.strip().lower().startswith("yes") for text in self.ask(crops, questions)]

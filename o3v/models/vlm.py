@@ -1,0 +1,126 @@
+"""The video-language model: load, prepare, generate.
+
+The same functions serve Qwen2.5-VL, Qwen3-VL and the tiny stand-in of the same classes. Frames reach a model as
+single images, so that every one can carry its time; the processor therefore needs no video part (and no
+torchvision). Knows nothing of rewards or training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, Qwen2_5_VLProcessor, set_seed
+from transformers.models.auto import AutoModelForImageTextToText
+
+from o3v.models import prefix_cache
+from o3v.models.qwen_speedups import FrameImageProcessor, join_frames
+from o3v.prompts import Prompt
+
+# how each family writes boxes (shared facts of the model cards)
+BOX_SPACE = {"qwen2_5_vl": "pixels", "qwen3_vl": "thousandths"}
+# tokens that open or stand for pictures: a response must never hold one
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+
+
+class FrameProcessor(Qwen2_5_VLProcessor):
+    """Qwen's processor without its video part."""
+
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        return ["image_processor", "tokenizer"]
+
+
+@dataclass(frozen=True)
+class VideoModel:
+    """A model with its processor. `box_space` is a key of prompts.BOX_SPACES."""
+
+    model: Any
+    processor: Any
+    box_space: str
+
+
+def forbid_vision_tokens(model: Any, tokenizer: Any) -> None:
+    """A sampled vision token would stand for a picture that is not there: generation never gives one."""
+    ids = tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
+    model.generation_config.suppress_tokens = sorted({i for i in ids if i is not None and i >= 0})
+
+
+def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
+    """Loads a model folder or hub name in evaluation mode, on the GPU in bf16 where there is one, else fp32.
+
+    `adapter` adds a LoRA folder. Raises OSError when the model is not to be found, ValueError for a family whose
+    box coordinates are not known here.
+    """
+    gpu = torch.cuda.is_available()
+    model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.bfloat16 if gpu else torch.float32)
+    family = model.config.model_type
+    if family not in BOX_SPACE:
+        raise ValueError(f"{name}: model type {family!r} is none of {sorted(BOX_SPACE)}; add its box space there")
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+    processor = FrameProcessor(FrameImageProcessor.from_pretrained(name), tokenizer, tokenizer.chat_template)
+    if family == "qwen2_5_vl":
+        join_frames(model)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    forbid_vision_tokens(model, tokenizer)
+    return VideoModel(model.to("cuda" if gpu else "cpu").eval(), processor, BOX_SPACE[family])
+
+
+def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
+    """Writes weights (safetensors), configs, tokenizer and image processor, so that `load` reads them again.
+
+    `half` stores the weights in half precision, at half the size.
+    """
+    (copy.deepcopy(vlm.model).half() if half else vlm.model).save_pretrained(folder)
+    vlm.processor.tokenizer.save_pretrained(folder)
+    vlm.processor.image_processor.save_pretrained(folder)
+
+
+def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+    """Model inputs of a batch of prompts, padded on the left: input_ids (batch, length), pixel_values, …"""
+    template = processor.tokenizer.apply_chat_template
+    texts = [template(p.messages, tokenize=False, add_generation_prompt=True) + p.begun for p in prompts]
+    images = [[Image.fromarray(image) for image in p.images] for p in prompts]
+    return processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
+
+
+@torch.inference_mode()
+def generate(
+    vlm: VideoModel,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    repeats: int = 1,
+) -> list[str]:
+    """`repeats` responses a prompt, as text, one prompt after the other. Temperature 0 is greedy; sampling is seeded.
+
+    Prompts of one call are one batch: the caller chooses its size. Where a prompt is repeated it is read once. A
+    response that a prompt has begun is returned without its beginning.
+    """
+    inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}
+    set_seed(seed)
+    settings = {"max_new_tokens": max_new_tokens, **(sampling or {"do_sample": False})}
+    if prefix_cache.fits(vlm.model) and "pixel_values" in inputs:
+        tokens = prefix_cache.generate(vlm.model, repeats, **inputs, **settings)
+    else:
+        tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)
+    return vlm.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

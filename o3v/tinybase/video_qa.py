@@ -1,0 +1,277 @@
+"""What a base model can do before it learns to give evidence: questions in plain words, each with its right answer.
+
+Each ability is a way of asking about a clip. The same questions are trained on and, on held-out scenes, measured. No
+text here holds an evidence tag. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from o3v.evidence import LINE
+from o3v.geometry import seen_span
+from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
+from o3v.tinybase.clips import Clip
+from o3v.tinybase.plain_answers import NOTHING, Asked, say_box, say_boxes, say_frame, say_thing
+from o3v.toyworld.narration import (
+    BESIDE,
+    close_look,
+    inside,
+    listed,
+    look_through,
+    marked,
+    places,
+    read_off,
+    watched,
+    way_of,
+)
+from o3v.toyworld.scene_view import Fact
+from o3v.toyworld.tasks import LETTERS
+
+ALL_FRAMES = "Describe every frame."
+ONE_FRAME = "What is in the picture"
+FIND_AT_S = "Where is the {name} at {time_s:.1f}s?"
+FOLLOW = ("At which times do you see the {name}, and where?", "Where is the {name}?", "Follow the {name}: where is it?")
+TIME_OF = "At what time is frame {number}?"
+NUMBER_OF = "Which frame is at {time_s:.1f}s?"
+ALL_TIMES = "At which times are the frames?"
+ORDER = {"come": "In which order do the objects come?", "go": "In which order do the objects go?"}
+EXPLAIN = "{question} Explain."
+COLOR_IN = "What colour is the {thing} in frame {number}?"
+IS_IN = "Is the {name} in frame {number}?"
+LOOKS = ("color", "thing")  # families of facts that one picture shows
+# families that the names of what is in each frame decide
+WATCHED = (*LOOKS, "first", "last", "after", "before", "count", "leaves", "stays", "longest", "already")
+
+
+def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
+    """The dense caption: the number and time of each frame, as in the prompt, and all that is in it."""
+    lines = [say_frame(n, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh) for n, i in enumerate(frames, 1)]
+    return Asked("every frame", ALL_FRAMES, "\n".join(lines), [clip.boxes_px[i] for i in frames])
+
+
+def one_picture(clip: Clip) -> Asked:
+    """What is in the clip's picture, which is its last frame."""
+    said = say_boxes(clip.boxes_px[-1], clip.size_wh)
+    return Asked("one frame", f"{ONE_FRAME}?", said, clip.boxes_px[-1])
+
+
+def one_frame(clip: Clip, frames: Sequence[int], number: int) -> Asked:
+    """What is in one frame of a film, the `number`-th of these from 1."""
+    i = frames[number - 1]
+    said = say_frame(number, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh)
+    return Asked("one frame", f"{ONE_FRAME} at {clip.times_s[i]:.1f}s?", said, clip.boxes_px[i])
+
+
+def find(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """Where each thing is in each of these frames of a film."""
+    for number, i in enumerate(frames, 1):
+        for name, box in clip.boxes_px[i].items():
+            asked = FIND_AT_S.format(name=name, time_s=clip.times_s[i])
+            said = say_frame(number, clip.times_s[i]) + say_thing(name, clip.boxes_px[i], clip.size_wh)
+            yield Asked("find", asked, said, {name: box})
+
+
+def find_in_picture(clip: Clip) -> Iterator[Asked]:
+    """The questions about the clip's picture, which is its last frame."""
+    for fact in clip.picture_facts:
+        box = clip.boxes_px[-1][fact.subject]
+        said = say_thing(fact.subject, clip.boxes_px[-1], clip.size_wh)
+        yield Asked("find", fact.question, said, {fact.subject: box})
+
+
+def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+    """Each thing in every frame that shows it; some questions narrow the time, some say how many boxes there are."""
+    for name in clip.spans_s:
+        seen = [i for i in frames if name in clip.boxes_px[i]]
+        question = str(rng.choice(FOLLOW)).format(name=name)
+        kind = int(rng.integers(3))
+        if kind == 1 and seen:
+            first, last = sorted(rng.integers(len(seen), size=2).tolist())
+            seen = seen[first : last + 1]
+            question = LOOK_FROM.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
+        elif kind == 2 and seen:
+            question = GIVE_BOXES.format(count=len(seen), question=question)
+        said = "; ".join(_claim(clip, frames, name, frames.index(i) + 1) for i in seen)
+        yield Asked("follow", question, said.capitalize() or NOTHING)
+
+
+def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+    """Which frame is when."""
+    seconds = [clip.times_s[i] for i in frames]
+    for number in rng.permutation(len(seconds)).tolist():
+        said = f"{seconds[number]:.1f}s"
+        if seconds.index(seconds[number]) == number:  # random frames may share a time
+            yield Asked("times", NUMBER_OF.format(time_s=seconds[number]), f"{number + 1}")
+        yield Asked("times", TIME_OF.format(number=number + 1), said)
+    yield Asked("times", ALL_TIMES, ", ".join(f"{time_s:.1f}s" for time_s in seconds))
+
+
+def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """In which order things come and go, by the first and the last of these frames that show each."""
+    names = _names(clip, frames)
+    for kind, question in ORDER.items():
+        said = f"{look_through(names, clip.spans_s)}. {listed(names, clip.spans_s, going=kind == 'go')}"
+        yield Asked("order", question, said)
+
+
+def _names(clip: Clip, frames: Sequence[int]) -> list[list[str]]:
+    """What each of these frames shows, in the order of the places."""
+    return [list(places(clip.boxes_px[i], clip.size_wh)) for i in frames]
+
+
+def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
+
+    The answer is what these frames show: the things in each by name, the first and the last in the span with their
+    times, and then the time from the first frame in the span to the first after. The truth is the span. Questions about
+    spans between two frames are left out.
+    """
+    times_s = [clip.times_s[i] for i in frames]
+    for fact in clip.time_facts:
+        if any(fact.span_s[0] <= t < fact.span_s[1] for t in times_s):
+            kind = "visible" if fact.family == "when" else "when"
+            said = f"{_watched(fact, clip, frames)}.{LINE}{_span(clip, frames, fact)}"
+            yield Asked(kind, fact.question, said, fact.span_s)
+
+
+def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    """The look through these frames; for a span, or to follow a thing, also in which of them it is; and the frame that
+    shows both, where the answer is beside something."""
+    said = watched(fact.family, fact.question, _names(clip, frames), clip.spans_s)
+    timed = fact in clip.time_facts
+    if timed or fact.family == "track":
+        said += f". {inside([clip.times_s[i] for i in frames], fact.span_s, '{:.1f}s'.format if timed else None)}"
+    close = _close_look(fact, clip, frames)
+    return f"{said}. {close.capitalize()}" if close else said
+
+
+def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
+    start_s, end_s = seen_span(fact.span_s, [clip.times_s[i] for i in frames], clip.duration_s)
+    return f"From {start_s:.1f}s to {end_s:.1f}s"
+
+
+def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> Asked:
+    """The same question after the boxes of what it asks about, as V-STAR's second chain tells them."""
+    boxes = ", ".join(say_box(clip.boxes_px[i][name]) for i in frames if name in clip.boxes_px[i])
+    return replace(asked, question=BOXES_ARE.format(boxes=boxes or NOTHING, question=asked.question))
+
+
+def in_frame(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+    """What one frame shows of each thing in it, its colour and whether it is there, and that another is not."""
+    for number, i in enumerate(frames, 1):
+        here = list(clip.boxes_px[i])
+        kinds = [name.split(" ")[1] for name in here]
+        for name, thing in zip(here, kinds, strict=True):
+            yield Asked("in frame", IS_IN.format(name=name, number=number), "yes")
+            if kinds.count(thing) == 1:
+                yield Asked("in frame", COLOR_IN.format(thing=thing, number=number), name.split(" ")[0].capitalize())
+        absent = [name for name in clip.spans_s if name not in here]
+        for name in rng.permutation(absent).tolist()[: len(here)]:
+            yield Asked("in frame", IS_IN.format(name=name, number=number), "no")
+
+
+def what(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """Questions about the film whose answer is a few words: `what` those that begin with what or which."""
+    for fact in choosable(clip):
+        yield asks(fact, clip, frames)
+
+
+def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
+    """One such question."""
+    kind = "what" if re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE) else "other"
+    return Asked(kind, fact.question, in_steps(fact, clip, frames), fact.family)
+
+
+def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = LINE) -> str:
+    """The answer, after the steps that lead to it: what every frame shows, where a thing comes and goes, or what is
+    where in the frames that the fact shows; and what is asked for with the thing that it is."""
+    if fact.family in (*WATCHED, *BESIDE):
+        return f"{_watched(fact, clip, frames)}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
+    shown, at = _shown(fact, clip, frames), [places(clip.boxes_px[i], clip.size_wh) for i in frames]
+    if fact.family == "place" or not shown:
+        return fact.answer
+    if fact.family == "side":
+        said = _close_look(fact, clip, frames).capitalize()
+        if not said:
+            return fact.answer
+    elif fact.family == "where":
+        first = shown[0][1]
+        said = f"Frame {first} {fact.subject} {at[first - 1][fact.subject]}"
+    else:  # what a thing does
+        said = f"{_watched(fact, clip, frames)}. {way_of(fact.subject, at)}"
+    return f"{said}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
+
+
+def _close_look(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    """What the frame shows in which the answer is beside what is asked; "" of other families."""
+    pair, at_s = [name for name, _ in fact.pair], fact.pair[-1][1] / clip.fps
+    both = [n for n, i in enumerate(frames, 1) if all(name in clip.boxes_px[i] for name in pair)]
+    number = min(both, key=lambda n: abs(clip.times_s[frames[n - 1]] - at_s), default=0)
+    said = number and close_look(fact.family, fact.question, clip.boxes_px[frames[number - 1]], clip.size_wh)
+    return f"frame {number} {said}" if said else ""
+
+
+def _read_off(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
+    said = read_off(fact.family, fact.question, fact.answer, _names(clip, frames), clip.spans_s)
+    return f" {said}." if said else ""
+
+
+def _shown(fact: Fact, clip: Clip, frames: Sequence[int]) -> list[tuple[str, int]]:
+    """Which of these frames, from 1, show the things of a fact: those nearest to its own; of a thing to be followed
+    the first, the middle and the last that show it. Empty when none shows one of them."""
+    showing = {name: [n for n, i in enumerate(frames, 1) if name in clip.boxes_px[i]] for name, _ in fact.shown}
+    if not all(showing.values()):
+        return []
+    if fact.family == "track":
+        seen = showing[fact.subject]
+        return [(fact.subject, seen[at]) for at in (0, len(seen) // 2, -1)]
+    return [
+        (name, min(showing[name], key=lambda n, frame=frame: abs(clip.times_s[frames[n - 1]] - frame / clip.fps)))
+        for name, frame in fact.shown
+    ]
+
+
+def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+    """Questions to be explained: what every frame shows, the chain of seeing from these frames, and then the answer.
+
+    A thing is named after the number of its frame, then come its place there, its box and time. Chains that need a
+    thing which none of these frames shows are left out.
+    """
+    for fact in clip.video_facts:
+        shown = _shown(fact, clip, frames)
+        if shown:
+            chain = fact.chain.format(*(_claim(clip, frames, name, number) for name, number in shown))
+            said = f"{_watched(fact, clip, frames)}. {chain}{_read_off(fact, clip, frames)}{LINE}{fact.answer}"
+            yield Asked("explain", EXPLAIN.format(question=fact.question), said)
+
+
+def _claim(clip: Clip, frames: Sequence[int], name: str, number: int) -> str:
+    """A thing as one of these frames, from 1, shows it."""
+    i = frames[number - 1]
+    place = places(clip.boxes_px[i], clip.size_wh)[name]
+    return f"frame {number} {name} {place} {say_box(clip.boxes_px[i][name])} at {clip.times_s[i]:.1f}s"
+
+
+def choosable(clip: Clip) -> list[Fact]:
+    """The facts about the film that have wrong answers too: those to be answered in words, not with boxes."""
+    return [fact for fact in clip.video_facts if fact.wrong]
+
+
+def choice(fact: Fact, said: str, rng: np.random.Generator) -> Asked:
+    """A fact with four options, to be answered by what is `said` without options, by these again, of which the right
+    one is marked, and then by its letter."""
+    options = [fact.answer, *fact.wrong[: len(LETTERS) - 1]]
+    order = rng.permutation(len(options)).tolist()
+    lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=False)]
+    right = order.index(0)
+    return Asked(
+        "choice",
+        "\n".join([fact.question, *lines]),
+        f"{said}. {marked(lines, right)}\n{LETTERS[right]}",
+        LETTERS[right],
+    )

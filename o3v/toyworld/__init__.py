@@ -1,0 +1,29 @@
+"""Toy: a synthetic world of coloured objects whose truth is exact. It stands in for real videos and annotators."""
+
+from o3v.toyworld.dataset import make_dataset
+from o3v.toyworld.scene import (
+    COLORS,
+    PLACES,
+    SIZE_WH,
+    SPLITS,
+    THINGS,
+    Scene,
+    draw_frame,
+    make_scene,
+    mixed_index,
+    render,
+)
+
+__all__ = [
+    "COLORS",
+    "PLACES",
+    "SIZE_WH",
+    "SPLITS",
+    "THINGS",
+    "Scene",
+    "draw_frame",
+    "make_dataset",
+    "make_scene",
+    "mixed_index",
+    "render",
+]

@@ -1,0 +1,254 @@
+"""Facts of synthetic scenes as rows of the six STGR tasks and as V-STAR items.
+
+Each source stands for one of STGR's and fixes the task, the weight in each split, and which families of facts it
+asks. Chains (`synth_chains`) have claims in the tasks that want evidence, moments in the temporal ones, neither in the
+general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from o3v.evidence import format_box, format_object
+from o3v.geometry import Box, rescale_box
+from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
+from o3v.schema import Example, KeyFrame, Row, Task
+from o3v.toyworld.narration import SO, look_at, marked, places
+from o3v.toyworld.questions import picture_facts, time_facts, video_facts
+from o3v.toyworld.reasoning import box_of, chain_of, look_of, snapped, span_of
+from o3v.toyworld.scene import Scene
+from o3v.toyworld.scene_view import Fact
+from o3v.video.frames import uniform_indices
+
+LETTERS = "ABCD"
+MOST_SECONDS = 12  # annotated in an eval item
+_EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way", "meet", "pass", "swap")
+_RELATIONS = ("longest", "with", "already")
+_CAPTIONS = ("color", "thing", "where", "side")
+_GENERAL = (*_CAPTIONS, "count", "place")  # asked without evidence: what is to be seen; what happens needs it
+
+
+@dataclass(frozen=True)
+class Source:
+    """What stands for one of STGR's sources: its task, its rows in thousands (paper), its families of facts.
+
+    `stands_for` is the paper's name of that source, `max_share` is the longest span of a fact as a share of the video,
+    `mostly` the family that is asked first where a scene has it.
+    """
+
+    task: Task
+    sft: float
+    rl: float
+    families: tuple[str, ...] = ()
+    max_share: float = 1.0
+    stands_for: str = ""
+    mostly: str = ""
+
+
+SOURCES: Mapping[str, Source] = {
+    "synth_tvg": Source(Task.TEMPORAL, 4.1, 0, stands_for="TVG-Coldstart"),
+    "synth_timerft": Source(Task.TEMPORAL, 0, 2.3, stands_for="Time-R1"),
+    "synth_tvg_rl": Source(
+        Task.TEMPORAL_MCQ, 0, 2.9, (*_EVENTS, *_RELATIONS, "color", "thing"), 0.7, stands_for="TVG-RL"
+    ),
+    "synth_treevgr": Source(Task.SPATIAL, 5, 0, stands_for="TreeVGR-SFT"),
+    "synth_gqa": Source(Task.SPATIAL, 0, 5, stands_for="VisCoT/GQA"),
+    "synth_str_tg": Source(
+        Task.SPATIO_TEMPORAL,
+        3.9,
+        3.9,
+        (*_EVENTS, *_RELATIONS, "color", "thing"),
+        0.5,
+        stands_for="own, temporal grounding",
+    ),
+    "synth_str_plm": Source(
+        Task.SPATIO_TEMPORAL, 2, 2, ("color", "thing", "track"), stands_for="own, PLM-Rdcap", mostly="track"
+    ),
+    "synth_videoespresso": Source(
+        Task.SPATIO_TEMPORAL, 0, 5, (*_EVENTS, *_RELATIONS, *_CAPTIONS, "track"), stands_for="VideoEspresso"
+    ),
+    "synth_videor1_mcq": Source(Task.MCQ, 13, 13, _GENERAL, stands_for="Video-R1, MCQ"),
+    "synth_videor1_free_form": Source(Task.FREE_FORM, 2, 2, _GENERAL, stands_for="Video-R1, free-form"),
+}
+EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, SOURCES["synth_tvg_rl"].families, 0.6)
+MIN_EVAL_SHARE = 0.15  # of the video, that the span of an eval item takes at least
+
+
+def rows_of(scene: Scene) -> list[Example]:
+    """Every row that a scene can give, in the sources of its split (`eval`: in all), families well mixed.
+
+    All rows have a chain, also those whose real files have none. Boxes of chains are 0–1 with three decimals, but
+    pixels in `visual QA`; times have one decimal. Pictures and key frames are named by scene and frame number.
+    """
+    facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: picture_facts(scene)}
+    of_video = video_facts(scene)
+    rows = []
+    for name, source in SOURCES.items():
+        if getattr(source, scene.split, True):
+            fitting = facts.get(source.task) or _fitting(scene, of_video, source)
+            rows += [_row(scene, name, fact) for fact in _mixed(scene, name, fitting, source.mostly)]
+    return rows
+
+
+def eval_item(scene: Scene) -> Row | None:
+    """A scene as an item of V-STAR: what, when and where about one thing. None when no question fits.
+
+    Boxes are pixels of the frame at each whole second of the span, `MOST_SECONDS` evenly spread ones of a longer span;
+    the domain is the place.
+    """
+    fits = (f for f in _fitting(scene, video_facts(scene), EVAL_SOURCE) if _share(scene, f) >= MIN_EVAL_SHARE)
+    fact = next(_mixed(scene, "eval", fits), None)
+    seconds = _whole_seconds(fact, scene) if fact else []
+    if not seconds:
+        return None
+    width, height = scene.size_wh
+    boxes = [scene.boxes_at(second * scene.fps)[fact.subject] for second in seconds]
+    corners = [[round(v) for v in rescale_box(box, (1, 1), scene.size_wh)] for box in boxes]
+    keys = ("xmin", "ymin", "xmax", "ymax")
+    return {
+        "vid": _path("videos", scene, "mp4"),
+        "domain": scene.background.place.capitalize(),
+        "fps": scene.fps,
+        "width": width,
+        "height": height,
+        "frame_count": scene.n_frames,
+        "question": fact.question,
+        "chain": chain_of(scene, fact),
+        "object": fact.subject,
+        "answer": fact.answer,
+        "temporal_question": f"When does the {fact.subject} {fact.deed}?"
+        if fact.deed
+        else f"When is the {fact.subject} visible?",
+        "timestamps": [round(moment, 3) for moment in fact.span_s],
+        "spatial_question": f"Where is the {fact.subject}?",
+        "spatial_question_2": f"Follow the {fact.subject}: where is it?",
+        "bboxes": [
+            {"timestamp": second, "frame_index": second * scene.fps, **dict(zip(keys, box, strict=True))}
+            for second, box in zip(seconds, corners, strict=True)
+        ],
+    }
+
+
+def _whole_seconds(fact: Fact, scene: Scene) -> list[int]:
+    seconds = range(math.ceil(fact.span_s[0]), math.ceil(fact.span_s[1]))
+    return [seconds[i] for i in uniform_indices(len(seconds), MOST_SECONDS)]
+
+
+def _share(scene: Scene, fact: Fact) -> float:
+    return (fact.span_s[1] - fact.span_s[0]) / scene.duration_s
+
+
+def _fitting(scene: Scene, facts: Iterable[Fact], source: Source) -> list[Fact]:
+    return [f for f in facts if f.family in source.families and _share(scene, f) <= source.max_share]
+
+
+def _mixed(scene: Scene, name: str, facts: Iterable[Fact], mostly: str = "") -> Iterator[Fact]:
+    """Facts in random order, one of each family before the second of any; of one family, where told, all first."""
+    rng = np.random.default_rng(list(hashlib.sha256(f"{scene.scene_id}/{name}".encode()).digest()[:16]))
+    families: dict[str, list[Fact]] = {}
+    for fact in facts:
+        families.setdefault(fact.family, []).append(fact)
+    piles = [families[family] for family in rng.permutation(sorted(families)).tolist()]
+    piles = [[pile[i] for i in rng.permutation(len(pile))] for pile in piles]
+    yield from (fact for pile in piles for fact in pile if fact.family == mostly)
+    piles = [pile for pile in piles if pile[0].family != mostly]
+    for turn in range(max(map(len, piles), default=0)):
+        yield from (pile[turn] for pile in piles if turn < len(pile))
+
+
+def _row(scene: Scene, name: str, fact: Fact) -> Example:
+    task, digest = SOURCES[name].task, hashlib.sha256(f"{scene.scene_id}/{name}/{fact.question}".encode())
+    row_id = "-".join((scene.scene_id, name, fact.family.replace(" ", "-"), digest.hexdigest()[:6]))
+    place = digest.digest()[-1] % len(LETTERS)  # of the right option: every letter is as likely
+    return Example(row_id, task, name, **_FIELDS[task](scene, fact, place))
+
+
+def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
+    question = fact.question
+    if place < 2:  # as in V-STAR's second chain: after the boxes of its seconds
+        boxes = [format_box(box_of(scene, fact.subject, second * scene.fps)) for second in _whole_seconds(fact, scene)]
+        question = BOXES_ARE.format(boxes=", ".join(boxes), question=question) if boxes else question
+    return _on_video(scene, question, fact.answer, f"{look_of(scene, fact)}. {span_of(scene, fact)}.")
+
+
+def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
+    asked = f"{fact.question} And {'when does this happen' if fact.deed else 'when can it be seen'}?"
+    question, chain, letter = _with_options(scene, asked, fact, place)
+    answer = f"{letter}\n[{fact.span_s[0]:.1f}, {fact.span_s[1]:.1f}]"
+    return _on_video(scene, question, answer, f"{chain}. {span_of(scene, fact)}.")
+
+
+def _mcq(scene: Scene, fact: Fact, place: int) -> Row:
+    question, chain, letter = _with_options(scene, fact.question, fact, place)
+    return _on_video(scene, question, letter, chain)
+
+
+def _free_form(scene: Scene, fact: Fact, place: int) -> Row:
+    return _on_video(scene, fact.question, fact.answer, chain_of(scene, fact, claimed=False))
+
+
+def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
+    fact = snapped(scene, fact)
+    items: dict[int, dict[str, tuple[Box, ...]]] = {}
+    for name, frame in fact.shown:
+        items.setdefault(frame, {})[name] = (box_of(scene, name, frame),)
+    key_frames = tuple(
+        KeyFrame(frame, round(scene.frame_time_s(frame), 3), _path("kfs", scene, "jpg", frame), items[frame])
+        for frame in sorted(items)
+    )
+    question = fact.question
+    if fact.family == "track" and place == 1:  # as V-STAR asks where in its first chain
+        question = LOOK_FROM.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
+    elif fact.family == "track" and place > 1:  # and in its second
+        question = GIVE_BOXES.format(count=len(_whole_seconds(fact, scene)), question=question)
+    return _on_video(scene, question, fact.answer, chain_of(scene, fact)) | {"key_frames": key_frames}
+
+
+def _visual(scene: Scene, fact: Fact, place: int) -> Row:
+    frame = fact.shown[0][1]
+    boxes, boxed = scene.boxes_at(frame), {}
+    for name, _ in fact.shown:
+        box_px = rescale_box(boxes[name], (1, 1), scene.size_wh)
+        boxed[name] = format_object(name, tuple(round(v) for v in box_px))
+    told = [f"{name} {places(boxes, (1, 1))[name]} {claim}" for name, claim in boxed.items()]
+    return {
+        "question": fact.question,
+        "answer": boxed[fact.subject],
+        "reasoning_process": f"{look_at(boxes, (1, 1), fact.question)}. {fact.chain.format(*told)}",
+        "image_path": _path("images", scene, "jpg", frame),
+        "image_size_wh": scene.size_wh,
+    }
+
+
+_FIELDS: Mapping[Task, Callable[[Scene, Fact, int], Row]] = {
+    Task.TEMPORAL: _temporal,
+    Task.TEMPORAL_MCQ: _temporal_mcq,
+    Task.SPATIAL: _visual,
+    Task.SPATIO_TEMPORAL: _spatio_temporal,
+    Task.MCQ: _mcq,
+    Task.FREE_FORM: _free_form,
+}
+
+
+def _on_video(scene: Scene, question: str, answer: str, chain: str) -> Row:
+    path = _path("videos", scene, "mp4")
+    return {"question": question, "answer": answer, "reasoning_process": chain, "video_path": path}
+
+
+def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[str, str, str]:
+    """The question with four options below it, the right one at `place`; the chain, which ends with the options and
+    says which is right; the right letter."""
+    options = list(fact.wrong[: len(LETTERS) - 1])
+    options.insert(place, fact.answer)
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
+    chain = f"{chain_of(scene, fact, claimed=False)}{SO}{fact.answer}. {marked(lines, place)}"
+    return "\n".join([question, *lines]), chain, LETTERS[place]
+
+
+def _path(folder: str, scene: Scene, ending: str, frame: int | None = None) -> str:
+    return f"{folder}/{scene.split}/{scene.scene_id}{'' if frame is None else f'-{frame}'}.{ending}"

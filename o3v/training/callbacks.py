@@ -1,0 +1,124 @@
+"""Trainer callbacks that SFT and GSPO share."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from o3v import files
+
+log = logging.getLogger(__name__)
+
+COMPLETE = "complete"  # written into a checkpoint after everything else
+
+
+class MarkComplete(TrainerCallback):
+    """Notes that a checkpoint is whole, once its last file is written."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+class ShowProgress(TrainerCallback):
+    """One progress bar with the last loss and reward, instead of a line or a table row for every step."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", mininterval=2)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self.bar.set_postfix({k: round(float(v), 3) for k, v in logs.items() if k in ("loss", "reward")}, refresh=False)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.close()
+
+
+class WriteLog(TrainerCallback):
+    """The rows of `train` so far in `log.jsonl`, for whoever watches from outside."""
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        rows = "".join(json.dumps(row) + "\n" for row in table_of(state.log_history))
+        files.write_text(Path(args.output_dir) / "log.jsonl", rows)
+
+
+class StopAt(TrainerCallback):
+    """Ends a run after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop |= state.global_step >= self.steps
+
+
+class KeepBest(TrainerCallback):
+    """Scores the model at every checkpoint and keeps the weights that did best so far, in `best.pt`; ties keep the
+    earlier ones. `score` must not draw random numbers, or a run with it would end otherwise than one without."""
+
+    def __init__(self, score: Callable[[], float]) -> None:
+        self.score = score
+
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        path, training = Path(args.output_dir) / "best.pt", model.training
+        model.eval()
+        value = self.score()
+        model.train(training)
+        kept = best(path.parent)
+        scores = {**kept["scores"], state.global_step: value} if kept else {state.global_step: value}
+        weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+        if not kept or value > kept["value"]:
+            kept = {"step": state.global_step, "value": value, "weights": weights}
+        elif state.global_step == kept["step"]:  # a checkpoint that was not whole, done again
+            kept = {**kept, "weights": weights}
+        with files.atomic_path(path) as unfinished:
+            torch.save({**kept, "scores": scores}, unfinished)
+
+
+def best(folder: Path) -> dict[str, Any] | None:
+    """What `KeepBest` kept: `step`, `value`, `weights`, and the `scores` of all steps tried; None before the first."""
+    path = folder / "best.pt"
+    return torch.load(path, weights_only=True) if path.exists() else None
+
+
+def take_best(trainer: Any) -> dict[int, float]:
+    """Puts the best weights into the trainer's model. Returns the scores by step; {} where none were taken."""
+    kept = best(Path(trainer.args.output_dir))
+    if not kept:
+        return {}
+    trainer.model.load_state_dict(kept["weights"], strict=False)
+    return kept["scores"]
+
+
+class StopOnCollapse(TrainerCallback):
+    """Ends a GSPO run that runs away: for `patience` steps in a row nearly all completions were cut off, or the KL
+    divergence from the start was above `most_kl`. The checkpoints before it stay."""
+
+    def __init__(self, most_truncated: float = 0.9, most_kl: float = 10.0, patience: int = 5) -> None:
+        self.most = {"completions/clipped_ratio": most_truncated, "kl": most_kl}
+        self.patience, self.bad = patience, 0
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        over = [f"{name} {logs[name]:.2f}" for name, most in self.most.items() if logs.get(name, 0.0) > most]
+        self.bad = self.bad + 1 if over else 0
+        if self.bad >= self.patience:
+            log.warning("stopped at step %d: %s for %d steps", state.global_step, ", ".join(over), self.bad)
+            control.should_training_stop = True
+
+
+def table_of(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The trainer's log rows that hold a step's measurements, without clock times and token counts.
+
+    A clock differs between runs, and TRL counts tokens from zero again when it resumes.
+    """
+    left_out = ("clock/", "step_time", "runtime", "per_second", "total_flos", "num_tokens")
+    rows = [row for row in history if "loss" in row or "reward" in row]
+    return [{k: v for k, v in row.items() if v is not None and not any(c in k for c in left_out)} for row in rows]

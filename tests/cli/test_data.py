@@ -1,0 +1,157 @@
+"""`o3v sift` and `o3v annotate`, killed and run again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers.annotation_server import Server
+
+from o3v import video
+from o3v.__main__ import main
+from o3v.data import stgr
+from o3v.schema import Example
+
+SAID = {  # sentence by sentence in agreement, so that the filters keep it
+    "question": "Who comes?",
+    "answer": "The man",
+    "key_frames": [{"at": 0.5, "objects": [{"name": "man", "box": [0.1, 0.2, 0.5, 0.9]}]}],
+    "reasoning": "The <obj>man</obj><box>[0.1,0.2,0.5,0.9]</box>at<t>0.5</t>s comes.",
+}
+FILMS, WORKERS = 40, 2
+
+
+@pytest.fixture
+def films(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    video.write_video(folder / "00.mp4", np.full((10, 56, 56, 3), 90, np.uint8), fps=10)
+    for n in range(1, FILMS):
+        (folder / f"{n:02d}.mp4").write_bytes((folder / "00.mp4").read_bytes())
+    return folder
+
+
+def command(films, out, url):
+    asked = ["--annotator", "openai", "--model", "m", "--endpoint", f"{url}/v1", "--workers", str(WORKERS)]
+    return [sys.executable, "-m", "o3v", "annotate", str(films), str(out), *asked, "--per-minute", "6000"]
+
+
+def test_a_run_killed_ten_times_asks_for_nothing_twice(films, tmp_path):
+    """Killed at random requests, and while the answers are filtered."""
+    (films / ".00-unfinished.mp4").write_bytes(b"")  # hidden: no film
+    server = Server(delay_s=0.05, text=json.dumps(SAID))
+    out, rng = tmp_path / "out", np.random.default_rng(0)
+    stages = ["", "", "", "", "", "", "", "rows.jsonl", "in-*", "out-*"]
+    for appears in stages:
+        running = subprocess.Popen(
+            command(films, out, server.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        enough = len(server.got) + int(rng.integers(1, 8))
+        while running.poll() is None and not (any(out.glob(appears)) if appears else len(server.got) >= enough):
+            time.sleep(0.002)
+        os.kill(running.pid, signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL  # it was not over before
+        answered = list((out / "answers").glob("[!.]*.json"))  # and unfinished ones, hidden
+    assert len(answered) == FILMS
+    asked = len(server.got)
+    said = subprocess.run(command(films, out, server.url), capture_output=True, text=True, check=True).stdout
+    assert len(server.got) == asked and re.search(rf"asked 0 times, {FILMS} answers kept from before", said)
+    whole = tmp_path / "whole"
+    subprocess.run(command(films, whole, server.url), capture_output=True, check=True)
+    assert len(server.got) - asked == FILMS and asked - FILMS <= WORKERS * len(stages)  # those under way when killed
+    for name in ("kept.json", "audit.json", "rows.jsonl", "unread.jsonl"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    rows = list(stgr.read(out / "kept.json", sources=lambda _: True))
+    assert len(rows) == FILMS and all(isinstance(row, Example) for row in rows)
+
+
+def test_sifting_a_file(tmp_path, capsys):
+    row = {
+        "task": "temporal-spatial free-form QA",
+        "source": "STR_coin",
+        "question": "Where?",
+        "answer": "Here",
+        "video_path": "a.mp4",
+        "key_frames": [{"idx": 5, "time": 0.5, "path": None}],
+        "key_items": {"5": {"man": [[0.1, 0.2, 0.5, 0.9]]}},
+        "reasoning_process": SAID["reasoning"],
+    }
+    rows = [row | {"id": f"r{n}"} for n in range(6)]
+    rows[2] |= {"reasoning_process": "I see nothing."}
+    rows[4] |= {"question": ""}
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert main(["sift", str(tmp_path / "rows.json"), str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "1 rows could not be read" in said and "4 rows kept" in said and "no evidence" in said
+    assert [e.id for e in stgr.read(tmp_path / "out/kept.json")] == ["r0", "r1", "r3", "r5"]
+
+
+def test_scoring_a_file(tmp_path, capsys):
+    row = {"task": "General video QA MCQ", "answer": "B"}
+    lines = [
+        {"completion": "<think>So.</think><answer>B</answer>", "row": row},
+        {"response": "<think>So.</think><answer>C</answer>", "row": row, "progress": 0.5},
+    ]
+    path = tmp_path / "said.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert main(["score", str(path), "--out", str(tmp_path / "scores.jsonl")]) == 0
+    header, task = capsys.readouterr().out.strip().splitlines()
+    assert task.startswith(row["task"]) and header.split()[:3] == ["task", "n", "ans_acc"]
+    assert task.removeprefix(row["task"]).split()[:2] == ["2", "0.500"]
+    first, second = map(json.loads, (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (first["total"], second["total"]) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("line", ["[]", '{"row": {}}', '{"completion": "a", "row": {"task": "x"}}', "{"])
+def test_a_line_that_cannot_be_scored_is_named(line, tmp_path, capsys):
+    (tmp_path / "said.jsonl").write_text(line, encoding="utf-8")
+    assert main(["score", str(tmp_path / "said.jsonl")]) == 2
+    assert "said.jsonl, line 1: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["sift", "nowhere.json", "out"], ["annotate", "nowhere", "out"]])
+def test_what_is_not_there_is_one_line(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_ask_says_the_answer_and_leaves_a_page(twin, world, tmp_path, caplog):
+    from o3v import models
+
+    models.save(twin, tmp_path / "model")
+    film = next((world / "videos").rglob("*.mp4"))
+    page = tmp_path / "page.html"
+    asked = ["ask", str(film), "What <b>happens</b>?", "--model", str(tmp_path / "model"), "--profile", "smoke"]
+    assert main([*asked, "--out", str(page)]) == 0
+    html = page.read_text(encoding="utf-8")
+    assert "What &lt;b&gt;happens" in html and "<b>happens" not in html
+    assert html.count("<figure") == 12 and "has only ever seen the synthetic world" in html
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "fault"),
+    [
+        (" ", "", "the question is empty"),
+        ("x" * 100_000, "", "100,000 characters; at most 4,000"),
+        ("What?", "broken.mp4", "broken.mp4"),
+        ("What?", "absent.mp4", "absent.mp4"),
+    ],
+)
+def test_ask_refuses_in_one_line_and_leaves_nothing(twin, world, tmp_path, capsys, question, name, fault):
+    from o3v import models
+
+    models.save(twin, tmp_path / "model")
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    film = tmp_path / name if name else next((world / "videos").rglob("*.mp4"))
+    page = tmp_path / "page.html"
+    asked = ["ask", str(film), question, "--model", str(tmp_path / "model"), "--profile", "smoke"]
+    capsys.readouterr()
+    assert main([*asked, "--out", str(page)]) == 2
+    said = capsys.readouterr().err
+    assert fault in said and said.count("\n") == 1 and not page.exists()

@@ -1,0 +1,115 @@
+"""Rows against their media, and the command that shows it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from o3v import video
+from o3v.__main__ import main
+from o3v.data import stgr
+from o3v.data.check import check, fitting
+from o3v.schema import Example, KeyFrame, Task
+
+BOX = (0.1, 0.1, 0.4, 0.4)
+FILM = Example("film", Task.SPATIO_TEMPORAL, "STR_coin", "Where?", "Here", "I see.", "videos/a.mp4")
+FILM = replace(FILM, key_frames=(KeyFrame(5, 0.5, "kfs/a.jpg", {"dog": (BOX,)}),))
+PICTURE = Example(
+    "picture", Task.SPATIAL, "gqa", "Where?", "<box>[2,2,50,40]</box>", "So.", None, "gqa/a.jpg", (56, 56)
+)
+
+
+def late(example, time_s):
+    return replace(example, key_frames=(replace(example.key_frames[0], time_s=time_s),))
+
+
+ROWS = {
+    "film": FILM,
+    "picture": PICTURE,
+    "no video": replace(FILM, id="no video", video_path="videos/b.mp4"),
+    "half a video": replace(FILM, id="half a video", video_path="videos/half.mp4"),
+    "no key frame": replace(FILM, id="no key frame", key_frames=(replace(FILM.key_frames[0], path="kfs/b.jpg"),)),
+    "late": late(replace(FILM, id="late"), 9.0),
+    "off": replace(PICTURE, id="off", answer="<box>[2,2,57,40]</box>"),
+    "link": replace(FILM, id="link", video_path="videos/link.mp4"),
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "data"
+    for name in ("videos", "kfs", "gqa"):
+        (folder / name).mkdir(parents=True)
+    video.write_video(folder / "videos/a.mp4", np.full((20, 56, 56, 3), 90, np.uint8), fps=10)
+    whole = (folder / "videos/a.mp4").read_bytes()
+    (folder / "videos/half.mp4").write_bytes(whole[: len(whole) // 2])
+    for path in ("kfs/a.jpg", "gqa/a.jpg"):
+        Image.new("RGB", (56, 56)).save(folder / path)
+    (tmp_path / "secret.mp4").write_bytes(whole)
+    (folder / "videos/link.mp4").symlink_to(tmp_path / "secret.mp4")
+    stgr.write(folder / "rows.json", ROWS.values())
+    return folder
+
+
+def test_each_kind_of_problem_is_counted_and_shown(root):
+    found, media = check(root, root / "rows.json", workers=1)
+    kinds = {
+        "medium missing": ["no video", "link"],
+        "medium unreadable": ["half a video"],
+        "key frame missing": ["no key frame"],
+        "time beyond video": ["late"],
+        "box off picture": ["off"],
+    }
+    names = list(ROWS)
+    for kind, rows in kinds.items():
+        for case, name in zip(found.offenders[kind], rows, strict=True):
+            assert case.startswith(f"rows.json, row {names.index(name) + 1} ({name}): ")
+    assert {names[n - 1] for n in found.bad} == set(ROWS) - {"film", "picture"}
+    coin, gqa = found.table(media)
+    assert (gqa["source"], gqa["rows"], gqa["media"], gqa["readable"], gqa["box off picture"]) == ("gqa", 2, 1, 1, 1)
+    assert gqa["boxes in"] == "pixels 1, beyond the picture 1"
+    assert (coin["rows"], coin["media"], coin["found"], coin["readable"]) == (6, 4, 2, 1)
+    assert [e.id for e in fitting(root / "rows.json", found)] == ["film", "picture"]
+
+
+def test_the_command_fails_on_problems_and_drops_them_when_told(root, tmp_path, capsys):
+    (root / ".rows-unfinished.json").write_text("[{", encoding="utf-8")  # of a killed run: passed over
+    assert main(["check-data", str(root)]) == 1
+    said = capsys.readouterr().out
+    assert "6 rows have problems" in said and "(late): 9 s in videos/a.mp4 of 2.0 s" in said
+    assert main(["check-data", str(root), "--allow-missing", "--out", str(tmp_path / "good")]) == 0
+    assert "6 rows dropped" in capsys.readouterr().out
+    assert [e.id for e in stgr.read(tmp_path / "good/rows.json")] == ["film", "picture"]
+    assert main(["check-data", str(root), str(tmp_path / "good/rows.json")]) == 0
+
+
+def test_bad_rows_are_shown_too(root, capsys):
+    (root / "rows.json").write_text('[{"id": "x"}]', encoding="utf-8")
+    assert main(["check-data", str(root)]) == 1
+    assert "rows.json, row 1 (x): field 'task' is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], [".", "nowhere.json"]])
+def test_what_is_not_there_is_one_line(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check-data", *arguments]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["trl", "swift", "llama-factory"])
+def test_rows_for_other_trainers(root, tmp_path, name):
+    arguments = ["check-data", str(root), "--allow-missing", "--out", str(tmp_path / "out"), "--export", name]
+    assert main(arguments) == 0
+    lines = (tmp_path / f"out/rows.{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    film, picture = map(json.loads, lines)
+    assert film["videos"] == ["videos/a.mp4"] and picture["images"] == ["gqa/a.jpg"]
+    # pixels of a picture of 56×56 in thousandths, by hand: 2 → 36, 50 → 893, 40 → 714
+    assert "<box>[36,36,893,714]</box>" in json.dumps(picture)
+    assert "<think>I see.</think><answer>Here</answer>" in json.dumps(film)
+
+
+def test_a_format_that_does_not_exist(root, tmp_path, capsys):
+    assert main(["check-data", str(root), "--allow-missing", "--out", str(tmp_path), "--export", "verl"]) == 2
+    assert "choose one of trl, swift, llama-factory" in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""Filters on hand-made rows: each fault dropped for its reason, clean rows kept."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from o3v import video
+from o3v.data import filters
+from o3v.data.filter_report import sift
+from o3v.data.filters import drop_inconsistent, drop_large_boxes
+from o3v.evidence import format_claim, format_time
+from o3v.schema import Example, KeyFrame, Task
+
+CHAIN = f"I see {format_claim('dog', [(0.1, 0.1, 0.4, 0.4)], 2.0)}."
+CLEAN = Example(
+    id="clean",
+    task=Task.SPATIO_TEMPORAL,
+    source="here",
+    question="Where is the dog?",
+    answer="Left",
+    reasoning_process=CHAIN,
+    video_path="v.mp4",
+    key_frames=(KeyFrame(20, 2.0, None, {"dog": ((0.1, 0.1, 0.4, 0.4),)}),),
+)
+
+
+def test_a_clean_row_passes_unchanged():
+    kept, audit = sift([CLEAN])
+    assert kept == [CLEAN]
+    assert [line["count"] for line in audit] == [0, 0]
+
+
+@pytest.mark.parametrize(("side", "kept"), [(0.894, 1), (0.895, 0)])  # 0.894² = 0.799, 0.895² = 0.801
+def test_boxes_over_four_fifths_go(side, kept):
+    row = replace(CLEAN, key_frames=(KeyFrame(20, 2.0, None, {"dog": ((0.0, 0.0, side, side),)}),))
+    result = drop_large_boxes([row])
+    assert len(result.kept[0].key_frames) == kept
+    assert [d.reason for d in result.dropped] == ["large box"] * (1 - kept)
+
+
+@pytest.mark.parametrize(
+    ("chain", "reason"),
+    [
+        (f"{CHAIN} Then {format_time(7.0)}.", "time without key frame"),
+        (f"{CHAIN} And {format_claim('cat', [(0.1, 0.1, 0.2, 0.2)], 2.0)}.", "object without box"),
+        ("Nothing to see.", "no evidence"),
+        (CHAIN.replace("</box>", ""), "malformed chain"),
+    ],
+)
+def test_chains_that_say_more_than_was_annotated(chain, reason):
+    result = drop_inconsistent([replace(CLEAN, reasoning_process=chain), CLEAN])
+    assert result.kept == [CLEAN]
+    assert [d.reason for d in result.dropped] == [reason]
+
+
+def test_other_tasks_need_no_key_frames():
+    general = replace(CLEAN, task=Task.FREE_FORM, key_frames=(), reasoning_process="Just so.")
+    assert drop_inconsistent([general]).kept == [general]
+
+
+def test_a_lost_box_makes_its_chain_inconsistent():
+    huge = replace(CLEAN, id="huge", key_frames=(KeyFrame(20, 2.0, None, {"dog": ((0.0, 0.0, 1.0, 1.0),)}),))
+    kept, audit = sift([CLEAN, huge])
+    assert kept == [CLEAN]
+    assert [(line["reason"], line["rows_after"]) for line in audit] == [("large box", 2), ("time without key frame", 1)]
+
+
+def eyes(truth):
+    """A cut and a judge that see what `truth` says is in each box at each time."""
+
+    def cut(example, wanted):
+        return [truth.get((time_s, box), "nothing") for time_s, box in wanted]
+
+    def judge(crops, questions):
+        return [crop in question for crop, question in zip(crops, questions, strict=True)]
+
+    return cut, judge
+
+
+BOX, OTHER = (0.1, 0.1, 0.5, 0.5), (0.6, 0.1, 0.9, 0.5)
+TWO = replace(
+    CLEAN,
+    key_frames=(KeyFrame(20, 2.0, None, {"dog": (BOX,), "cat": (OTHER,)}),),
+    reasoning_process=f"Here is the {format_claim('dog', [BOX], 2.0)}. "
+    f"There is the {format_claim('cat', [OTHER], 2.0)}.",
+)
+
+
+def test_boxes_of_other_things_go():
+    cut, judge = eyes({(2.0, BOX): "dog", (2.0, OTHER): "cow"})
+    result = filters.verify_crops([TWO], cut, judge)
+    assert result.kept[0].key_frames == (KeyFrame(20, 2.0, None, {"dog": (BOX,)}),)
+    assert [(d.reason, d.detail, d.box) for d in result.dropped] == [
+        ("not what it is called", "cat in frame 20", OTHER)
+    ]
+    cut, judge = eyes({})
+    assert filters.verify_crops([TWO], cut, judge).kept[0].key_frames == ()
+    assert filters.verify_crops([], cut, judge) == filters.Sifted([], [])
+
+
+def test_a_sentence_that_does_not_fit_costs_its_row():
+    cut, judge = eyes({(2.0, BOX): "Here is the dog at 2.0s.", (2.0, OTHER): "There is the cat at 2.0s."})
+    assert filters.verify_sentences([TWO], cut, judge, "{sentence}").kept == [TWO]
+    cut, judge = eyes({(2.0, BOX): "Here is the dog at 2.0s.", (2.0, OTHER): "There is the cow at 2.0s."})
+    result = filters.verify_sentences([TWO, CLEAN], cut, judge, "{sentence}")
+    assert [d.detail for d in result.dropped][:1] == ["There is the cat at 2.0s."]
+    assert TWO not in result.kept
+
+
+def test_boxes_that_the_chain_never_claims_go():
+    silent = replace(TWO, reasoning_process=TWO.reasoning_process.split(" There")[0])
+    result = filters.drop_unmentioned([silent, TWO])
+    assert [frame.items for frame in result.kept[0].key_frames] == [{"dog": (BOX,)}]
+    assert result.kept[1] == TWO
+    assert [(d.reason, d.detail, d.box) for d in result.dropped] == [("box without mention", "cat in frame 20", OTHER)]
+
+
+def test_chains_are_brought_to_agree_with_their_key_frames():
+    near = (0.11, 0.1, 0.5, 0.5)
+    exact, rough = (format_claim("dog", [box], 2.0) for box in (BOX, near))
+    loose = replace(TWO, reasoning_process=TWO.reasoning_process.replace(exact, rough))
+    assert loose != TWO
+    assert filters.rewrite_chains([loose, TWO]).kept == [TWO, TWO]
+
+
+def test_crops_come_from_their_frame(tmp_path):
+    frames = np.zeros((20, 56, 56, 3), np.uint8)
+    frames[10:, :28, 28:] = (200, 30, 30)
+    video.write_video(tmp_path / "a.mp4", frames, fps=10)
+    row = replace(CLEAN, video_path="a.mp4")
+    before, after = filters.cut_from(tmp_path)(row, [(0.5, (0.5, 0.0, 1.0, 0.5)), (1.5, (0.5, 0.0, 1.0, 0.5))])
+    assert before.shape == after.shape == (28, 28, 3)
+    assert before.mean() < 10 and after[..., 0].mean() > 150

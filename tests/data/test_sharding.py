@@ -1,0 +1,89 @@
+"""Rows in shards: the same as in one go, in order, and never done twice."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from o3v.data import filter_report, filters, sharding, stgr
+from o3v.schema import Example, KeyFrame, Task
+
+BOX = (0.1, 0.1, 0.4, 0.4)
+CLEAN = Example(
+    id="clean",
+    task=Task.SPATIO_TEMPORAL,
+    source="STR_coin",
+    question="Where is the dog?",
+    answer="Left",
+    reasoning_process="I see <obj>dog</obj><box>[0.1,0.1,0.4,0.4]</box>at<t>2</t>s.",
+    video_path="v.mp4",
+    key_frames=(KeyFrame(20, 2.0, None, {"dog": (BOX,)}),),
+)
+
+
+def rows(count):
+    """Every seventh chain says more than was annotated, every eleventh box is too large."""
+    for n in range(count):
+        chain = CLEAN.reasoning_process + (" Then <t>7</t>s." if n % 7 == 0 else "")
+        frames = (KeyFrame(20, 2.0, None, {"dog": ((0.0, 0.0, 1.0, 1.0) if n % 11 == 0 else BOX,)}),)
+        yield replace(CLEAN, id=f"r{n}", reasoning_process=chain, key_frames=frames)
+
+
+@pytest.fixture
+def source(tmp_path):
+    stgr.write(tmp_path / "rows.json", rows(50))
+    return tmp_path / "rows.json"
+
+
+def ids(folder):
+    return [e.id for path in sorted(folder.glob("*.parquet")) for e in sharding.read_shard(path)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_shards_give_what_one_go_gives(source, tmp_path, workers):
+    paths = sharding.cut(source, tmp_path / "in", rows=8)
+    done = sharding.sift(paths, tmp_path / "out", filters.STAGES, workers=workers)
+    kept, lines = filter_report.sift(list(rows(50)))
+    assert ids(tmp_path / "in") == [f"r{n}" for n in range(50)]
+    assert ids(tmp_path / "out") == [e.id for e in kept]
+    assert sharding.merge(done) == lines
+    assert [d.rows for d in done] == [8] * 6 + [2]
+
+
+def test_ray_gives_the_same_rows_in_the_same_order(source, tmp_path):
+    paths = sharding.cut(source, tmp_path / "in", rows=8)
+    local = sharding.sift(paths, tmp_path / "local", filters.STAGES, workers=1)
+    assert sharding.sift(paths, tmp_path / "ray", filters.STAGES, "ray", workers=2) == local
+    for path in paths:
+        assert sharding.read_shard(tmp_path / "ray" / path.name) == sharding.read_shard(tmp_path / "local" / path.name)
+
+
+def test_finished_shards_are_left_alone(source, tmp_path, monkeypatch):
+    paths = sharding.cut(source, tmp_path / "in", rows=8)
+    first = sharding.sift(paths[:3], tmp_path / "out", filters.STAGES, workers=1)
+    sifted = []
+    real = filter_report.sift
+    monkeypatch.setattr(filter_report, "sift", lambda examples, stages: sifted.append(1) or real(examples, stages))
+    done = sharding.sift(paths, tmp_path / "out", filters.STAGES, workers=1)
+    assert len(sifted) == 4 and done[:3] == first
+    monkeypatch.setattr(stgr, "read", lambda path: pytest.fail("read again"))
+    assert sharding.cut(source, tmp_path / "in", rows=8) == paths
+
+
+def test_bad_rows_stand_beside_the_shards(source, tmp_path):
+    text = source.read_text(encoding="utf-8").replace('"r3"', '"r2"')
+    source.write_text(text, encoding="utf-8")
+    sharding.cut(source, tmp_path / "in", rows=8)
+    (fault,) = map(json.loads, (tmp_path / "in" / "faults.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (fault["number"], fault["id"], fault["field"]) == (4, "r2", "id")
+
+
+def test_shards_of_another_file_are_not_mixed_in(source, tmp_path):
+    sharding.cut(source, tmp_path / "in", rows=8)
+    with pytest.raises(ValueError, match="shards of another file"):
+        sharding.cut(source, tmp_path / "in", rows=9)
+
+
+def test_an_engine_that_does_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="choose one of local, ray"):
+        sharding.sift([], tmp_path, {}, engine="spark")

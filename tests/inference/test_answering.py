@@ -1,0 +1,156 @@
+"""Inference: answers kept as they come, V-STAR's questions and the reading of their answers."""
+
+import math
+
+import pytest
+from helpers.world import FRAMES
+
+from o3v import evidence, inference, video
+from o3v.config import InferenceConfig
+from o3v.evaluation import vstar
+from o3v.inference import answering
+from o3v.prompts import example_prompt
+from o3v.rewards.grounded import RewardConfig
+
+CONFIG = InferenceConfig(batch=4, max_new_tokens=5)
+ITEM = {
+    "vid": "v.mp4",
+    "width": 200,
+    "height": 100,
+    "object": "red car",
+    "answer": "a car",
+    "timestamps": [2.0, 5.5],
+    "bboxes": [{"timestamp": s, "xmin": 20, "ymin": 10, "xmax": 60, "ymax": 50} for s in (2, 3, 4, 5)],
+}
+
+
+def said(*claims):
+    think = " ".join(evidence.format_claim(name, [box], t) for name, box, t in claims)
+    return evidence.parse_response(evidence.format_response(think, "there"))
+
+
+def test_an_empty_question_is_refused_and_no_file_asks_nothing():
+    with pytest.raises(ValueError, match="the question is empty"):
+        inference.file_questions("a.mp4", "  ", FRAMES, "pixels")
+    assert inference.file_questions("", "What?", FRAMES, "pixels") == []
+
+
+def test_no_claim_gives_no_box():
+    assert inference.spatial_answer(said(), (56, 28), ITEM, [2.0], told_when=True) == {}
+
+
+def test_a_second_takes_the_claim_nearest_in_time_in_original_pixels():
+    response = said(("red car", (0, 0, 14, 14), 2.1), ("red car", (28, 0, 42, 14), 4.9))
+    got = inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], told_when=True)
+    left, right = [0.0, 0.0, 50.0, 50.0], [100.0, 0.0, 150.0, 50.0]
+    assert got == {"2": left, "3": left, "4": right, "5": right}
+
+
+def test_not_told_when_it_answers_only_between_its_claims():
+    response = said(("red car", (0, 0, 14, 14), 3.2), ("red car", (0, 0, 14, 14), 3.9))
+    assert set(inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], told_when=False)) == {"3", "4"}
+
+
+def test_claims_about_other_things_count_only_without_any_about_the_object():
+    other, own = ("blue ball", (28, 14, 42, 28), 2.0), ("Red Car", (0, 0, 14, 14), 5.0)
+    assert inference.spatial_answer(said(other, own), (56, 28), ITEM, [2.0], True) == {"2": [0.0, 0.0, 50.0, 50.0]}
+    assert inference.spatial_answer(said(other), (56, 28), ITEM, [2.0], True) == {"2": [100.0, 50.0, 150.0, 100.0]}
+
+
+def test_perfect_answers_score_perfectly():
+    response = said(*[("red car", (5.6, 2.8, 16.8, 14), float(s)) for s in (2, 3, 4, 5)])
+    rows = {ask: "<think></think><answer>a car</answer>" for ask in inference.VSTAR_ASKS}
+    rows |= dict.fromkeys(("when", "when_2"), "<think></think><answer>From <t>2.0</t>s to <t>5.5</t>s</answer>")
+    rows |= dict.fromkeys(("where", "where_2"), response.text)
+    answers = [{"key": f"0/{ask}", "response": text, "space_wh": [56, 28]} for ask, text in rows.items()]
+    read = inference.read_vstar([{**ITEM, "domain": "x", "fps": 10, "frame_count": 80}], answers)
+    summary = inference.summary(vstar.score_items(read, protocol="fixed")["overall"])
+    assert summary == {"accuracy": 1.0, "m_tiou": 1.0, "m_viou": 1.0, "mam": 1.0, "mlgm": pytest.approx(13.8, abs=0.1)}
+
+
+@pytest.mark.parametrize(
+    ("said", "judged", "span"),
+    [
+        ("Frame 1 red car, blue cup; frame 2 nothing.\nThe blue cup", 0, []),
+        ("Frame 1 red car: from 2.0s; frame 2 nothing: to 3.0s.\nFrom 2.0s to 4.0s, the red car", 3, [2.0, 4.0]),
+        ("the red car, from 2s to 4s", 3, [2.0, 4.0]),
+        ("<think>A cup.\nA blue cup</think><answer>The red car\n2s to 4s</answer>", 3, [2.0, 4.0]),
+    ],
+)
+def test_an_answer_in_plain_words_is_read_from_its_conclusion(said, judged, span):
+    answers = [{"key": f"0/{ask}", "response": said, "space_wh": [84, 84]} for ask in inference.VSTAR_ASKS]
+    (read,) = inference.read_vstar([ITEM], answers)
+    assert read["judge_score"] == judged and vstar.spoken_span(read["answer_temporal_pre"], "fixed") == span
+
+
+def test_five_questions_an_item_in_the_protocol(world):
+    items = vstar.read_items(world / "eval.jsonl")
+    questions = inference.vstar_questions(items, world, FRAMES, "pixels")
+    assert [q.key for q in questions[:5]] == [f"0/{ask}" for ask in ("what", "when", "when_2", "where", "where_2")]
+    texts = {q.key.split("/")[1]: q.make().row["question"] for q in questions[:5]}
+    item = items[0]
+    start_s, end_s = item["timestamps"]
+    assert texts["what"] == item["question"] and texts["when"] == item["temporal_question"]
+    assert f"from {start_s:.1f}s to {end_s:.1f}s" in texts["where"]  # chain 1 is told the true interval
+    assert texts["when_2"].count("[") == len(item["bboxes"])  # chain 2 the true boxes
+    assert f"{len(item['bboxes'])} boxes" in texts["where_2"]  # and their number
+
+
+def test_an_interrupted_run_asks_only_what_is_missing(twin, world, tmp_path, monkeypatch):
+    items = vstar.read_items(world / "eval.jsonl")
+    questions = inference.vstar_questions(items, world, FRAMES, "pixels")
+    whole = inference.answer(twin, questions, CONFIG, tmp_path / "whole")
+    generate, calls = answering.generate, []
+
+    def failing(vlm, prompts, *rest):
+        calls.append(len(prompts))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return generate(vlm, prompts, *rest)
+
+    monkeypatch.setattr(answering, "generate", failing)
+    with pytest.raises(KeyboardInterrupt):
+        inference.answer(twin, questions, CONFIG, tmp_path / "part")
+    assert inference.answer(twin, questions, CONFIG, tmp_path / "part") == whole
+    assert calls == [4, 4, 4, 2]  # the first batch was not asked again
+
+
+def test_true_boxes_are_in_pixels_of_the_frames(world):
+    items = vstar.read_items(world / "eval.jsonl")
+    frames = video.sample_frames(world / items[0]["vid"], 3, 56 * 56)
+    truth = inference.true_boxes("0/where", items, frames)
+    second, box = next(iter(vstar.item_boxes(items[0]).items()))
+    assert truth[second] == {items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
+    assert inference.true_boxes("holiday.mp4", items, frames) == {}
+
+
+def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monkeypatch):
+    items = vstar.read_items(world / "eval.jsonl")
+
+    monkeypatch.setattr(
+        answering,
+        "generate",
+        lambda vlm, prompts, longest: [
+            evidence.format_response("So.", "From <t>0.0</t>s to <t>99.0</t>s") for _ in prompts
+        ],
+    )
+    low = inference.held_out_mam(twin, items, world, FRAMES, CONFIG)
+    assert 0 < low < 1 / 3
+
+
+def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world, tmp_path, monkeypatch):
+    """All right but for a time 2 s off: exp(-2²/2) at σ = 1 s; asked again, nothing is generated."""
+    example = next(e for e in rl_examples if e.key_frames)
+    late = example.key_frames[-1].time_s + 2
+    name, (box, *_) = next(iter(example.key_frames[-1].items.items()))
+    width, height = example_prompt(example, world, FRAMES, "pixels", training=True).space_wh
+    box = [side * size for side, size in zip(box, (width, height, width, height), strict=True)]
+    said = evidence.format_response(evidence.format_claim(name, [box], late), example.answer)
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: [said for _ in prompts])
+    place = (world, FRAMES, CONFIG, RewardConfig.paper(), tmp_path)
+    (row,) = inference.rewarded(twin, [example], *place)
+    assert (row["id"], row["task"], row["response"]) == (example.id, example.task, said)
+    assert row["ans_acc"] == row["format"] == 1 and row["ans_tiou"] is None
+    assert row["thk_temporal_point"] == pytest.approx(math.exp(-2), abs=0.02)
+    monkeypatch.delattr(answering, "generate")
+    assert inference.rewarded(twin, [example], *place) == [row]

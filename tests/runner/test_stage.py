@@ -1,0 +1,141 @@
+"""The run folder: written whole or not at all, and known by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+
+import pytest
+
+from o3v import code_digest, geometry
+from o3v.files import atomic_path, hash_path, read_json, write_json, write_text
+from o3v.runner.stage import MissingInput, open_stage, read_stage, unchanged
+
+
+def test_an_input_that_is_missing_names_its_notebook(tmp_path):
+    with pytest.raises(MissingInput, match=r"run notebooks/01_data\.ipynb with the same run_dir first"):
+        open_stage(tmp_path, "02_sft").need("01_data/sft.jsonl")
+
+
+def test_a_result_that_was_not_written_cannot_be_recorded(tmp_path):
+    stage = open_stage(tmp_path, "01_data")
+    with pytest.raises(FileNotFoundError, match=r"sft\.jsonl"):
+        stage.record({}, ["sft.jsonl"])
+    assert read_stage(tmp_path, "01_data") is None
+    assert not unchanged(tmp_path, "01_data")
+
+
+def test_what_is_no_json_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json is not JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "b.json", {"x": float("nan")})
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    write_text(path, "old ä")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    assert path.read_text(encoding="utf-8") == "old ä"
+
+
+def test_equal_values_give_equal_bytes(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": [2.5, None]})
+    write_json(tmp_path / "b.json", {"a": [2.5, None], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert read_json(tmp_path / "a.json") == {"a": [2.5, None], "b": 1}
+
+
+def test_a_hash_is_of_the_content(tmp_path):
+    write_text(tmp_path / "x/a.txt", "abc")
+    write_text(tmp_path / "x/sub/b.txt", "")
+    assert hash_path(tmp_path / "x/a.txt") == hashlib.sha256(b"abc").hexdigest()
+    before = hash_path(tmp_path / "x")
+    (tmp_path / "x/.half-written").write_text("")
+    assert hash_path(tmp_path / "x") == before
+    (tmp_path / "x").rename(tmp_path / "y")
+    assert hash_path(tmp_path / "y") == before
+    (tmp_path / "y/sub/b.txt").rename(tmp_path / "y/sub/c.txt")
+    assert hash_path(tmp_path / "y") != before
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Notebook 02 has read a file and a folder of 01 and written a file."""
+    first = open_stage(tmp_path, "01_data")
+    write_text(first.path("rows.jsonl"), "{}")
+    write_text(first.path("videos/a.mp4"), "film")
+    first.record({"rows": 1}, ["rows.jsonl", "videos"])
+    second = open_stage(tmp_path, "02_sft")
+    for name in ("01_data/rows.jsonl", "01_data/videos", "01_data/rows.jsonl"):
+        assert second.need(name) == tmp_path / name
+    write_text(second.path("loss.csv"), "1")
+    second.record({"loss": 1.0}, ["loss.csv"])
+    return tmp_path
+
+
+def test_a_record_holds_results_and_hashes(recorded):
+    assert json.loads((recorded / "02_sft/results.json").read_text()) == {"loss": 1.0}
+    stage = read_stage(recorded, "02_sft")
+    assert stage["inputs"] == {n: hash_path(recorded / n) for n in ("01_data/rows.jsonl", "01_data/videos")}
+    assert stage["outputs"] == {n: hash_path(recorded / "02_sft" / n) for n in ("loss.csv", "results.json")}
+    assert unchanged(recorded, "01_data")
+    assert unchanged(recorded, "02_sft")
+
+
+@pytest.mark.parametrize(
+    "name", ["01_data/rows.jsonl", "01_data/videos/a.mp4", "02_sft/loss.csv", "02_sft/results.json"]
+)
+@pytest.mark.parametrize("change", ["edit", "remove"])
+def test_a_change_of_any_file_shows(name, change, recorded):
+    (recorded / name).write_text("other") if change == "edit" else (recorded / name).unlink()
+    assert not unchanged(recorded, "02_sft")
+    assert unchanged(recorded, "01_data") is name.startswith("02")
+
+
+def test_a_record_that_is_no_json_counts_as_none(recorded, caplog):
+    (recorded / "02_sft/stage.json").write_text("{")
+    assert not unchanged(recorded, "02_sft")
+    assert "02_sft counts as not run" in caplog.text
+
+
+def test_opening_a_stage_again_withdraws_its_record(recorded):
+    open_stage(recorded, "02_sft")
+    assert not unchanged(recorded, "02_sft")
+    assert (recorded / "02_sft/loss.csv").exists()
+
+
+def test_unfinished_work_is_found_by_the_same_work_only(recorded, caplog):
+    stage = open_stage(recorded, "02_sft")
+    folder = stage.work_folder("checkpoints", "smoke", 0, code=[geometry])
+    (folder / "step-1").write_text("")
+    assert stage.work_folder("checkpoints", "smoke", 0, code=[geometry]) == folder
+    assert (folder / "step-1").exists()
+    assert not caplog.records
+    other = stage.work_folder("checkpoints", "smoke", 1, code=[geometry])
+    assert other != folder
+    assert not folder.exists()
+    assert f"removed unfinished work {folder.name}" in caplog.text
+    stage.need("01_data/rows.jsonl")
+    assert stage.work_folder("checkpoints", "smoke", 1, code=[geometry]) != other
+
+
+def test_unfinished_work_hangs_on_the_code_that_does_it(recorded, tmp_path, monkeypatch):
+    package = tmp_path / "o3v"
+    package.mkdir()
+    for name in ("__init__", "train", "viewers"):
+        (package / f"{name}.py").write_text("x = 1\n")
+    monkeypatch.setattr(code_digest, "PACKAGE", package)
+    stage, code = open_stage(recorded, "02_sft"), [types.ModuleType("o3v.train")]
+    folder = stage.work_folder("checkpoints", code=code)
+    (package / "viewers.py").write_text("x = 2\n")
+    (package / "train.py").write_text('"""Documented."""\nx = 1\n')
+    assert stage.work_folder("checkpoints", code=code) == folder
+    (package / "train.py").write_text("x = 2\n")
+    assert stage.work_folder("checkpoints", code=code) != folder

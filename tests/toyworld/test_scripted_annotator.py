@@ -1,0 +1,60 @@
+"""What the filters find of the script's faults, with a judge that sees everything."""
+
+import pytest
+
+from o3v.data import annotation, filter_report, filters
+from o3v.geometry import box_iou
+from o3v.toyworld import scripted_annotator
+from o3v.toyworld.scene import make_scene
+
+
+@pytest.fixture(scope="module")
+def annotated():
+    script = scripted_annotator.Scripted(seed=1, share=0.5)
+    items = list(scripted_annotator.items("sft", 0, range(160)))
+    examples, unread = [], []
+    for item in items:
+        try:
+            examples.append(annotation.to_example(item, script(item).text))
+        except annotation.AnnotationError:
+            unread.append(item.id)
+    return {item.id: script.fault(item) for item in items}, unread, examples
+
+
+def see(example, wanted):
+    """For each moment and box the names of what the scene has there."""
+    split, seed, number = example.id.rsplit("-", 2)
+    scene = make_scene(split, int(number), int(seed))
+    found = []
+    for time_s, box in wanted:
+        boxes = scene.boxes_at(min(round(time_s * scene.fps), scene.n_frames - 1))
+        found.append({name for name, true in boxes.items() if box_iou(box, true) > 0.5})
+    return found
+
+
+def judge(crops, questions):
+    return [any(name in q for name in crop) for crop, q in zip(crops, questions, strict=True)]
+
+
+def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
+    faults, unread, examples = annotated
+    steps = filter_report.run(examples, filters.full_stages(see, judge, filters.IS_THIS))
+    table, true = scripted_annotator.caught(faults, unread, steps)
+    assert set(table) == set(scripted_annotator.FAULTS)
+    assert true["kept"] == true["rows"] > 60
+    for fault, counts in table.items():
+        assert counts["missed"] == 0, fault
+        assert sum(n for stage, n in counts.items() if stage != "rows") == counts["rows"]
+    assert table["malformed JSON"]["reading"] == table["malformed JSON"]["rows"]
+    kept = steps[-1].result.kept
+    assert filter_report.run(kept)[-1].result.kept == kept  # what is left is consistent
+
+
+def test_without_a_judge_what_only_shows_in_pictures_is_missed(annotated):
+    faults, unread, examples = annotated
+    table, true = scripted_annotator.caught(faults, unread, filter_report.run(examples))
+    for fault in ("shifted box", "wrong name", "evidence without mention"):
+        assert table[fault]["missed"] == table[fault]["rows"] > 0
+    for fault in ("oversized box", "wrong time", "mention without evidence", "truncated chain"):
+        assert table[fault]["missed"] == 0
+    assert true["kept"] == true["rows"]

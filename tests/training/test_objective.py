@@ -1,0 +1,29 @@
+"""GRPO beside GSPO, by hand. GSPO alone, and TRL held to it: test_gspo."""
+
+import pytest
+import torch
+
+from o3v.training import objective
+
+OLD = torch.zeros(2, 2)
+MASK = torch.tensor([[1, 1], [1, 0]])
+
+
+def test_grpo_clips_tokens():
+    """Ratios 1.5 and 0.5, then 1.1; A = 1 and 2, ε = 0.2: (1.2 + 0.5)/2 and 2.2."""
+    logp = torch.log(torch.tensor([[1.5, 0.5], [1.1, 9.0]]))
+    got = objective.grpo_loss(logp, OLD, MASK, torch.tensor([1.0, 2.0]), epsilon=0.2)
+    assert got.item() == pytest.approx(-(0.85 + 2.2) / 2)
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.1])
+def test_gradients_agree_before_the_first_update_only(drift):
+    generator = torch.Generator().manual_seed(0)
+    old = -torch.rand(4, 6, generator=generator)
+    mask, advantage = torch.ones(4, 6), torch.tensor([1.0, -1.0, 0.5, -0.5])
+    gradients = []
+    for loss in (objective.grpo_loss, objective.gspo_loss):
+        logp = (old + drift * torch.randn(4, 6, generator=torch.Generator().manual_seed(1))).requires_grad_()
+        loss(logp, old, mask, advantage, 0.2).backward()
+        gradients.append(logp.grad)
+    assert torch.allclose(*gradients, atol=1e-7) == (drift == 0.0)

@@ -1,0 +1,138 @@
+"""Cold start: what is learned from, and that a stopped run goes on exactly."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+from helpers.training import StopAfter
+from helpers.world import FRAMES
+
+from o3v import training
+from o3v.config import SftConfig
+from o3v.evidence import parse_response
+from o3v.schema import Task
+from o3v.training import sft
+
+CONFIG = SftConfig(epochs=1.0, batch=4, device_batch=4, learning_rate=1e-3, save_steps=1)
+
+
+def trainer(vlm, examples, world, out, **changes):
+    return sft.make_trainer(vlm, examples, world, FRAMES, dataclasses.replace(CONFIG, **changes), out, seed=1)
+
+
+def test_only_the_answer_is_trained_on(twin, sft_examples, world, tmp_path):
+    tokens, mask = sft.label_mask(trainer(twin, sft_examples, world, tmp_path), 0)
+    trained = "".join(t for t, on in zip(tokens, mask, strict=True) if on)
+    response = parse_response(trained.split("<|im_end|>")[0])
+    assert response.problems == () and response.answer
+    assert trained.startswith("<think>") and not any(on for t, on in zip(tokens, mask, strict=True) if "im_start" in t)
+
+
+def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
+    rows = [sft.training_row(e, world, FRAMES, "pixels") for e in sft_examples]
+    boxes = [b for r in rows for c in parse_response(r["completion"][0]["content"]).claims for b in c.boxes]
+    assert boxes and all(0 <= v <= 56 and v == int(v) for box in boxes for v in box)
+    assert max(max(box) for box in boxes) > 1
+
+
+def test_spans_can_be_told_at_the_times_of_frames(sft_examples, world):
+    example = next(e for e in sft_examples if e.task is Task.TEMPORAL)
+    exact, shown = (sft.training_row(example, world, FRAMES, "pixels", told) for told in (False, True))
+    said = [row["completion"][0]["content"] for row in (exact, shown)]
+    prompt = "".join(part.get("text", "") for part in shown["prompt"][1]["content"])
+    numbered = [re.findall(r"<t>([^<]*)</t>", text) for text in said]
+    times = {*re.findall(r"at ([0-9.]+)s: ", prompt), *re.findall(r"total ([0-9.]+) seconds", prompt)}
+    assert set(numbered[1]) <= times and not set(numbered[0]) <= times
+    assert [re.sub(r"<t>[^<]*</t>", "", text) for text in said] == [re.sub(r"<t>[^<]*</t>", "", said[0])] * 2
+
+
+def test_lengths_and_losses_by_task(twin, sft_examples, world, tmp_path):
+    made = trainer(twin, sft_examples, world, tmp_path)
+    counted = sft.lengths(made, 2)
+    for index, (prompt, response) in enumerate(zip(counted["prompt"], counted["response"], strict=True)):
+        _, mask = sft.label_mask(made, index)  # draws the tokens of one picture as one
+        assert response == sum(mask) and prompt > len(mask) - sum(mask)
+    losses = sft.task_losses(made, sft_examples, 2)
+    assert set(losses) == {str(e.task) for e in sft_examples}
+    untrained = torch.log(torch.tensor(float(len(twin.processor.tokenizer)))).item()
+    assert all(0.5 * untrained < loss < 1.5 * untrained for loss in losses.values())
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_a_stopped_run_ends_bit_identical(twin, _twin, sft_examples, world, tmp_path, stop_at):
+    import copy
+
+    whole = trainer(twin, sft_examples, world, tmp_path / "whole")
+    expected = training.train(whole)
+    broken = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
+    broken.add_callback(StopAfter(stop_at))
+    with pytest.raises(KeyboardInterrupt):
+        training.train(broken)
+    again = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
+    assert training.train(again) == expected
+    ours, theirs = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_a_half_written_checkpoint_is_not_trusted(tmp_path, caplog):
+    from o3v.training.callbacks import COMPLETE
+    from o3v.training.trainer import last_checkpoint
+
+    for step in (5, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-5" / COMPLETE).touch()
+    assert last_checkpoint(tmp_path).name == "checkpoint-5"
+    assert not (tmp_path / "checkpoint-10").exists() and "not written whole" in caplog.text
+
+
+def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, world, tmp_path):
+    from o3v import models
+
+    models.save(twin, tmp_path / "base")
+    vlm = models.load(tmp_path / "base")
+    before = {n: p.clone() for n, p in vlm.model.state_dict().items()}
+    adapted = sft.make_trainer(vlm, sft_examples, world, FRAMES, CONFIG.with_rank(2), tmp_path / "run", 1)
+    trained = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
+    assert trained and all("language_model" in n and "lora" in n and "self_attn" in n for n in trained)
+    training.train(adapted)
+    adapted.model.save_pretrained(tmp_path / "adapter")
+    loaded = models.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    state = loaded.model.state_dict()
+    kept = {n.replace(".base_layer", "").removeprefix("base_model.model."): p for n, p in state.items()}
+    assert all(torch.equal(kept[n], before[n]) for n in before)
+    assert any("lora_B" in n and p.any() for n, p in kept.items())
+    whole = training.merged(adapted, vlm).model
+    moved = [n for n, p in whole.state_dict().items() if not torch.equal(p, before[n])]
+    assert moved and all("language_model" in n and "self_attn" in n for n in moved)
+    assert training.merged(adapted, vlm).box_space == vlm.box_space
+
+
+def test_a_run_cut_short_takes_the_same_steps(twin, _twin, sft_examples, world, tmp_path):
+    import copy
+
+    whole = training.train(trainer(twin, sft_examples, world, tmp_path / "whole"))
+    short = training.train(trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "short"), stop_at=2)
+    assert short == whole[:2] and len(whole) > 2
+
+
+def test_adapters_have_a_rate_of_their_own():
+    assert CONFIG.with_rank(0).learning_rate == CONFIG.learning_rate
+    assert CONFIG.with_rank(4).learning_rate == 10 * CONFIG.learning_rate
+    assert CONFIG.with_rank(4, 0.5) == dataclasses.replace(CONFIG, lora_rank=4, learning_rate=0.5)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_a_stopped_run_with_adapters_ends_bit_identical(twin, _twin, sft_examples, world, tmp_path, stop_at):
+    import copy
+
+    whole = trainer(twin, sft_examples, world, tmp_path / "whole", lora_rank=2)
+    expected = training.train(whole)
+    broken = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken", lora_rank=2)
+    broken.add_callback(StopAfter(stop_at))
+    with pytest.raises(KeyboardInterrupt):
+        training.train(broken)
+    again = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken", lora_rank=2)
+    assert training.train(again) == expected
+    ours, theirs = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)

@@ -1,0 +1,76 @@
+"""What both trainers share: the log for onlookers, and the stop when a run runs away."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from o3v.training import callbacks
+
+
+def run(callback, rows):
+    control = SimpleNamespace(should_training_stop=False)
+    for step, row in enumerate(rows):
+        callback.on_log(None, SimpleNamespace(global_step=step), control, logs=row)
+        if control.should_training_stop:
+            return step
+    return None
+
+
+CUT = {"completions/clipped_ratio": 0.95, "kl": 0.0}
+FINE = {"completions/clipped_ratio": 0.3, "kl": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "stopped_at"),
+    [
+        ([CUT] * 5, 2),
+        ([CUT, CUT, FINE, CUT, CUT, FINE], None),
+        ([FINE, {"kl": 11.0}, CUT, {"kl": 12.0}], 3),
+        ([{}] * 5, None),  # a log of something else
+    ],
+)
+def test_a_run_that_runs_away_is_stopped(rows, stopped_at, caplog):
+    assert run(callbacks.StopOnCollapse(patience=3), rows) == stopped_at
+    assert bool(caplog.records) == (stopped_at is not None)
+
+
+def test_the_log_holds_the_rows_so_far(tmp_path):
+    history = [{"loss": 1.0, "step": 1, "epoch": 0.5}, {"train_runtime": 3.0, "step": 2}]
+    for length in (1, 2):
+        state = SimpleNamespace(log_history=history[:length])
+        callbacks.WriteLog().on_log(SimpleNamespace(output_dir=str(tmp_path)), state, None)
+        rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert rows == [{"loss": 1.0, "step": 1, "epoch": 0.5}]
+
+
+class Model(torch.nn.Linear):
+    """One weight that is trained, and a bias that is not."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+        self.bias.requires_grad = False
+
+
+def test_the_best_checkpoint_is_kept_and_taken(tmp_path):
+    model, scores = Model(), [0.2, 0.6, 0.6, 0.1]
+    args, modes = SimpleNamespace(output_dir=str(tmp_path)), []
+    keep = callbacks.KeepBest(lambda: modes.append(model.training) or scores[len(modes) - 1])
+    assert callbacks.best(tmp_path) is None
+    trainer = SimpleNamespace(model=model, args=args)
+    assert callbacks.take_best(trainer) == {}
+    for step in range(1, 5):
+        torch.nn.init.constant_(model.weight, step)
+        keep.on_save(args, SimpleNamespace(global_step=step), None, model=model)
+    assert modes == [False] * 4 and model.training
+    assert callbacks.take_best(trainer) == dict(enumerate(scores, 1))
+    assert model.weight.item() == 2 and list(callbacks.best(tmp_path)["weights"]) == ["weight"]
+
+
+def test_a_checkpoint_done_again_counts_once(tmp_path):
+    model, args = Model(), SimpleNamespace(output_dir=str(tmp_path))
+    for value in (3.0, 5.0):  # the first was not whole
+        torch.nn.init.constant_(model.weight, value)
+        callbacks.KeepBest(lambda: 0.5).on_save(args, SimpleNamespace(global_step=7), None, model=model)
+    assert callbacks.take_best(SimpleNamespace(model=model, args=args)) == {7: 0.5} and model.weight.item() == 5

@@ -46,15 +46,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     profile = load_profile("tiny")
-    eyes = crop_judge.Judge(models.load(find_base(profile.base)), fit_size(toyworld.SIZE_WH, profile.frames.max_pixels))
+    eyes = crop_judge.CropJudge(
+        models.load(find_base(profile.base)), fit_size(toyworld.SIZE_WH, profile.frames.max_pixels)
+    )
     numbers = range(FIRST_SCENE, FIRST_SCENE + options.annotated)
     items = list(scripted_annotator.items("rl", options.seed, numbers))
     script = scripted_annotator.Scripted(options.seed, options.share)
     with tempfile.TemporaryDirectory() as films:
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
             list(pool.map(partial(scripted_annotator.film, root=films), items, chunksize=16))
-        examples, unread = annotation.read_all((item, script(item).text) for item in items)
-        steps = filter_report.run(examples, filters.full_stages(filters.cut_from(films), eyes, filters.IS_THIS))
+        examples, unread = annotation.read_annotations((item, script(item).text) for item in items)
+        steps = filter_report.run_filters(
+            examples, filters.pipeline_stages(filters.read_crops_from(films), eyes, filters.IS_THIS_QUESTION)
+        )
     faults = {item.id: script.fault(item) for item in items}
     found, true = scripted_annotator.caught(faults, [drop.id for drop in unread], steps)
     table = {

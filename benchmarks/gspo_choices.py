@@ -26,7 +26,7 @@ def changed(config: GspoConfig, choice: str) -> GspoConfig:
     """The settings with `name=value,name=value` in place of theirs; a rank alone brings its usual learning rate."""
     kinds = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     pairs = {name: kinds[name](value) for name, value in (pair.split("=") for pair in choice.split(",") if pair)}
-    rated = config.with_rank(pairs.pop("lora_rank", -1), pairs.pop("learning_rate", 0.0))
+    rated = config.with_rank(pairs.pop("lora_rank", None), pairs.pop("learning_rate", None))
     return replace(rated, **pairs)
 
 
@@ -37,13 +37,13 @@ def score(vlm: models.VideoModel, run: Path, settings: Profile, held: list[schem
     films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
     with tempfile.TemporaryDirectory() as folder:
         place = (root, settings.frames, settings.inference, rewards.RewardConfig.paper(), Path(folder) / "rows")
-        scores = inference.rewarded(vlm, held, *place)
+        scores = inference.score_examples(vlm, held, *place)
         told = inference.answer(vlm, films, settings.inference, Path(folder) / "films", "films")
-    whole = vstar.score_items(inference.read_vstar(items, told), protocol="fixed")
+    whole = vstar.score_items(inference.read_vstar_answers(items, told), protocol="fixed")
     return {
         "reward": float(np.mean([s["total"] for s in scores])),
         "its format": float(np.mean([s["format"] > 0 for s in scores])),
-        **inference.summary(whole["overall"]),
+        **inference.result_columns(whole["overall"]),
         "format": inference.format_rate(told),
     }
 
@@ -61,7 +61,7 @@ def main() -> None:
         if not needed.exists():
             raise SystemExit(f"{needed} does not exist: run notebooks 01 and 02 into {args.run} first")
     examples = list(schema.read_examples(args.run / "01_data_pipeline/rl.jsonl"))
-    examples, held = gspo.hold_back(examples, settings.gspo.held_back)
+    examples, held = gspo.split_heldout(examples, settings.gspo.num_heldout)
     tell("SFT", score(models.load(checkpoint), args.run, settings, held))
     for choice in args.choices:
         vlm, config = models.load(checkpoint), replace(changed(settings.gspo, choice), save_steps=10**6)
@@ -69,7 +69,7 @@ def main() -> None:
             root = args.run / "01_data_pipeline/world"
             trainer = gspo.make_trainer(vlm, examples, root, settings.frames, config, Path(folder), args.seed)
             training.train(trainer)
-            vlm = training.merged(trainer, vlm)
+            vlm = training.merge_adapters(trainer, vlm)
         tell(choice or "as it is", score(vlm, args.run, settings, held))
 
 

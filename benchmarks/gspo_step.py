@@ -1,6 +1,6 @@
 """A GSPO step of ours against stock TRL: CPU time, peak memory, and where a step's time goes.
 
-Same model, rows, generations, settings and completion lengths; each side in a process of its own, in turns. Stock is
+Same model, rows, settings and completion lengths; each side in a process of its own, in turns. Stock is
 TRL's GRPOTrainer on the model and processor as transformers loads them.
 
     python benchmarks/gspo_step.py
@@ -50,7 +50,7 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     vlm = models.load(base)
     if side == "stock":
         vlm = stock_model(base, vlm)
-        gspo.Trainer = type("Trainer", (GRPOTrainer,), {})
+        gspo.GspoTrainer = type("Trainer", (GRPOTrainer,), {})
     examples = list(schema.read_examples(folder / "rl.jsonl"))
     out = Path(tempfile.mkdtemp())
     trainer = gspo.make_trainer(vlm, examples, folder, profile.frames, config, out, seed=0)

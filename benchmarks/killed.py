@@ -36,7 +36,13 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
         config = replace(profile.sft.with_rank(rank), epochs=1.0, save_steps=1)
         trainer = sft.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
     else:
-        small = {"max_steps": STEPS, "prompts_per_step": 2, "generations": 4, "device_batch": 8, "max_new_tokens": 48}
+        small = {
+            "max_steps": STEPS,
+            "prompts_per_step": 2,
+            "num_generations": 4,
+            "per_device_batch_size": 8,
+            "max_new_tokens": 48,
+        }
         config = replace(profile.gspo.with_rank(rank), **small, save_steps=1)
         trainer = gspo.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
     rows = training.train(trainer)

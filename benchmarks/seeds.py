@@ -46,7 +46,7 @@ class Told:
     def metrics(self, films: Iterable[int], questions: Iterable[int]) -> np.ndarray:
         """METRICS of the films and questions at these positions."""
         scores, paid = [self.scores[i] for i in films], [self.rewards[i] for i in questions]
-        found = inference.summary(vstar.summarise(scores, len(scores)))
+        found = inference.result_columns(vstar.summarise(scores, len(scores)))
         return np.array([*(found[name] for name in METRICS[:-1]), np.mean(paid)])
 
     def sizes(self) -> tuple[int, int]:
@@ -73,8 +73,8 @@ def beyond(run_dir: Path, profile: str, seed: int, count: int, name: str) -> Tol
     films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
     said = inference.answer(vlm, films, settings.inference, work, name)
     place = (root, settings.frames, settings.inference, rewards.RewardConfig.paper(), work / "questions", name)
-    paid = inference.rewarded(vlm, examples, *place)
-    scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar(items, said)]
+    paid = inference.score_examples(vlm, examples, *place)
+    scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar_answers(items, said)]
     return Told(scores, inference.format_rate(said), [row["total"] for row in paid])
 
 

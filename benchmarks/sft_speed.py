@@ -32,8 +32,8 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     base = find_base(profile.base)
     vlm = models.load(base)
     if side == "stock":
-        vlm, sft.Trainer = stock_model(base, vlm), type("Trainer", (SFTTrainer,), {})
-    examples = list(schema.read_examples(folder / "sft.jsonl"))[: steps * profile.sft.batch]
+        vlm, sft.SftTrainer = stock_model(base, vlm), type("Trainer", (SFTTrainer,), {})
+    examples = list(schema.read_examples(folder / "sft.jsonl"))[: steps * profile.sft.effective_batch_size]
     config = replace(profile.sft, epochs=1.0, learning_rate=1e-6, save_steps=10**6)
     trainer = sft.make_trainer(vlm, examples, folder, profile.frames, config, Path(tempfile.mkdtemp()), seed=0)
     for index in range(len(examples)):

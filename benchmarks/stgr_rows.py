@@ -71,12 +71,12 @@ def engines(folder: Path, rows: int) -> None:
     from o3v.data import filters, sharding
 
     write(folder / "rows.json", rows)
-    paths = sharding.cut(folder / "rows.json", folder / "in", rows=1_000)
+    paths = sharding.split_into_shards(folder / "rows.json", folder / "in", rows=1_000)
     found = {}
     for engine in sharding.ENGINES:
         begun = time.perf_counter()
         try:
-            sharding.sift(paths, folder / engine, filters.STAGES, engine, workers=2)
+            sharding.filter_shards(paths, folder / engine, filters.MODEL_FREE_STAGES, engine, workers=2)
         except ImportError as error:
             print(error)
             continue

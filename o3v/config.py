@@ -21,8 +21,8 @@ class DataConfig:
     sft_rows: int = 31_166  # rows of STGR-SFT.json
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
-    dev_items: int = 0  # ours: further items of that kind, by which GSPO's best checkpoint is chosen; 0 takes the last
-    annotated: int = 6_900  # videos given to annotators; paper: 3.9k rows kept, and 2k of 3k
+    dev_items: int = 0  # ours: further items that choose GSPO's best checkpoint; 0 takes the last checkpoint
+    annotated_videos: int = 6_900  # videos to annotate; paper: 3.9k rows kept, and 2k of 3k
 
 
 @dataclass(frozen=True)
@@ -40,59 +40,60 @@ class PretrainConfig:
 
     clips: int
     steps: dict[str, int]  # of each stage
-    vision_batch: int  # frames
-    batch: int  # films
+    vision_batch_size: int  # frames
+    batch_size: int  # videos
     learning_rate: float
-    measured: int  # held-out clips behind each number of the model card
+    num_measured: int  # held-out clips behind each number of the model card
     save_steps: int = 200
 
 
-class Trained:
+class TrainableConfig:
     """What the settings of SFT and GSPO share: all weights or adapters are trained, each at its usual rate."""
 
     lora_rank: int  # of adapters on the language model's attention; 0 trains all weights
-    lora_rate: float  # the adapters' learning rate, in units of the rate for all weights
+    lora_rate_factor: float  # the adapters' learning rate, in units of the rate for all weights
     learning_rate: float  # of what is trained
 
-    def with_rank(self, rank: int, learning_rate: float = 0.0) -> Self:
-        """The same with adapters of that rank, 0 for none, below 0 as it is; a learning rate of 0 stands for the usual
-        one then.
+    def with_rank(self, rank: int | None, learning_rate: float | None = None) -> Self:
+        """The same settings with LoRA of this rank (0: all weights) and this learning rate.
 
-        >>> all_weights = GspoConfig(learning_rate=0.25, lora_rate=8)
+        None keeps the rank, and takes the usual learning rate of what is then trained.
+
+        >>> all_weights = GspoConfig(learning_rate=0.25, lora_rate_factor=8)
         >>> all_weights.with_rank(4).learning_rate, all_weights.with_rank(4).with_rank(0).learning_rate
         (2.0, 0.25)
         """
-        rank = self.lora_rank if rank < 0 else rank
-        usual = self.learning_rate * self.lora_rate ** (bool(rank) - bool(self.lora_rank))
-        return replace(self, lora_rank=rank, learning_rate=learning_rate or usual)
+        rank = self.lora_rank if rank is None else rank
+        usual = self.learning_rate * self.lora_rate_factor ** (bool(rank) - bool(self.lora_rank))
+        return replace(self, lora_rank=rank, learning_rate=usual if learning_rate is None else learning_rate)
 
 
 @dataclass(frozen=True)
-class SftConfig(Trained):
+class SftConfig(TrainableConfig):
     """Cold start."""
 
     epochs: float = 1.0  # paper
-    batch: int = 8  # ours: one row a GPU on the paper's eight
-    device_batch: int = 1  # ours: rows in one forward pass
+    effective_batch_size: int = 8  # ours: one row a GPU on the paper's eight
+    per_device_batch_size: int = 1  # ours: rows in one forward pass
     learning_rate: float = 1e-6  # paper
     warmup_steps: int = 0  # paper says none
     max_grad_norm: float = 5.0  # paper
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
-    frame_times: bool = False  # ours: spans and their moments are told at the times of shown frames
+    frame_times: bool = False  # ours: spans and their moments are given at the times of sampled frames
     lora_rank: int = 0  # the paper trains all weights
-    compared_steps: int = 0  # ours: of the other kind, adapters or all weights, tried beside it in notebook 02
-    lora_rate: float = 10.0  # ours
+    compared_steps: int = 0  # ours: steps of the other choice, LoRA or all weights, shown beside it in notebook 02
+    lora_rate_factor: float = 10.0  # ours
 
 
 @dataclass(frozen=True)
-class GspoConfig(Trained):
-    """Reinforcement learning. `prompts_per_step` × `generations` completions a step."""
+class GspoConfig(TrainableConfig):
+    """Reinforcement learning. `prompts_per_step` × `num_generations` completions a step."""
 
-    max_steps: int = -1  # one epoch, paper
+    max_steps: int | None = None  # None: one epoch, paper
     prompts_per_step: int = 8  # ours: one prompt a GPU on the paper's eight
-    generations: int = 4  # paper
-    device_batch: int = 4  # ours: completions in one forward pass
+    num_generations: int = 4  # paper
+    per_device_batch_size: int = 4  # ours: completions in one forward pass
     learning_rate: float = 1e-6  # paper
     weight_decay: float = 0.01  # paper
     lr_scheduler: str = "cosine"  # paper
@@ -103,11 +104,11 @@ class GspoConfig(Trained):
     top_p: float = 0.95  # paper
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
-    reused: int = 4  # ours: updates on the same rollouts, where notebook 03 shows how GSPO and GRPO part
+    num_iterations: int = 4  # ours: updates on the same rollouts, where notebook 03 shows how GSPO and GRPO part
     lora_rank: int = 0  # the paper trains all weights
-    lora_rate: float = 10.0  # ours
-    preflight: int = 8  # ours: questions scored before training, which stops without hope; 0 begins untried
-    held_back: int = 200  # ours: questions kept out of training, answered before and after it
+    lora_rate_factor: float = 10.0  # ours
+    num_preflight: int = 8  # ours: questions scored before training, which stops if no group can teach; 0: none
+    num_heldout: int = 200  # ours: questions kept out of training, answered before and after it
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
 
@@ -116,11 +117,11 @@ class GspoConfig(Trained):
 class InferenceConfig:
     """Answering, greedily."""
 
-    batch: int = 8
+    batch_size: int = 8
     max_new_tokens: int = 768  # paper
-    shown: int = 6  # ours: responses drawn in notebook 04
-    voted: int = 200  # ours: questions with several responses there
-    votes: tuple[int, ...] = (1, 2, 4, 8)  # paper: up to 8 responses
+    num_shown: int = 6  # ours: responses drawn in notebook 04
+    num_voted: int = 200  # ours: questions with several responses there
+    vote_sizes: tuple[int, ...] = (1, 2, 4, 8)  # paper: up to 8 responses
 
 
 @dataclass(frozen=True)
@@ -146,18 +147,18 @@ TINY = Profile(
     pretrain=PretrainConfig(
         clips=8_000,
         steps={"vision": 3_000, "pictures": 500, "shorts": 1_300, "films": 2_200, "further": 1_500},
-        vision_batch=64,
-        batch=8,
+        vision_batch_size=64,
+        batch_size=8,
         learning_rate=2e-3,
-        measured=500,
+        num_measured=500,
     ),
-    data=DataConfig(sft_rows=3_000, rl_rows=800, eval_items=60, dev_items=48, annotated=240),
+    data=DataConfig(sft_rows=3_000, rl_rows=800, eval_items=60, dev_items=48, annotated_videos=240),
     # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.9M parameters needs some thousand times the paper's rate
     sft=SftConfig(
-        batch=8,
-        device_batch=8,
+        effective_batch_size=8,
+        per_device_batch_size=8,
         learning_rate=2e-3,
         warmup_steps=20,
         max_grad_norm=1.0,
@@ -165,22 +166,22 @@ TINY = Profile(
         cached_rows=4_096,
         frame_times=True,  # it copies the time of a frame, and does not reckon between two
         compared_steps=40,
-        lora_rate=5.0,
+        lora_rate_factor=5.0,
     ),
     gspo=GspoConfig(
         max_steps=80,
-        generations=8,  # few and easy questions: larger groups hold more that differs
-        device_batch=64,
+        num_generations=8,  # few and easy questions: larger groups hold more that differs
+        per_device_batch_size=64,
         learning_rate=1e-4,
         warmup_steps=8,  # without it the first steps of all weights at 3e-4 lose half of the format rate
         beta=0.0,  # no reference pass, a fifth of a step
         max_new_tokens=208,
         max_grad_norm=1.0,
-        held_back=160,
+        num_heldout=160,
         save_steps=40,
         cached_rows=4_096,
     ).with_rank(8),  # all weights at 7e-5 gained no more than chance over three seeds
-    inference=InferenceConfig(batch=64, max_new_tokens=208, voted=60, votes=(1, 2, 4, 8, 16)),
+    inference=InferenceConfig(batch_size=64, max_new_tokens=208, num_voted=60, vote_sizes=(1, 2, 4, 8, 16)),
 )
 
 SMOKE = replace(
@@ -190,23 +191,23 @@ SMOKE = replace(
         TINY.pretrain,
         clips=40,
         steps={"vision": 6, "pictures": 4, "shorts": 4, "films": 4, "further": 4},
-        measured=8,
+        num_measured=8,
         save_steps=4,
     ),
-    data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated=16),
+    data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated_videos=16),
     sft=replace(TINY.sft, save_steps=2, compared_steps=2),
     gspo=replace(
         TINY.gspo,
         max_steps=4,
         prompts_per_step=2,
-        generations=4,
-        device_batch=8,
+        num_generations=4,
+        per_device_batch_size=8,
         max_new_tokens=64,
-        preflight=0,  # a dozen steps of SFT give no hope
-        held_back=8,
+        num_preflight=0,  # a dozen steps of SFT give no hope
+        num_heldout=8,
         save_steps=2,
     ),
-    inference=replace(TINY.inference, max_new_tokens=64, shown=2, voted=2, votes=(1, 2)),
+    inference=replace(TINY.inference, max_new_tokens=64, num_shown=2, num_voted=2, vote_sizes=(1, 2)),
 )
 
 PROFILES = {profile.name: profile for profile in (SMOKE, TINY, FULL)}

@@ -20,7 +20,7 @@ from decimal import Decimal
 
 from o3v.geometry import Box, Span, is_box
 
-LINE = "\n"  # between an explanation and the answer it leads to
+ANSWER_LINE = "\n"  # between an explanation and the answer it leads to
 
 PROBLEM_KINDS = {
     "no_think": "there is no closed <think>…</think>",
@@ -258,10 +258,10 @@ def format_response(think: str, answer: str) -> str:
     return f"<think>{think}</think><answer>{answer}</answer>"
 
 
-def answer_begun(think: str) -> str:
+def begin_answer(think: str) -> str:
     """A response up to where its answer begins, for a model to go on from.
 
-    >>> answer_begun("I see.")
+    >>> begin_answer("I see.")
     '<think>I see.</think><answer>'
     """
     return format_response(think, "").removesuffix(TAGS[3])

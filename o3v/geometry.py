@@ -57,12 +57,12 @@ def clip_box(box: Sequence[float], limits: Sequence[float]) -> Box:
     return (min(max(x0, 0), width), min(max(y0, 0), height), min(max(x1, 0), width), min(max(y1, 0), height))
 
 
-def seen_span(span_s: Span, times_s: Sequence[float], duration_s: float) -> Span:
+def span_on_frames(span_s: Span, times_s: Sequence[float], duration_s: float) -> Span:
     """A span as frames show it: from the first frame in it to the first after it, else to the end of the film.
 
     Where no frame lies in it, from the last before it.
 
-    >>> seen_span((1.5, 4.5), (0.0, 2.0, 4.0, 6.0), 8.0), seen_span((2.5, 3.5), (0.0, 2.0, 4.0, 6.0), 8.0)
+    >>> span_on_frames((1.5, 4.5), (0.0, 2.0, 4.0, 6.0), 8.0), span_on_frames((2.5, 3.5), (0.0, 2.0, 4.0, 6.0), 8.0)
     ((2.0, 6.0), (2.0, 4.0))
     """
     end_s = min((t for t in times_s if t >= span_s[1]), default=duration_s)

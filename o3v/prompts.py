@@ -18,13 +18,13 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.config import FrameConfig
-from o3v.geometry import Box, Size, Span, rescale_box, seen_span
-from o3v.schema import Example, Row, Task, inside
+from o3v.geometry import Box, Size, Span, rescale_box, span_on_frames
+from o3v.schema import Example, Row, Task, resolve_inside
 
 _ORDER = "Reason inside <think></think>, then answer inside <answer></answer>."
 _OBJECTS = "Write each object you name in your reasoning as <obj>name</obj><box>[x0,y0,x1,y1]</box>"
 
-SYSTEM: Mapping[Task, str] = {
+SYSTEM_PROMPTS: Mapping[Task, str] = {
     Task.TEMPORAL: f"{_ORDER} Write each moment as <t>seconds</t>s. "
     "Answer with the span: From <t>start</t>s to <t>end</t>s",
     Task.TEMPORAL_MCQ: f"{_ORDER} Write each moment as <t>seconds</t>s. "
@@ -40,9 +40,9 @@ SYSTEM: Mapping[Task, str] = {
 RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? Only output one of 0, 1, 2."
 
 # how a question tells more than it asks, as V-STAR's chains do
-LOOK_FROM = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
-GIVE_BOXES = "Give {count} boxes. {question}"
-BOXES_ARE = "The boxes are {boxes}. {question}"
+WITH_SPAN = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
+WITH_BOX_COUNT = "Give {count} boxes. {question}"
+WITH_BOXES = "The boxes are {boxes}. {question}"
 
 # what one unit of a model's box coordinates means: the size to which the whole frame is mapped
 BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1000)}
@@ -55,7 +55,7 @@ class Prompt:
     `messages` is a conversation whose image parts stand for `images`, in order: a list of (height, width, 3) uint8
     arrays. `times_s` are the frames' true times and `duration_s` the video's length (empty and 0 for a picture).
     `space_wh` is the size in whose units the model writes boxes; `row` is the STGR row for the rewards, its
-    `image_size` set to that size. `begun` is how the response begins, for the model to go on from.
+    `image_size` set to that size. `response_prefix` is how the response begins, for the model to go on from.
     """
 
     messages: list[dict[str, Any]]
@@ -64,10 +64,10 @@ class Prompt:
     space_wh: Size
     row: Row
     duration_s: float = 0.0
-    begun: str = ""
+    response_prefix: str = ""
 
 
-def space_size(frame_wh: Size, box_space: str) -> Size:
+def box_space_size(frame_wh: Size, box_space: str) -> Size:
     """The size in whose units a model of this `box_space` writes boxes on a frame of this size."""
     return BOX_SPACES[box_space] or frame_wh
 
@@ -84,7 +84,7 @@ def frame_parts(times_s: Sequence[float], duration_s: float) -> list[dict[str, A
 def conversation(task: Task, question: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The two messages of a question: the task's system prompt, then pictures and question."""
     return [
-        {"role": "system", "content": [{"type": "text", "text": SYSTEM[task]}]},
+        {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[task]}]},
         {"role": "user", "content": [*parts, {"type": "text", "text": question}]},
     ]
 
@@ -97,7 +97,7 @@ def plain_prompt(images: Sequence[np.ndarray], times_s: Sequence[float], duratio
     return Prompt(messages, list(images), tuple(times_s), (width, height), {}, duration_s)
 
 
-def keep_frames(prompt: Prompt, kept: Sequence[int]) -> Prompt:
+def select_frames(prompt: Prompt, kept: Sequence[int]) -> Prompt:
     """The same question about some of its video's frames, by their positions from 0, numbered anew."""
     times_s = tuple(prompt.times_s[i] for i in kept)
     *before, last = prompt.messages
@@ -115,7 +115,7 @@ def video_prompt(
     """
     read = video.sample_with_key_frames(path, frames.n_frames, key_times_s, frames.max_pixels, max_fps=frames.max_fps)
     height, width = read.images.shape[1:3]
-    space_wh = space_size((width, height), box_space)
+    space_wh = box_space_size((width, height), box_space)
     messages = conversation(task, question, frame_parts(read.times_s, read.duration_s))
     row: Row = {"task": str(task), "question": question, "image_size": list(space_wh)}
     times_s = tuple(float(t) for t in read.times_s)
@@ -127,10 +127,10 @@ def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_
 
     `training` inserts the annotated key frames; at inference they are absent.
     """
-    path = inside(root, example.media_path)
+    path = resolve_inside(root, example.media_path)
     if example.task is Task.SPATIAL:
         image, original_wh = video.read_image(path, frames.max_pixels)
-        space_wh = space_size((image.shape[1], image.shape[0]), box_space)
+        space_wh = box_space_size((image.shape[1], image.shape[0]), box_space)
         sizes = {"image_size": list(original_wh), "image_size_refine": list(space_wh)}
         messages = conversation(example.task, _told(example.question, space_wh), [{"type": "image"}])
         return Prompt(messages, [image], (), space_wh, example.to_row() | sizes)
@@ -169,10 +169,10 @@ def target_text(example: Example, space_wh: Size) -> str:
     return evidence.format_response(think, ANSWERS[example.task](example, to_space))
 
 
-def at_frames(example: Example, times_s: Sequence[float], duration_s: float) -> Example:
+def snap_to_frames(example: Example, times_s: Sequence[float], duration_s: float) -> Example:
     """The row with the times of its moments and span moved to frames that are shown, at `times_s`.
 
-    The span begins with the first frame in it and ends with the first after it (`geometry.seen_span`); a moment of it
+    The span begins with the first frame in it and ends with the first after it (`span_on_frames`); a moment of it
     stays in it. Rows of other tasks, whose claims stand in key frames, are returned as they are. Ours: a model of few
     parameters can copy the time of a frame, and hardly ever put one between two.
     """
@@ -185,7 +185,7 @@ def at_frames(example: Example, times_s: Sequence[float], duration_s: float) -> 
         shown = inside if span_s[0] <= time_s <= span_s[1] else times_s
         return round(min(shown or times_s, key=lambda t: abs(t - time_s)), 1)
 
-    start_s, end_s = seen_span(span_s, times_s, duration_s)
+    start_s, end_s = span_on_frames(span_s, times_s, duration_s)
     before = example.answer.rsplit("[", 1)[0]
     chain = example.reasoning_process
     return replace(

@@ -152,7 +152,7 @@ def read_examples(path: Path | str) -> Iterator[Example]:
                 raise SchemaError(f"{path}, line {number}: {error}") from None
 
 
-def inside(root: Path | str, relative: str) -> Path:
+def resolve_inside(root: Path | str, relative: str) -> Path:
     """The file of a row's path below `root`. Raises SchemaError for one that leaves it, through a link too."""
     path = Path(root) / relative
     if not path.resolve().is_relative_to(Path(root).resolve()):
@@ -160,7 +160,7 @@ def inside(root: Path | str, relative: str) -> Path:
     return path
 
 
-def dump_rows(rows: Iterable[Mapping[str, Any]]) -> str:
+def rows_to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
     """JSONL text of rows; the same rows give the same bytes. NaN and infinities are refused."""
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
@@ -270,7 +270,7 @@ def _box_norm(value: Any, field: str) -> Box:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedRow:
     """A row, or one box of a row that stays, and why it went. `box` (0–1) is the offender, if one is."""
 
     id: str
@@ -281,7 +281,7 @@ class Dropped:
     box: Box | None = None
 
 
-def span_of(example: Example) -> tuple[float, float] | None:
+def answer_span_s(example: Example) -> tuple[float, float] | None:
     """The span in seconds that answers a temporal row, None where there is none."""
     found = re.search(r"\[\s*([\d.]+)\s*,\s*([\d.]+)\s*\]\s*$", example.answer)
     if example.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ) or not found:

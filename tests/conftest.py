@@ -35,7 +35,7 @@ def _twin(sft_examples):
     from o3v.tinybase import architecture
 
     texts = [text for e in sft_examples for text in (e.question, e.reasoning_process, e.answer)]
-    return architecture.build([*prompts.SYSTEM.values(), *texts], seed=0)
+    return architecture.build([*prompts.SYSTEM_PROMPTS.values(), *texts], seed=0)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def example_of(examples, task):
 
 
 def test_every_task_has_a_system_prompt():
-    assert set(prompts.SYSTEM) == set(Task) == set(prompts.ANSWERS)
+    assert set(prompts.SYSTEM_PROMPTS) == set(Task) == set(prompts.ANSWERS)
 
 
 def test_a_row_without_chain_cannot_be_imitated(sft_examples):
@@ -104,13 +104,13 @@ TIMES_S = (0.0, 1.5, 3.0, 4.5, 6.0)
 def test_a_span_is_told_by_the_frames_shown(sft_examples, said, shown):
     row = replace(example_of(sft_examples, Task.TEMPORAL), answer=said)
     row = replace(row, task=Task.TEMPORAL_MCQ) if said.startswith("B") else row
-    assert prompts.at_frames(row, TIMES_S, 7.4).answer == shown
+    assert prompts.snap_to_frames(row, TIMES_S, 7.4).answer == shown
 
 
 @pytest.mark.parametrize("answer", ["soon", "[1.0]", "[a, b]", ""])
 def test_a_temporal_row_without_a_span_is_named(sft_examples, answer):
     row = replace(example_of(sft_examples, Task.TEMPORAL), answer=answer)
-    for read in (lambda: prompts.at_frames(row, TIMES_S, 7.4), lambda: prompts.target_text(row, (56, 56))):
+    for read in (lambda: prompts.snap_to_frames(row, TIMES_S, 7.4), lambda: prompts.target_text(row, (56, 56))):
         with pytest.raises(ValueError, match=f"{row.id}.*no span"):
             read()
 
@@ -118,8 +118,8 @@ def test_a_temporal_row_without_a_span_is_named(sft_examples, answer):
 def test_a_moment_stays_in_its_span(sft_examples):
     chain = "First at <t>1.1</t>s, last at <t>2.9</t>s, gone at <t>4.4</t>s."
     row = replace(example_of(sft_examples, Task.TEMPORAL), answer="[1.0, 2.95]", reasoning_process=chain)
-    told = prompts.at_frames(row, TIMES_S, 7.4)
+    told = prompts.snap_to_frames(row, TIMES_S, 7.4)
     assert told.reasoning_process == "First at <t>1.5</t>s, last at <t>1.5</t>s, gone at <t>4.5</t>s."
-    assert prompts.at_frames(replace(row, reasoning_process=None), TIMES_S, 7.4).reasoning_process is None
+    assert prompts.snap_to_frames(replace(row, reasoning_process=None), TIMES_S, 7.4).reasoning_process is None
     claims = example_of(sft_examples, Task.SPATIO_TEMPORAL)
-    assert prompts.at_frames(claims, TIMES_S, 7.4) is claims
+    assert prompts.snap_to_frames(claims, TIMES_S, 7.4) is claims

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from o3v.schema import Example, KeyFrame, SchemaError, Task, dump_rows, read_examples
+from o3v.schema import Example, KeyFrame, SchemaError, Task, read_examples, rows_to_jsonl
 
 GOOD = {
     "id": "r1",
@@ -85,22 +85,22 @@ frames = st.builds(
 )
 def test_rows_round_trip_through_json(key_frames, task, text):
     example = Example("x", task, "s", text, text, None, "v.mp4", None, None, tuple(key_frames))
-    assert Example.from_row(json.loads(dump_rows([example.to_row()]))) == example
+    assert Example.from_row(json.loads(rows_to_jsonl([example.to_row()]))) == example
 
 
 def test_a_bad_file_names_line_and_field(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text(dump_rows([GOOD]) + '{"id": "r2", "task": "visual QA"')
+    path.write_text(rows_to_jsonl([GOOD]) + '{"id": "r2", "task": "visual QA"')
     with pytest.raises(SchemaError, match=r"rows\.jsonl, line 2"):
         list(read_examples(path))
-    path.write_text(dump_rows([GOOD, GOOD | {"question": ""}]))
+    path.write_text(rows_to_jsonl([GOOD, GOOD | {"question": ""}]))
     with pytest.raises(SchemaError, match=r"rows\.jsonl, line 2: row 'r1': field 'question'"):
         list(read_examples(path))
 
 
 def test_not_a_number_is_never_written():
     with pytest.raises(ValueError, match="JSON"):
-        dump_rows([{"x": float("nan")}])
+        rows_to_jsonl([{"x": float("nan")}])
 
 
 def test_boxes_of_key_frames_in_pixels():

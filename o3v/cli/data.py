@@ -83,25 +83,25 @@ def check_data(options: Options) -> int:
     """A table a source, the first offenders, and what was dropped. 1 with problems."""
     from o3v import files, schema
     from o3v.data import stgr
-    from o3v.data.check import check, fitting
-    from o3v.data.export import export
+    from o3v.data.check import check_file, good_rows
+    from o3v.data.export import export_rows
 
     paths = options.files or sorted(p for p in options.root.glob("[!.]*") if p.suffix in (".json", ".jsonl"))
     if not options.root.is_dir() or not paths:
         raise FileNotFoundError(f"{options.root} is no folder with .json or .jsonl files; name the files")
     bad = 0
     for path in paths:
-        found, media = check(options.root, path, options.workers)
+        found, media = check_file(options.root, path, options.workers)
         log.info("%s\n%s\n", path, aligned(found.table(media)))
         for kind, cases in found.offenders.items():
             count = sum(source.problems[kind] for source in found.sources.values())
             log.info("%s, %d rows:\n  %s\n", kind, count, "\n  ".join(cases))
         bad += len(found.bad)
         if options.out and options.export:
-            rows = schema.dump_rows(export(fitting(path, found), options.export))
+            rows = schema.rows_to_jsonl(export_rows(good_rows(path, found), options.export))
             files.write_text(options.out / f"{path.stem}.{options.export}.jsonl", rows)
         elif options.out:
-            stgr.write(options.out / f"{path.stem}.json", fitting(path, found))
+            stgr.write_stgr(options.out / f"{path.stem}.json", good_rows(path, found))
     if bad:
         log.info("%d rows %s", bad, "dropped" if options.allow_missing else "have problems; --allow-missing drops them")
     return 1 if bad and not options.allow_missing else 0
@@ -112,11 +112,13 @@ def sift_rows(options: Options) -> int:
     """Shards in DIR/in, sifted ones in DIR/out, all kept rows in DIR/kept.json, the audit in DIR/audit.json."""
     from o3v.data import filters, sharding
 
-    paths = sharding.cut(options.file, options.out / "in")
-    done = sharding.sift(paths, options.out / "out", filters.STAGES, options.engine, options.workers)
+    paths = sharding.split_into_shards(options.file, options.out / "in")
+    done = sharding.filter_shards(
+        paths, options.out / "out", filters.MODEL_FREE_STAGES, options.engine, options.workers
+    )
     faults = (options.out / "in" / "faults.jsonl").read_text(encoding="utf-8").splitlines()
     log.info("%d rows could not be read; they stand in %s", len(faults), options.out / "in" / "faults.jsonl")
-    return finish(options.out, [options.out / "out" / path.name for path in paths], sharding.merge(done))
+    return finish(options.out, [options.out / "out" / path.name for path in paths], sharding.merge_reports(done))
 
 
 @one_line
@@ -125,32 +127,35 @@ def annotate_videos(options: Options) -> int:
     from o3v import files, schema
     from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding
 
-    items, unreadable = annotation.items_in(options.videos)
+    items, unreadable = annotation.find_videos(options.videos)
     for line in unreadable:
         log.info("left out: %s", line)
-    chosen = annotation_clients.make(options.annotator, options.videos, options.model, options.endpoint)
-    pace, report = annotation_requests.Pace(options.workers, options.per_minute), annotation_requests.Report()
+    chosen = annotation_clients.make_annotator(options.annotator, options.videos, options.model, options.endpoint)
+    pace, report = (
+        annotation_requests.RequestLimits(options.workers, options.per_minute),
+        annotation_requests.RequestReport(),
+    )
     said = annotation_requests.annotate(items, chosen, options.out / "answers", pace, report)
-    examples, unread = annotation.read_all(said)
+    examples, unread = annotation.read_annotations(said)
     lines = (json.dumps({"id": d.id, "reason": d.detail}, ensure_ascii=False) + "\n" for d in unread)
     files.write_text(options.out / "unread.jsonl", "".join(lines))
     log.info("%d rows, %d answers that are none, %d items without an answer", len(examples), len(unread), report.failed)
     log.info("asked %d times, %d answers kept from before", report.asked, report.cached)
-    stages: Mapping[str, Any] = filters.STAGES
+    stages: Mapping[str, Any] = filters.MODEL_FREE_STAGES
     if options.judge:
         from o3v import models
         from o3v.models import crop_judge
 
-        stages = filters.full_stages(
-            filters.cut_from(options.videos), crop_judge.Judge(models.load(options.judge), batch=8)
+        stages = filters.pipeline_stages(
+            filters.read_crops_from(options.videos), crop_judge.CropJudge(models.load(options.judge), batch_size=8)
         )
     rows = options.out / "rows.jsonl"
-    files.write_text(rows, schema.dump_rows(e.to_row() for e in examples))
+    files.write_text(rows, schema.rows_to_jsonl(e.to_row() for e in examples))
     key = hashlib.sha256(f"{files.hash_path(rows)} {options.judge}".encode()).hexdigest()[:8]  # of these answers
-    paths = sharding.cut(rows, options.out / f"in-{key}", rows=64, sources=lambda _: True)
+    paths = sharding.split_into_shards(rows, options.out / f"in-{key}", rows=64, sources=lambda _: True)
     out = options.out / f"out-{key}"
-    done = sharding.sift(paths, out, stages, workers=1)
-    return finish(options.out, [out / path.name for path in paths], sharding.merge(done))
+    done = sharding.filter_shards(paths, out, stages, workers=1)
+    return finish(options.out, [out / path.name for path in paths], sharding.merge_reports(done))
 
 
 @one_line
@@ -171,7 +176,7 @@ def score_file(options: Options) -> int:
             raise ValueError(f"{options.file}, line {number}: {error}") from None
         scored.append({"task": said["row"]["task"], **terms})
     if options.out:
-        files.write_text(options.out, schema.dump_rows(scored))
+        files.write_text(options.out, schema.rows_to_jsonl(scored))
     log.info("%s", aligned([_means(task, scored) for task in dict.fromkeys(line["task"] for line in scored)]))
     return 0
 
@@ -203,7 +208,7 @@ def ask_video(options: Options) -> int:
     (text,) = models.generate(vlm, [prompt], settings.inference.max_new_tokens)
     sampling = (settings.frames.n_frames, settings.frames.max_pixels)
     frames = video.sample_frames(options.video, *sampling, max_fps=settings.frames.max_fps)
-    response = inference.read_response({"response": text, "space_wh": prompt.space_wh}, frames)
+    response = inference.response_in_frames({"response": text, "space_wh": prompt.space_wh}, frames)
     log.info("%s", text if response.answer is None else response.answer)
     for claim in response.claims:
         when = "" if claim.time_s is None else f" at {claim.time_s:g} s"
@@ -216,7 +221,7 @@ def ask_video(options: Options) -> int:
         body += (
             "<p>This model has only ever seen the synthetic world; of other films it says what it knows from there.</p>"
         )
-    files.write_text(page, trace.page(body, options.question))
+    files.write_text(page, trace.html_page(body, options.question))
     log.info("%s", page)
     return 0
 
@@ -226,7 +231,7 @@ def finish(out: Path, paths: Iterable[Path], audit: list[dict[str, Any]]) -> int
     from o3v import files
     from o3v.data import sharding, stgr
 
-    kept = stgr.write(out / "kept.json", (e for path in paths for e in sharding.read_shard(path)))
+    kept = stgr.write_stgr(out / "kept.json", (e for path in paths for e in sharding.read_shard(path)))
     files.write_json(out / "audit.json", audit)
     log.info("%s\n%d rows kept in %s", aligned(audit), kept, out / "kept.json")
     return 0

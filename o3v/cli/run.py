@@ -44,8 +44,8 @@ def run_notebooks(options: argparse.Namespace) -> int:
     try:
         summaries = []
         for plan in _plans(options):
-            log.info("run %s in %s", plan.run_id, driver.shown(plan.run_dir))
-            summaries.append(driver.carry_out(plan, timeout_s=options.timeout))
+            log.info("run %s in %s", plan.run_id, driver.display_path(plan.run_dir))
+            summaries.append(driver.run_plan(plan, timeout_s=options.timeout))
             if summaries[-1].error:
                 _complain(summaries[-1].error)
             elif not options.matrix:

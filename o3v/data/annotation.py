@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from o3v import evidence, video
-from o3v.schema import Dropped, Example, SchemaError, Task, inside
+from o3v.schema import DroppedRow, Example, SchemaError, Task, resolve_inside
 
-VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 
 @dataclass(frozen=True)
-class Item:
+class AnnotationItem:
     """A video to be annotated. `notes` are (start_s, end_s, text): what its data set says about it.
 
     kind: "segment", a described action (the grounding collections), or "regions", dense captions, which speak of
@@ -35,24 +35,28 @@ class Item:
     kind: Literal["segment", "regions"] = "segment"
 
 
-def items_in(folder: Path | str) -> tuple[list[Item], list[str]]:
+def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
     """An item for each video of a folder, by name, and one line for each that cannot be read.
 
     Hidden files are passed over: unfinished ones of a killed run, and the doubles that some systems lay beside videos.
     Raises FileNotFoundError for a folder without videos.
     """
     found, unreadable = [], []
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
+    paths = sorted(
+        p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and not p.name.startswith(".")
+    )
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no video ({', '.join(VIDEOS)})")
+        raise FileNotFoundError(f"{folder} holds no video ({', '.join(VIDEO_ENDINGS)})")
     for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
-            info = video.probe(inside(folder, name))
+            info = video.probe(resolve_inside(folder, name))
         except (video.VideoError, SchemaError, OSError) as error:
             unreadable.append(str(error))
             continue
-        found.append(Item(name.rsplit(".", 1)[0], "own", name, info.duration_s, len(info.times_s) / info.duration_s))
+        found.append(
+            AnnotationItem(name.rsplit(".", 1)[0], "own", name, info.duration_s, len(info.times_s) / info.duration_s)
+        )
     return found, unreadable
 
 
@@ -60,7 +64,7 @@ class AnnotationError(ValueError):
     """An answer that is no annotation; the message says why."""
 
 
-ANNOTATION: Mapping[str, Any] = {  # the JSON schema of an annotation; boxes are shares of the frame
+ANNOTATION_SCHEMA: Mapping[str, Any] = {  # the JSON schema of an annotation; boxes are shares of the frame
     "type": "object",
     "required": ["question", "answer", "key_frames", "reasoning"],
     "properties": {
@@ -92,13 +96,13 @@ ANNOTATION: Mapping[str, Any] = {  # the JSON schema of an annotation; boxes are
 }
 
 
-def read_annotation(text: str) -> dict[str, Any]:
+def parse_annotation(text: str) -> dict[str, Any]:
     """The JSON of an annotation, its types checked, fences of Markdown removed. Raises AnnotationError."""
     try:
         value = json.loads(re.sub(r"^\s*```(?:json)?|```\s*$", "", text))
     except json.JSONDecodeError as error:
         raise AnnotationError(f"is not JSON: {error.msg}") from None
-    _check(value, ANNOTATION, "annotation")
+    _check(value, ANNOTATION_SCHEMA, "annotation")
     return value
 
 
@@ -106,7 +110,7 @@ _TYPES = {"object": dict, "array": list, "string": str, "number": (int, float)}
 
 
 def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Holds a value to the few words of JSON Schema that `ANNOTATION` uses."""
+    """Holds a value to the few words of JSON Schema that `ANNOTATION_SCHEMA` uses."""
     if not isinstance(value, _TYPES[schema["type"]]) or isinstance(value, bool):
         raise AnnotationError(f"{where} must be of type {schema['type']}, found {value!r:.40}")
     for name in schema.get("required", ()):
@@ -117,20 +121,20 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
         _check(part, schema["items"], f"{where}[{position}]")
 
 
-def read_all(said: Iterable[tuple[Item, str]]) -> tuple[list[Example], list[Dropped]]:
+def read_annotations(said: Iterable[tuple[AnnotationItem, str]]) -> tuple[list[Example], list[DroppedRow]]:
     """Rows of annotations, and the answers that are none, each with its reason."""
     examples, dropped = [], []
     for item, text in said:
         try:
             examples.append(to_example(item, text))
         except AnnotationError as error:
-            dropped.append(Dropped(item.id, item.source, "no annotation", str(error)))
+            dropped.append(DroppedRow(item.id, item.source, "no annotation", str(error)))
     return examples, dropped
 
 
-def to_example(item: Item, text: str) -> Example:
+def to_example(item: AnnotationItem, text: str) -> Example:
     """An annotation as an STGR row, frame indices of "regions" as seconds. Raises AnnotationError with the reason."""
-    said = read_annotation(text)
+    said = parse_annotation(text)
     frames, items = [], {}
     for frame in said["key_frames"]:
         time_s = frame["at"] / item.fps if item.kind == "regions" else float(frame["at"])

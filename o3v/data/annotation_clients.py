@@ -20,9 +20,9 @@ from typing import Any
 from PIL import Image
 
 from o3v import video
-from o3v.data.annotation import ANNOTATION, Item
-from o3v.data.annotation_requests import Annotator, Answer, Unavailable
-from o3v.schema import inside
+from o3v.data.annotation import ANNOTATION_SCHEMA, AnnotationItem
+from o3v.data.annotation_requests import Annotator, Reply, ServiceUnavailable
+from o3v.schema import resolve_inside
 
 # what an annotator is told (paper, annotation pipeline, step 1), by kind of item
 _RULES = """Make one training example for a model that must show evidence for its answers.
@@ -34,7 +34,7 @@ Then reason step by step from what is seen to the answer. Whenever the reasoning
 name nothing that does not. Output JSON only."""
 
 
-ANNOTATE: Mapping[str, str] = {
+ANNOTATION_PROMPTS: Mapping[str, str] = {
     "segment": "These are frames of a video of {duration_s:.1f} seconds with an action in it.\n{notes}\n"
     + _RULES.format(at="the time in seconds", at_tag="seconds"),
     "regions": "These are frames of a video at {fps:g} frames a second, with captions of regions by frame index.\n"
@@ -44,7 +44,7 @@ ANNOTATE: Mapping[str, str] = {
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
 
 
-def make(name: str, root: Path | str, model: str = "", endpoint: str = "") -> Annotator:
+def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str = "") -> Annotator:
     """The annotator "gemini" or "openai". Raises ValueError for another name or a missing model."""
     if name == "gemini":
         return Gemini(root, model or Gemini.model, base_url=endpoint or None)
@@ -68,15 +68,15 @@ class _Network:
     @property
     def name(self) -> str:
         """All that decides the answers."""
-        return f"{type(self).__name__} {self.model} {self.frames}×{self.max_pixels} {ANNOTATE!r}"
+        return f"{type(self).__name__} {self.model} {self.frames}×{self.max_pixels} {ANNOTATION_PROMPTS!r}"
 
-    def _words(self, item: Item) -> str:
+    def _words(self, item: AnnotationItem) -> str:
         notes = "\n".join(f"From {a:g} to {b:g}: {text}" for a, b, text in item.notes)
-        return ANNOTATE[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
+        return ANNOTATION_PROMPTS[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
 
-    def _pictures(self, item: Item) -> Iterator[tuple[str, bytes]]:
+    def _pictures(self, item: AnnotationItem) -> Iterator[tuple[str, bytes]]:
         """The frames as JPEG, each with the words before it."""
-        read = video.sample_frames(inside(self.root, item.video_path), self.frames, self.max_pixels)
+        read = video.sample_frames(resolve_inside(self.root, item.video_path), self.frames, self.max_pixels)
         for index, time_s, image in zip(read.indices, read.times_s, read.images, strict=True):
             packed = io.BytesIO()
             Image.fromarray(image).save(packed, "JPEG", quality=85)
@@ -95,7 +95,7 @@ class Gemini(_Network):
         options = {"base_url": self.base_url, "timeout": round(self.timeout_s * 1000)}
         return genai.Client(api_key=_key("GEMINI_API_KEY"), http_options=options)
 
-    def __call__(self, item: Item) -> Answer:
+    def __call__(self, item: AnnotationItem) -> Reply:
         """Asks once. Raises Unavailable when the service is busy, slow or answers half, ValueError without a key."""
         from google.genai import errors, types
 
@@ -103,21 +103,21 @@ class Gemini(_Network):
         for words, jpeg in self._pictures(item):
             parts += [words, types.Part.from_bytes(data=jpeg, mime_type="image/jpeg")]
         config = types.GenerateContentConfig(
-            response_mime_type="application/json", response_json_schema=dict(ANNOTATION), temperature=0.0
+            response_mime_type="application/json", response_json_schema=dict(ANNOTATION_SCHEMA), temperature=0.0
         )
         try:
             said = self._client.models.generate_content(model=self.model, contents=parts, config=config)
         except errors.APIError as error:
             if error.code in BUSY:
-                raise Unavailable(f"{self.model}: {error.code}") from None
+                raise ServiceUnavailable(f"{self.model}: {error.code}") from None
             raise
         except Exception as error:  # whichever client carries the requests has errors of its own
             lost = isinstance(error, json.JSONDecodeError | errors.UnknownApiResponseError | OSError)
             if lost or type(error).__module__.startswith(("httpx", "httpcore", "aiohttp")):
-                raise Unavailable(f"{self.model}: {type(error).__name__}") from None
+                raise ServiceUnavailable(f"{self.model}: {type(error).__name__}") from None
             raise
         used = said.usage_metadata
-        return Answer(
+        return Reply(
             said.text or "",
             (used.prompt_token_count or 0) if used else 0,
             ((used.candidates_token_count or 0) + (used.thoughts_token_count or 0)) if used else 0,
@@ -134,7 +134,7 @@ class OpenAICompatible(_Network):
         key = os.environ.get("OPENAI_API_KEY", "none") if self.base_url else _key("OPENAI_API_KEY")
         return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout_s, max_retries=0)
 
-    def __call__(self, item: Item) -> Answer:
+    def __call__(self, item: AnnotationItem) -> Reply:
         """Asks once. Raises Unavailable when the service is busy, slow or answers half, ValueError without a key."""
         import openai
 
@@ -142,7 +142,7 @@ class OpenAICompatible(_Network):
         for words, jpeg in self._pictures(item):
             url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
             content += [{"type": "text", "text": words}, {"type": "image_url", "image_url": {"url": url}}]
-        schema = {"name": "annotation", "schema": dict(ANNOTATION)}
+        schema = {"name": "annotation", "schema": dict(ANNOTATION_SCHEMA)}
         try:
             said = self._client.chat.completions.create(
                 model=self.model,
@@ -153,12 +153,12 @@ class OpenAICompatible(_Network):
             text = said.choices[0].message.content or ""
         except openai.APIStatusError as error:
             if error.status_code in BUSY:
-                raise Unavailable(f"{self.model}: {error.status_code}") from None
+                raise ServiceUnavailable(f"{self.model}: {error.status_code}") from None
             raise
         except (openai.APIError, json.JSONDecodeError, AttributeError, IndexError, TypeError) as error:
-            raise Unavailable(f"{self.model}: {type(error).__name__}") from None
+            raise ServiceUnavailable(f"{self.model}: {type(error).__name__}") from None
         used = said.usage
-        return Answer(text, used.prompt_tokens if used else 0, used.completion_tokens if used else 0)
+        return Reply(text, used.prompt_tokens if used else 0, used.completion_tokens if used else 0)
 
 
 def _import(module: str) -> Any:

@@ -23,11 +23,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from tqdm.auto import tqdm
 
 from o3v import files
-from o3v.data.annotation import AnnotationError, Item, read_annotation
+from o3v.data.annotation import AnnotationError, AnnotationItem, parse_annotation
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What an annotator said, and its cost in tokens."""
 
     text: str
@@ -41,16 +41,16 @@ class Annotator(Protocol):
     name: str
     repeats: bool
 
-    def __call__(self, item: Item) -> Answer:
-        """The annotation of an item as JSON text. Raises `Unavailable` when asking later may help."""
+    def __call__(self, item: AnnotationItem) -> Reply:
+        """The annotation of an item as JSON text. Raises `ServiceUnavailable` when asking later may help."""
 
 
-class Unavailable(RuntimeError):
+class ServiceUnavailable(RuntimeError):
     """The service is busy, slow or broken for now."""
 
 
 @dataclass(frozen=True)
-class Pace:
+class RequestLimits:
     """How to ask: `workers` at a time, at most `per_minute` starts, `attempts` each, waiting up to `longest_s`."""
 
     workers: int = 8
@@ -61,7 +61,7 @@ class Pace:
 
 
 @dataclass
-class Report:
+class RequestReport:
     """What a run cost. Tokens are those of this run's requests, `cached` answers cost nothing."""
 
     asked: int = 0
@@ -85,13 +85,21 @@ class Report:
 
 
 def annotate(
-    items: Iterable[Item], annotator: Annotator, cache: Path | str, pace: Pace, report: Report | None = None
-) -> Iterator[tuple[Item, str]]:
+    items: Iterable[AnnotationItem],
+    annotator: Annotator,
+    cache: Path | str,
+    pace: RequestLimits,
+    report: RequestReport | None = None,
+) -> Iterator[tuple[AnnotationItem, str]]:
     """Items with the text that the annotator gave for each, in order; those for which it gave none are left out.
 
     Answers already in the folder `cache` are not asked for again, whatever they say.
     """
-    report, started, gate = report if report is not None else Report(), time.perf_counter(), _Gate(pace.per_minute)
+    report, started, gate = (
+        report if report is not None else RequestReport(),
+        time.perf_counter(),
+        _Gate(pace.per_minute),
+    )
     ask = _Asker(annotator, Path(cache), pace, report, gate)
     items, waiting = iter(items), []
     with ThreadPoolExecutor(pace.workers) as pool, tqdm(desc="annotating", mininterval=5) as bar:
@@ -130,11 +138,11 @@ class _Gate:
 class _Asker:
     annotator: Annotator
     cache: Path
-    pace: Pace
-    report: Report
+    pace: RequestLimits
+    report: RequestReport
     gate: _Gate
 
-    def __call__(self, item: Item) -> str | None:
+    def __call__(self, item: AnnotationItem) -> str | None:
         """The kept or the fresh answer; None when there is none to be had, which is reported."""
         path = self.cache / f"{request_key(self.annotator, item)}.json"
         if path.exists():
@@ -143,14 +151,14 @@ class _Asker:
         patience = Retrying(
             stop=stop_after_attempt(self.pace.attempts),
             wait=wait_random_exponential(self.pace.shortest_s, self.pace.longest_s),
-            retry=retry_if_exception_type((Unavailable, AnnotationError)),
+            retry=retry_if_exception_type((ServiceUnavailable, AnnotationError)),
             before_sleep=lambda _: self.report.add(retries=1),
             reraise=True,
         )
-        last: list[Answer] = []
+        last: list[Reply] = []
         try:
             patience(self._once, item, last)
-        except (Unavailable, AnnotationError) as error:
+        except (ServiceUnavailable, AnnotationError) as error:
             if not last:
                 self.report.add(failed=1)
                 tqdm.write(f"{item.id}: no annotation after {self.pace.attempts} attempts: {error}")
@@ -159,17 +167,17 @@ class _Asker:
         files.write_json(path, {"item": asdict(item), "annotator": self.annotator.name, **asdict(last[-1])})
         return last[-1].text
 
-    def _once(self, item: Item, last: list[Answer]) -> None:
+    def _once(self, item: AnnotationItem, last: list[Reply]) -> None:
         self.gate.wait()
         self.report.add(asked=1)
         answer = self.annotator(item)
         last.append(answer)
         self.report.add(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
         if not self.annotator.repeats:
-            read_annotation(answer.text)
+            parse_annotation(answer.text)
 
 
-def request_key(annotator: Annotator, item: Item) -> str:
+def request_key(annotator: Annotator, item: AnnotationItem) -> str:
     """What a request is known by in the cache: a hash of the annotator's name and all of the item."""
     text = json.dumps([annotator.name, asdict(item)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from o3v.prompts import BOX_SPACES, SYSTEM, target_text
+from o3v.prompts import BOX_SPACES, SYSTEM_PROMPTS, target_text
 from o3v.schema import Example, Row, Task
 
 THOUSANDTHS = BOX_SPACES["thousandths"]
 
 
-def trl(example: Example, response: str) -> Row:
+def to_trl(example: Example, response: str) -> Row:
     """TRL: `prompt` and `completion` as messages, `videos` or `images` beside them."""
     kind = "image" if example.task is Task.SPATIAL else "video"
     asked = [{"type": kind}, {"type": "text", "text": example.question}]
     return {
         "prompt": [
-            {"role": "system", "content": [{"type": "text", "text": SYSTEM[example.task]}]},
+            {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[example.task]}]},
             {"role": "user", "content": asked},
         ],
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": response}]}],
@@ -28,12 +28,12 @@ def trl(example: Example, response: str) -> Row:
     }
 
 
-def swift(example: Example, response: str) -> Row:
+def to_swift(example: Example, response: str) -> Row:
     """ms-swift: `messages` with a mark for the medium."""
     kind = "image" if example.task is Task.SPATIAL else "video"
     return {
         "messages": [
-            {"role": "system", "content": SYSTEM[example.task]},
+            {"role": "system", "content": SYSTEM_PROMPTS[example.task]},
             {"role": "user", "content": f"<{kind}>{example.question}"},
             {"role": "assistant", "content": response},
         ],
@@ -41,7 +41,7 @@ def swift(example: Example, response: str) -> Row:
     }
 
 
-def llama_factory(example: Example, response: str) -> Row:
+def to_llama_factory(example: Example, response: str) -> Row:
     """LLaMA-Factory: ShareGPT's `conversations`, the system prompt beside them."""
     kind = "image" if example.task is Task.SPATIAL else "video"
     return {
@@ -49,15 +49,19 @@ def llama_factory(example: Example, response: str) -> Row:
             {"from": "human", "value": f"<{kind}>{example.question}"},
             {"from": "gpt", "value": response},
         ],
-        "system": SYSTEM[example.task],
+        "system": SYSTEM_PROMPTS[example.task],
         f"{kind}s": [example.media_path],
     }
 
 
-FORMATS: Mapping[str, Callable[[Example, str], Row]] = {"trl": trl, "swift": swift, "llama-factory": llama_factory}
+FORMATS: Mapping[str, Callable[[Example, str], Row]] = {
+    "trl": to_trl,
+    "swift": to_swift,
+    "llama-factory": to_llama_factory,
+}
 
 
-def export(examples: Iterable[Example], name: str) -> Iterator[Row]:
+def export_rows(examples: Iterable[Example], name: str) -> Iterator[Row]:
     """Rows in the format `name`. Rows without a chain (RL) get the bare answer as their response.
 
     Raises ValueError for a format that does not exist.

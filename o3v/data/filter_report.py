@@ -6,29 +6,29 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from o3v.data.filters import STAGES, Sifted, Stage
+from o3v.data.filters import MODEL_FREE_STAGES, FilterResult, Stage
 from o3v.schema import Example
 
 
 @dataclass(frozen=True)
-class Step:
+class FilterStep:
     """One stage of a run: its name, how many rows it got, and what it left."""
 
     stage: str
     rows_before: int
-    result: Sifted
+    result: FilterResult
 
 
-def run(examples: Iterable[Example], stages: Mapping[str, Stage] = STAGES) -> list[Step]:
+def run_filters(examples: Iterable[Example], stages: Mapping[str, Stage] = MODEL_FREE_STAGES) -> list[FilterStep]:
     """Runs the stages in order, each on what the one before it kept."""
     steps, kept = [], list(examples)
     for name, stage in stages.items():
-        steps.append(Step(name, len(kept), stage(kept)))
+        steps.append(FilterStep(name, len(kept), stage(kept)))
         kept = steps[-1].result.kept
     return steps
 
 
-def table(steps: Iterable[Step]) -> list[dict]:
+def report_table(steps: Iterable[FilterStep]) -> list[dict]:
     """Counts by stage, reason and source, with the rows before and after."""
     lines = []
     for step in steps:
@@ -40,7 +40,9 @@ def table(steps: Iterable[Step]) -> list[dict]:
     return lines
 
 
-def sift(examples: Sequence[Example], stages: Mapping[str, Stage] = STAGES) -> tuple[list[Example], list[dict]]:
+def filter_rows(
+    examples: Sequence[Example], stages: Mapping[str, Stage] = MODEL_FREE_STAGES
+) -> tuple[list[Example], list[dict]]:
     """Runs the stages in order. Returns the kept rows and the audit."""
-    steps = run(examples, stages)
-    return (steps[-1].result.kept if steps else list(examples)), table(steps)
+    steps = run_filters(examples, stages)
+    return (steps[-1].result.kept if steps else list(examples)), report_table(steps)

@@ -1,6 +1,6 @@
 """The data pipeline's filters: which annotated rows are good enough to learn from, and why the others are not.
 
-A stage is a pure function from examples to a `Sifted`: what is kept and what was dropped, each drop with its
+A stage is a pure function from examples to a `FilterResult`: what is kept and what was dropped, each drop with its
 reason. Source: paper, annotation pipeline, steps 2 and 3. Two stages ask a model about crops; which model, and how
 crops are cut, they are given.
 """
@@ -16,31 +16,31 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.geometry import Box, Size, box_area, rescale_box
-from o3v.schema import Dropped, Example, KeyFrame, Task, inside
+from o3v.schema import DroppedRow, Example, KeyFrame, Task, resolve_inside
 
 MAX_BOX_SHARE = 0.8  # of the frame; paper, box filtering
 TIME_TOLERANCE_S = 0.051  # chains give times to a tenth of a second
 
 
 @dataclass(frozen=True)
-class Sifted:
+class FilterResult:
     """What a stage leaves: the rows that go on, in order, and the drops."""
 
     kept: list[Example]
-    dropped: list[Dropped]
+    dropped: list[DroppedRow]
 
 
-Stage = Callable[[Iterable[Example]], Sifted]
+Stage = Callable[[Iterable[Example]], FilterResult]
 
 
-def drop_large_boxes(examples: Iterable[Example], max_share: float = MAX_BOX_SHARE) -> Sifted:
+def drop_large_boxes(examples: Iterable[Example], max_share: float = MAX_BOX_SHARE) -> FilterResult:
     """Removes boxes of key frames that cover more than `max_share` of the frame; the rows stay. Paper, step 2."""
     kept, dropped = [], []
     for example in examples:
         gone = [entry for entry in _boxes(example) if box_area(entry[2]) > max_share]
         kept.append(_without(example, gone))
         dropped += [_drop(example, "large box", f": {box_area(box):.0%}", f, name, box) for f, name, box in gone]
-    return Sifted(kept, dropped)
+    return FilterResult(kept, dropped)
 
 
 Entry = tuple[KeyFrame, str, Box]  # one box of an example: its frame and what it is called
@@ -63,22 +63,22 @@ def _without(example: Example, gone: Sequence[Entry]) -> Example:
     return replace(example, key_frames=tuple(frames))
 
 
-def _drop(example: Example, reason: str, note: str, frame: KeyFrame, name: str, box: Box) -> Dropped:
+def _drop(example: Example, reason: str, note: str, frame: KeyFrame, name: str, box: Box) -> DroppedRow:
     """What is said of a box that went."""
-    return Dropped(example.id, example.source, reason, f"{name} in frame {frame.idx}{note}", frame.idx, box)
+    return DroppedRow(example.id, example.source, reason, f"{name} in frame {frame.idx}{note}", frame.idx, box)
 
 
-Judge = Callable[[Sequence[np.ndarray], Sequence[str]], list[bool]]  # crops and a question of each → yes?
-Cut = Callable[[Example, Sequence[tuple[float, Box]]], list[np.ndarray]]  # moments with boxes → crops
-IS_THIS = "Is this a {name}?"  # paper, step 2
-FITS = 'Does the picture agree with this sentence: "{sentence}" Answer yes or no.'
+Verifier = Callable[[Sequence[np.ndarray], Sequence[str]], list[bool]]  # crops and a question of each → yes?
+CropReader = Callable[[Example, Sequence[tuple[float, Box]]], list[np.ndarray]]  # moments with boxes → crops
+IS_THIS_QUESTION = "Is this a {name}?"  # paper, step 2
+SENTENCE_QUESTION = 'Does the picture agree with this sentence: "{sentence}" Answer yes or no.'
 
 
-def cut_from(root: Path | str, max_pixels: int = 1280 * 720) -> Cut:
+def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReader:
     """Cuts boxes out of the videos below `root`, each from the frame that is shown at its time."""
 
     def cut(example: Example, wanted: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
-        frames = video.frames_at(inside(root, example.media_path), [time_s for time_s, _ in wanted], max_pixels)
+        frames = video.frames_at(resolve_inside(root, example.media_path), [time_s for time_s, _ in wanted], max_pixels)
         size_wh: Size = (frames.images.shape[2], frames.images.shape[1])
         boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in wanted]
         return [video.crop(image, box_px) for image, box_px in zip(frames.images, boxes_px, strict=True)]
@@ -86,7 +86,9 @@ def cut_from(root: Path | str, max_pixels: int = 1280 * 720) -> Cut:
     return cut
 
 
-def verify_crops(examples: Iterable[Example], cut: Cut, judge: Judge, question: str = IS_THIS) -> Sifted:
+def verify_crops(
+    examples: Iterable[Example], cut: CropReader, judge: Verifier, question: str = IS_THIS_QUESTION
+) -> FilterResult:
     """Removes boxes of key frames that a model does not take for what they are called; the rows stay. Paper, step 2."""
     examples, listed, crops = list(examples), [], []
     for at, example in enumerate(examples):
@@ -102,10 +104,12 @@ def verify_crops(examples: Iterable[Example], cut: Cut, judge: Judge, question: 
     dropped = [
         _drop(examples[at], "not what it is called", "", *entry) for at, gone in refused.items() for entry in gone
     ]
-    return Sifted(kept, dropped)
+    return FilterResult(kept, dropped)
 
 
-def verify_sentences(examples: Iterable[Example], cut: Cut, judge: Judge, question: str = FITS) -> Sifted:
+def verify_sentences(
+    examples: Iterable[Example], cut: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION
+) -> FilterResult:
     """Drops rows with a sentence that does not fit the region it points at. Paper, step 3.
 
     `question` may name the sentence (plain words, no tags) or what the claim calls its region.
@@ -121,11 +125,11 @@ def verify_sentences(examples: Iterable[Example], cut: Cut, judge: Judge, questi
     said = judge(crops, [question.format(sentence=text, name=claim.name) for _, claim, text in listed])
     wrong = {at: (claim, text) for (at, claim, text), yes in zip(listed, said, strict=True) if not yes}
     dropped = [
-        Dropped(e.id, e.source, "sentence does not fit", wrong[at][1], None, wrong[at][0].boxes[0])
+        DroppedRow(e.id, e.source, "sentence does not fit", wrong[at][1], None, wrong[at][0].boxes[0])
         for at, e in enumerate(examples)
         if at in wrong
     ]
-    return Sifted([e for at, e in enumerate(examples) if at not in wrong], dropped)
+    return FilterResult([e for at, e in enumerate(examples) if at not in wrong], dropped)
 
 
 def _sentence(chain: str, at: int) -> str:
@@ -135,7 +139,7 @@ def _sentence(chain: str, at: int) -> str:
     return evidence.strip_tags(chain[start : end + 1 if end >= 0 else None]).strip()
 
 
-def drop_unmentioned(examples: Iterable[Example]) -> Sifted:
+def drop_unmentioned_boxes(examples: Iterable[Example]) -> FilterResult:
     """Removes boxes of key frames that the chain never claims; the rows stay. Paper, step 3."""
     kept, dropped = [], []
     for example in examples:
@@ -147,12 +151,12 @@ def drop_unmentioned(examples: Iterable[Example]) -> Sifted:
         gone = [(frame, name, box) for frame, name, box in _boxes(example) if (frame.idx, name) not in claimed]
         kept.append(_without(example, gone))
         dropped += [_drop(example, "box without mention", "", *entry) for entry in gone]
-    return Sifted(kept, dropped)
+    return FilterResult(kept, dropped)
 
 
-def rewrite_chains(examples: Iterable[Example]) -> Sifted:
+def rewrite_chains(examples: Iterable[Example]) -> FilterResult:
     """Gives every claim of a chain the boxes and the time of its key frame, so that all agree. Paper, step 3."""
-    return Sifted([_rewritten(example) for example in examples], [])
+    return FilterResult([_rewritten(example) for example in examples], [])
 
 
 def _rewritten(example: Example) -> Example:
@@ -173,16 +177,16 @@ def _parsed(example: Example) -> evidence.Response:
     return evidence.parse_response(evidence.format_response(example.reasoning_process or "", example.answer))
 
 
-def drop_inconsistent(examples: Iterable[Example]) -> Sifted:
+def drop_inconsistent_rows(examples: Iterable[Example]) -> FilterResult:
     """Drops spatio-temporal rows whose chain names a time or object that no key frame covers. Paper, step 3."""
     kept, dropped = [], []
     for example in examples:
         found = _uncovered(example) if example.task is Task.SPATIO_TEMPORAL and example.reasoning_process else None
         if found:
-            dropped.append(Dropped(example.id, example.source, *found))
+            dropped.append(DroppedRow(example.id, example.source, *found))
         else:
             kept.append(example)
-    return Sifted(kept, dropped)
+    return FilterResult(kept, dropped)
 
 
 def _uncovered(example: Example) -> tuple[str, str] | None:
@@ -205,16 +209,16 @@ def _frames_at(example: Example, time_s: float) -> list[KeyFrame]:
     return [frame for frame in example.key_frames if abs(frame.time_s - time_s) <= TIME_TOLERANCE_S]
 
 
-STAGES: Mapping[str, Stage] = {"large boxes": drop_large_boxes, "consistency": drop_inconsistent}
+MODEL_FREE_STAGES: Mapping[str, Stage] = {"large boxes": drop_large_boxes, "consistency": drop_inconsistent_rows}
 
 
-def full_stages(cut: Cut, judge: Judge, sentence: str = FITS) -> dict[str, Stage]:
+def pipeline_stages(cut: CropReader, judge: Verifier, sentence: str = SENTENCE_QUESTION) -> dict[str, Stage]:
     """Every stage of the paper's pipeline, those that ask a model included. `sentence` as in `verify_sentences`."""
     return {
         "large boxes": drop_large_boxes,
         "crops": partial(verify_crops, cut=cut, judge=judge),
-        "consistency": drop_inconsistent,
+        "consistency": drop_inconsistent_rows,
         "sentences": partial(verify_sentences, cut=cut, judge=judge, question=sentence),
-        "unmentioned": drop_unmentioned,
+        "unmentioned": drop_unmentioned_boxes,
         "rewriting": rewrite_chains,
     }

@@ -26,14 +26,14 @@ from o3v.data import filter_report, stgr
 from o3v.data.filters import Stage
 from o3v.schema import Example
 
-SHARD = 5_000  # rows
+ROWS_PER_SHARD = 5_000  # rows
 ENGINES = ("local", "ray")
 # what a row is looked up by, then all of it as JSON: Arrow would merge the names of all rows' boxes into one struct
 COLUMNS = pa.schema([("id", pa.string()), ("task", pa.string()), ("source", pa.string()), ("row", pa.string())])
 
 
 @dataclass(frozen=True)
-class Done:
+class ShardResult:
     """One shard after its stages: how many rows came and went, and the audit's lines."""
 
     rows: int
@@ -55,10 +55,10 @@ def read_shard(path: Path) -> list[Example]:
     return [Example.from_row(json.loads(text)) for text in pq.read_table(path, columns=["row"])["row"].to_pylist()]
 
 
-def cut(source: Path | str, folder: Path | str, rows: int = SHARD, **reading: Any) -> list[Path]:
+def split_into_shards(source: Path | str, folder: Path | str, rows: int = ROWS_PER_SHARD, **reading: Any) -> list[Path]:
     """Cuts an STGR file into shards of good rows; bad rows stand in `faults.jsonl` beside them. Goes on where it was.
 
-    `reading` is passed on to `stgr.read`. A folder cut from another file is refused with ValueError.
+    `reading` is passed on to `stgr.read_stgr`. A folder cut from another file is refused with ValueError.
     """
     folder, facts = Path(folder), {"source": files.hash_path(source), "rows": rows}
     note = folder / "cut.json"
@@ -66,11 +66,11 @@ def cut(source: Path | str, folder: Path | str, rows: int = SHARD, **reading: An
         raise ValueError(f"{folder} holds shards of another file; choose another folder or remove it")
     if note.exists():
         return [folder / name for name in files.read_json(note)["shards"]]
-    found, faults, paths = stgr.read(source, **reading), [], []
+    found, faults, paths = stgr.read_stgr(source, **reading), [], []
 
     def good() -> Iterator[Example]:
         for one in found:
-            if isinstance(one, stgr.Fault):
+            if isinstance(one, stgr.BadRow):
                 faults.append(one)
             else:
                 yield one
@@ -85,22 +85,22 @@ def cut(source: Path | str, folder: Path | str, rows: int = SHARD, **reading: An
     return paths
 
 
-def sift_shard(path: Path, out: Path, stages: Mapping[str, Stage]) -> Done:
+def filter_shard(path: Path, out: Path, stages: Mapping[str, Stage]) -> ShardResult:
     """Sifts one shard into the folder `out`, unless it lies there already."""
     kept_path, note = out / path.name, out / f"{path.stem}.json"
     if not (kept_path.exists() and note.exists()):
         examples = read_shard(path)
-        kept, lines = filter_report.sift(examples, stages)
+        kept, lines = filter_report.filter_rows(examples, stages)
         write_shard(kept_path, kept)
         files.write_json(note, {"rows": len(examples), "kept": len(kept), "audit": lines})
-    return Done(**files.read_json(note))
+    return ShardResult(**files.read_json(note))
 
 
-def sift(
+def filter_shards(
     paths: Iterable[Path], out: Path | str, stages: Mapping[str, Stage], engine: str = "local", workers: int = 2
-) -> list[Done]:
+) -> list[ShardResult]:
     """Sifts shards into the folder `out`, in order, with `workers` processes. Raises ValueError for another engine."""
-    paths, work = list(paths), partial(sift_shard, out=Path(out), stages=stages)
+    paths, work = list(paths), partial(filter_shard, out=Path(out), stages=stages)
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} does not exist; choose one of {', '.join(ENGINES)}")
     bar = partial(tqdm, total=len(paths), desc="sifting", mininterval=5)
@@ -112,7 +112,7 @@ def sift(
         return list(bar(pool.map(work, paths)))
 
 
-def _in_ray(paths: list[Path], work: Any, workers: int) -> Iterator[Done]:
+def _in_ray(paths: list[Path], work: Any, workers: int) -> Iterator[ShardResult]:
     """The same work as Ray Data, on this machine or the cluster that is connected; folders must be shared."""
     try:
         import ray
@@ -128,10 +128,10 @@ def _in_ray(paths: list[Path], work: Any, workers: int) -> Iterator[Done]:
 
     data = ray.data.from_items(listed, override_num_blocks=max(1, len(listed))).map(task)
     rows = sorted(data.iter_rows(), key=lambda row: row["number"])
-    yield from (Done(**json.loads(row["done"])) for row in rows)
+    yield from (ShardResult(**json.loads(row["done"])) for row in rows)
 
 
-def merge(done: Iterable[Done]) -> list[dict[str, Any]]:
+def merge_reports(done: Iterable[ShardResult]) -> list[dict[str, Any]]:
     """One audit of all shards: counts by stage, reason and source, in the order of the stages."""
     totals: dict[tuple[str, str, str], int] = {}
     rows: dict[str, list[int]] = {}

@@ -1,7 +1,7 @@
 """STGR files as they lie on the hub, row by row, with their quirks: what is good, what is not and why, and back.
 
 A JSON list (or one object a line) of tens of thousands of rows is read without being held. Sources are spelled as
-the files spell them ("videor1_free_from"). A bad row costs itself only: it becomes a `Fault` with its number, the
+the files spell them ("videor1_free_from"). A bad row costs itself only: it becomes a `BadRow` with its number, the
 field and the reason. The filters by source are the paper's, a function each. Knows nothing of videos' contents.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from o3v import evidence, files
-from o3v.schema import Example, Row, SchemaError, Task, span_of
+from o3v.schema import Example, Row, SchemaError, Task, answer_span_s
 
 GROUNDING = tuple(f"STR_{name}" for name in ("activitynet", "coin", "didemo", "queryd", "qvhighlight"))
 SOURCES = (*GROUNDING, "STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa", "timerft")
@@ -30,7 +30,7 @@ NEXT_ROW = re.compile(r'\}\s*,?\s*(?=\{\s*")')
 
 
 @dataclass(frozen=True)
-class Fault:
+class BadRow:
     """A row that was left out. `number` counts from 1; `id` is empty where it could not be read."""
 
     number: int
@@ -43,17 +43,17 @@ class Fault:
         return f"row {self.number}{named}: {f'field {self.field!r} ' if self.field else ''}{self.reason}"
 
 
-def read(
+def read_stgr(
     path: Path | str, durations_s: Mapping[str, float] | None = None, sources: Callable[[str], bool] | None = None
-) -> Iterator[Example | Fault]:
-    """Every row of an STGR file, in order: an `Example`, or the `Fault` for which it is left out.
+) -> Iterator[Example | BadRow]:
+    """Every row of an STGR file, in order: an `Example`, or the `BadRow` for which it is left out.
 
     `durations_s` (by `video_path`) lets times beyond a video be seen; `sources` says which sources are known
     (default: the public files' and ours). Raises FileNotFoundError, and SchemaError for a file that is no list of rows.
     """
     known, seen = sources or known_source, set()
     for number, row in read_rows(path):
-        if isinstance(row, Fault):
+        if isinstance(row, BadRow):
             yield row
             continue
         try:
@@ -65,7 +65,7 @@ def read(
                 raise _fault("id", "stands in an earlier row too")
             seen.add(key)
         except SchemaError as error:
-            yield Fault(number, str(row.get("id", ""))[:60], error.field, error.reason)
+            yield BadRow(number, str(row.get("id", ""))[:60], error.field, error.reason)
         else:
             yield example
 
@@ -75,7 +75,7 @@ def known_source(source: str) -> bool:
     return source in SOURCES or source.startswith(PREFIXES)
 
 
-def read_rows(path: Path | str) -> Iterator[tuple[int, Row | Fault]]:
+def read_rows(path: Path | str) -> Iterator[tuple[int, Row | BadRow]]:
     """The rows of a JSON list or of a file with an object a line, numbered from 1, not validated."""
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         start = file.read(1)
@@ -86,9 +86,9 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, Row | Fault]]:
         found = _listed(file) if start == "[" else _lines(chain([start + file.readline()], file))
         for number, row in enumerate(found, 1):
             if isinstance(row, str):
-                yield number, Fault(number, "", "", row)
+                yield number, BadRow(number, "", "", row)
             elif not isinstance(row, dict):
-                yield number, Fault(number, "", "", f"is no object but {type(row).__name__}")
+                yield number, BadRow(number, "", "", f"is no object but {type(row).__name__}")
             else:
                 yield number, row
 
@@ -162,12 +162,12 @@ def _check_evidence(example: Example, duration_s: float | None) -> None:
         for position, frame in enumerate(example.key_frames):
             if frame.time_s > duration_s:
                 raise _fault(f"key_frames[{position}].time", f"is {frame.time_s:g} s in a video of {duration_s:g} s")
-        span_s = span_of(example)
+        span_s = answer_span_s(example)
         if span_s and span_s[1] > duration_s + 1:  # annotations round up
             raise _fault("answer", f"ends at {span_s[1]:g} s in a video of {duration_s:g} s")
 
 
-def write(path: Path | str, examples: Iterable[Example]) -> int:
+def write_stgr(path: Path | str, examples: Iterable[Example]) -> int:
     """Writes a JSON list in the files' schema, one row a line, whole or not at all; returns the number of rows.
 
     Reading it and writing it again gives the same bytes.
@@ -192,13 +192,13 @@ def short_reasoning(example: Example, longest: int = 6_000) -> bool:
 
 def short_span(example: Example, duration_s: float, most: float = 0.7) -> bool:
     """TVG-Coldstart and Time-R1: the true span under 70% of the video."""
-    span_s = span_of(example)
+    span_s = answer_span_s(example)
     return span_s is None or span_s[1] - span_s[0] < most * duration_s
 
 
 def short_action(example: Example, duration_s: float, most: float = 0.5) -> bool:
     """Grounding collections and TVG-RL: the annotated action, first to last key frame or span, at most half."""
-    times_s = span_of(example) or [frame.time_s for frame in example.key_frames]
+    times_s = answer_span_s(example) or [frame.time_s for frame in example.key_frames]
     return not times_s or max(times_s) - min(times_s) <= most * duration_s
 
 
@@ -212,7 +212,7 @@ def fitting_length(duration_s: float, least_s: float = 10.0, most_s: float = 180
     return least_s <= duration_s <= most_s
 
 
-def draw(examples: Iterable[Example], count: int, seed: int) -> list[Example]:
+def draw_sample(examples: Iterable[Example], count: int, seed: int) -> list[Example]:
     """`count` examples at random (all, when there are fewer), in their order, holding no more than those.
 
     2,900 of TVG-RL, 5,000 of TreeVGR and GQA, 15,000 of Video-R1 in the paper.

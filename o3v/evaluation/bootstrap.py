@@ -11,7 +11,7 @@ BOOTSTRAPS = 2_000
 
 
 @dataclass(frozen=True)
-class Measure:
+class MeanWithInterval:
     """A mean over items with its 95% interval; `families` are means by sort of question, with their counts."""
 
     value: float
@@ -21,14 +21,14 @@ class Measure:
     families: dict[str, tuple[float, int]]
 
 
-def summarise(values: np.ndarray, families: Sequence[str], seed: int = 0) -> Measure:
+def mean_with_interval(values: np.ndarray, families: Sequence[str], seed: int = 0) -> MeanWithInterval:
     """Mean and interval of the values that are numbers, with the mean of each family; all 0 when none is."""
     kept = ~np.isnan(values)
     if not kept.any():
-        return Measure(0.0, 0.0, 0.0, 0, {})
+        return MeanWithInterval(0.0, 0.0, 0.0, 0, {})
     values, names = values[kept], np.array(families)[kept]
     rng = np.random.default_rng(seed)
     means = values[rng.integers(len(values), size=(BOOTSTRAPS, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     by_family = {str(n): (float(values[names == n].mean()), int((names == n).sum())) for n in np.unique(names) if n}
-    return Measure(float(values.mean()), float(low), float(high), len(values), by_family)
+    return MeanWithInterval(float(values.mean()), float(low), float(high), len(values), by_family)

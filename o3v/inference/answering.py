@@ -21,9 +21,9 @@ from o3v.geometry import rescale_box
 from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import Prompt, example_prompt, video_prompt
 from o3v.rewards.grounded import RewardConfig, format_score, score_completion
-from o3v.schema import Example, Row, Task, dump_rows
+from o3v.schema import Example, Row, Task, rows_to_jsonl
 
-LONGEST_QUESTION = 4_000  # characters
+MAX_QUESTION_CHARS = 4_000  # characters
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ def answer(
     generated. The batches, and so the answers, are the same either way.
     """
     answers: list[Row] = []
-    slices = list(batches(questions, config.batch))
+    slices = list(batches(questions, config.batch_size))
     for number, batch in enumerate(tqdm(slices, desc=name, mininterval=2)):
         part = out / f"{name}_{number:05d}.jsonl"
         if not part.exists():
-            files.write_text(part, dump_rows(answer_batch(vlm, batch, config)))
+            files.write_text(part, rows_to_jsonl(answer_batch(vlm, batch, config)))
         answers += [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
     return answers
 
@@ -62,7 +62,7 @@ def answer_batch(vlm: VideoModel, batch: Sequence[Question], config: InferenceCo
     ]
 
 
-def rewarded(
+def score_examples(
     vlm: VideoModel,
     examples: Sequence[Example],
     root: Path,
@@ -87,8 +87,8 @@ def check_question(question: str) -> None:
     """Raises ValueError for an empty or endless question."""
     if not question.strip():
         raise ValueError("the question is empty")
-    if len(question) > LONGEST_QUESTION:
-        raise ValueError(f"the question has {len(question):,} characters; at most {LONGEST_QUESTION:,} are asked")
+    if len(question) > MAX_QUESTION_CHARS:
+        raise ValueError(f"the question has {len(question):,} characters; at most {MAX_QUESTION_CHARS:,} are asked")
 
 
 def file_questions(path: str, question: str, frames: FrameConfig, box_space: str) -> list[Question]:
@@ -100,7 +100,7 @@ def file_questions(path: str, question: str, frames: FrameConfig, box_space: str
     return [Question(Path(path).name, Path(path), ask)]
 
 
-def read_response(row: Row, frames: video.Frames) -> evidence.Response:
+def response_in_frames(row: Row, frames: video.Frames) -> evidence.Response:
     """An answer's response with its boxes in pixels of these frames, for drawing."""
     height, width = frames.images.shape[1:3]
     to_px = functools.partial(rescale_box, from_wh=row["space_wh"], to_wh=(width, height))

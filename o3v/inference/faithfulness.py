@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from o3v import evidence, video
-from o3v.evaluation.bootstrap import summarise
+from o3v.evaluation.bootstrap import mean_with_interval
 from o3v.evaluation.vstar import judge_exact
 from o3v.evidence import Response, parse_response
 from o3v.geometry import Box, clip_box, rescale_box
 from o3v.models.vlm import VideoModel, batches, generate
-from o3v.prompts import Prompt, keep_frames
+from o3v.prompts import Prompt, select_frames
 
-BLUR = 8  # a blurred picture is one scaled down so many times and up again
+BLUR_FACTOR = 8  # a blurred picture is one scaled down so many times and up again
 
-Change = Callable[[Prompt, Response, np.random.Generator], Prompt | None]  # None where there is nothing to change
+Perturbation = Callable[[Prompt, Response, np.random.Generator], Prompt | None]  # None where there is nothing to change
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ def claimed_frames(prompt: Prompt, response: Response) -> list[int]:
     return sorted({int(np.abs(times_s - time_s).argmin()) for time_s in response.times_s})
 
 
-def without_claimed(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
+def remove_claimed_frames(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
     """Without the frames nearest to the claimed times."""
     return _without(prompt, claimed_frames(prompt, response))
 
 
-def without_random(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
+def remove_random_frames(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
     """Without as many frames, any of them."""
     count = len(claimed_frames(prompt, response))
     return _without(prompt, rng.choice(len(prompt.times_s), count, replace=False).tolist())
@@ -54,15 +54,15 @@ def without_random(prompt: Prompt, response: Response, rng: np.random.Generator)
 
 def _without(prompt: Prompt, gone: Sequence[int]) -> Prompt | None:
     kept = [i for i in range(len(prompt.times_s)) if i not in gone]
-    return keep_frames(prompt, kept) if gone and kept else None
+    return select_frames(prompt, kept) if gone and kept else None
 
 
-def blurred_inside(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
+def blur_inside_boxes(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
     """With the claimed boxes blurred, each in the frame nearest to its time."""
     return _blurred(prompt, response, inside=True)
 
 
-def blurred_outside(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
+def blur_outside_boxes(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
     """With all but the claimed boxes blurred in those frames."""
     return _blurred(prompt, response, inside=False)
 
@@ -82,12 +82,12 @@ def _blurred(prompt: Prompt, response: Response, inside: bool) -> Prompt | None:
         mask = np.zeros((height, width, 1), bool)
         for x0, y0, x1, y1 in (map(round, clip_box(box, (width, height))) for box in found):
             mask[y0:y1, x0:x1] = True
-        small = video.resize(images[at], (max(1, width // BLUR), max(1, height // BLUR)))
+        small = video.resize(images[at], (max(1, width // BLUR_FACTOR), max(1, height // BLUR_FACTOR)))
         images[at] = np.where(mask == inside, video.resize(small, (width, height)), images[at])
     return replace(prompt, images=images) if boxes else None
 
 
-def shifted_times(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
+def shift_times(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
     """Going on from a thinking whose times all lie half a film later, round its end."""
     if not response.think or not response.times_s or not prompt.duration_s:
         return None
@@ -95,7 +95,7 @@ def shifted_times(prompt: Prompt, response: Response, rng: np.random.Generator) 
     return _thinking(prompt, evidence.map_times(response.think, lambda t: round((t + half) % prompt.duration_s, 1)))
 
 
-def exchanged_boxes(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
+def exchange_boxes(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
     """Going on from a thinking in which each box has the place of the next."""
     boxes = [box for claim in response.claims for box in claim.boxes]
     if not response.think or len(set(boxes)) < 2:
@@ -105,32 +105,32 @@ def exchanged_boxes(prompt: Prompt, response: Response, rng: np.random.Generator
 
 
 def _thinking(prompt: Prompt, think: str) -> Prompt:
-    return replace(prompt, begun=evidence.answer_begun(think))
+    return replace(prompt, response_prefix=evidence.begin_answer(think))
 
 
-CHANGES: Mapping[str, Change] = {
-    "claimed frames removed": without_claimed,
-    "random frames removed": without_random,
-    "blurred inside the boxes": blurred_inside,
-    "blurred outside the boxes": blurred_outside,
-    "claimed times shifted": shifted_times,
-    "boxes exchanged": exchanged_boxes,
+PERTURBATIONS: Mapping[str, Perturbation] = {
+    "claimed frames removed": remove_claimed_frames,
+    "random frames removed": remove_random_frames,
+    "blurred inside the boxes": blur_inside_boxes,
+    "blurred outside the boxes": blur_outside_boxes,
+    "claimed times shifted": shift_times,
+    "boxes exchanged": exchange_boxes,
 }
 
 
-def examine(
+def run_trials(
     vlm: VideoModel, prompts: Sequence[Prompt], truths: Sequence[str], longest: int, batch: int, seed: int = 0
 ) -> list[Trial]:
     """Asks each question as it is and with every change that its response allows; greedy."""
     said = [parse_response(text) for text in _answer(vlm, prompts, longest, batch)]
     trials = []
-    for number, (name, change) in enumerate(CHANGES.items()):
+    for number, (name, change) in enumerate(PERTURBATIONS.items()):
         rng = np.random.default_rng([seed, number])
         changed = [change(prompt, response, rng) for prompt, response in zip(prompts, said, strict=True)]
         asked = [i for i, prompt in enumerate(changed) if prompt is not None]
         texts = _answer(vlm, [changed[i] for i in asked], longest, batch)
         for i, text in zip(asked, texts, strict=True):
-            after = parse_response(changed[i].begun + text)
+            after = parse_response(changed[i].response_prefix + text)
             trials.append(Trial(name, _told(said[i]), _told(after), truths[i]))
     return trials
 
@@ -143,13 +143,13 @@ def _told(response: Response) -> str:
     return (response.text if response.answer is None else response.answer).strip()
 
 
-def summary(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
+def trial_table(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
     """A row a change: how many questions, the share of changed answers and of right ones, with 95% intervals.
 
     NaN where no response allowed the change.
     """
     rows = []
-    for name in CHANGES:
+    for name in PERTURBATIONS:
         part = [trial for trial in trials if trial.change == name]
         values = {
             "changed": [judge_exact(t.after, t.before) < 2 for t in part],
@@ -158,7 +158,7 @@ def summary(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
         }
         told: dict[str, object] = {"change": name, "n": len(part)}
         for key, found in values.items():
-            mean = summarise(np.array(found, float), [""] * len(found), seed)
+            mean = mean_with_interval(np.array(found, float), [""] * len(found), seed)
             span = f"{mean.low:.2f}–{mean.high:.2f}" if part else "–"
             told |= {key: mean.value if part else float("nan"), f"{key}, 95%": span}
         rows.append(told)

@@ -24,9 +24,9 @@ from o3v.models.vlm import VideoModel, generate
 from o3v.prompts import RELEVANCE, Prompt
 
 CONFIDENCE = {"0": 0.2, "1": 0.6, "2": 1.0}  # public code
-LEAST = min(CONFIDENCE.values())  # of a crop with another score, and of a response without evidence
+MIN_CONFIDENCE = min(CONFIDENCE.values())  # of a crop with another score, and of a response without evidence
 
-Ask = Callable[[Sequence[np.ndarray], Sequence[str]], list[str]]  # crops and a question of each → what is said
+CropScorer = Callable[[Sequence[np.ndarray], Sequence[str]], list[str]]  # crops and a question of each → what is said
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Candidate:
     confidence: float
 
     @property
-    def vote(self) -> str:
+    def vote_key(self) -> str:
         """The answer as votes are counted: a letter where there is one, else its words without case and marks."""
         return answer_choice(self.answer) or " ".join(re.findall(r"\w+", self.answer.casefold()))
 
 
-def pools(
-    vlm: VideoModel, asked: Sequence[Question], count: int, longest: int, ask: Ask, out: Path, seed: int = 0
+def sample_pools(
+    vlm: VideoModel, asked: Sequence[Question], count: int, longest: int, ask: CropScorer, out: Path, seed: int = 0
 ) -> list[list[Candidate]]:
     """`count` candidates for each question, sampled at temperature 1 from one reading of its prompt.
 
@@ -57,7 +57,7 @@ def pools(
         if not path.exists():
             prompt = question.make()
             texts = generate(vlm, [prompt], longest, temperature=1.0, seed=seed + number, repeats=count)
-            made = candidates(texts, prompt, prompt.row["question"], ask)
+            made = score_candidates(texts, prompt, prompt.row["question"], ask)
             files.write_json(path, [asdict(candidate) for candidate in made])
         kept = files.read_json(path)
         found.append([Candidate(**{**one, "scores": tuple(one["scores"])}) for one in kept])
@@ -79,8 +79,8 @@ def accuracy(
             {
                 "N": n,
                 "single": float(np.mean([is_right(c.answer, truth) for pool, truth in picked for c in pool])),
-                "majority": float(np.mean([is_right(elect(pool, weighted=False), truth) for pool, truth in picked])),
-                "confidence": float(np.mean([is_right(elect(pool), truth) for pool, truth in picked])),
+                "majority": float(np.mean([is_right(vote(pool, weighted=False), truth) for pool, truth in picked])),
+                "confidence": float(np.mean([is_right(vote(pool), truth) for pool, truth in picked])),
             }
         )
     return rows
@@ -91,7 +91,7 @@ def is_right(answer: str, truth: str) -> bool:
     return judge_exact(answer, truth) >= 2
 
 
-def candidates(texts: Sequence[str], prompt: Prompt, question: str, ask: Ask) -> list[Candidate]:
+def score_candidates(texts: Sequence[str], prompt: Prompt, question: str, ask: CropScorer) -> list[Candidate]:
     """The responses with their confidence: `ask` sees all their crops in one go.
 
     A response without an answer section counts whole as the answer.
@@ -103,9 +103,9 @@ def candidates(texts: Sequence[str], prompt: Prompt, question: str, ask: Ask) ->
     found = []
     for response, part in zip(responses, crops, strict=True):
         scores = tuple(next(said).strip() for _ in part)
-        sure = [CONFIDENCE.get(score[:1], LEAST) for score in scores]
+        sure = [CONFIDENCE.get(score[:1], MIN_CONFIDENCE) for score in scores]
         answer = (response.text if response.answer is None else response.answer).strip()
-        found.append(Candidate(response.text, answer, scores, float(np.mean(sure)) if sure else LEAST))
+        found.append(Candidate(response.text, answer, scores, float(np.mean(sure)) if sure else MIN_CONFIDENCE))
     return found
 
 
@@ -126,7 +126,7 @@ def evidence_crops(response: Response, prompt: Prompt) -> list[np.ndarray]:
     return crops
 
 
-def elect(found: Sequence[Candidate], weighted: bool = True) -> str:
+def vote(found: Sequence[Candidate], weighted: bool = True) -> str:
     """The answer with the most votes, or the most confidence; the first of equals, as its first candidate wrote it.
 
     Raises ValueError without candidates.
@@ -135,14 +135,14 @@ def elect(found: Sequence[Candidate], weighted: bool = True) -> str:
         raise ValueError("there are no candidates to vote for")
     sums: dict[str, float] = {}
     for candidate in found:
-        sums[candidate.vote] = sums.get(candidate.vote, 0.0) + (candidate.confidence if weighted else 1.0)
+        sums[candidate.vote_key] = sums.get(candidate.vote_key, 0.0) + (candidate.confidence if weighted else 1.0)
     chosen = max(sums, key=sums.__getitem__)
-    return next(candidate.answer for candidate in found if candidate.vote == chosen)
+    return next(candidate.answer for candidate in found if candidate.vote_key == chosen)
 
 
 def calibration(confidence: Sequence[float], right: Sequence[bool], bins: int = 4) -> list[dict[str, float]]:
     """How often candidates are right, by confidence from 0.2 to 1 in equal bins; empty bins are left out."""
-    edges = np.linspace(LEAST, 1, bins + 1)
+    edges = np.linspace(MIN_CONFIDENCE, 1, bins + 1)
     place = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
     values, hits = np.asarray(confidence, float), np.asarray(right, float)
     table = []

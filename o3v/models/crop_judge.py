@@ -16,16 +16,16 @@ from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import plain_prompt
 from o3v.video.image import letterbox
 
-SHORT = 4  # tokens of an answer
+MAX_ANSWER_TOKENS = 4  # tokens of an answer
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Asks `vlm`, `batch` crops at a time. `letterbox_wh` is the size to which crops are padded, None for none."""
+class CropJudge:
+    """Asks `vlm`, `batch_size` crops at a time. `letterbox_wh` is the size to which crops are padded, None for none."""
 
     vlm: VideoModel
     letterbox_wh: Size | None = None
-    batch: int = 64
+    batch_size: int = 64
 
     def ask(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[str]:
         """The answer to each question about its crop (height, width, 3), as text. As many questions as crops."""
@@ -33,7 +33,9 @@ class Judge:
         for crop, question in zip(crops, questions, strict=True):
             image = letterbox(crop, self.letterbox_wh) if self.letterbox_wh else crop
             prompts.append(plain_prompt([image], (), 0.0, question))
-        return [text for part in batches(prompts, self.batch) for text in generate(self.vlm, part, SHORT)]
+        return [
+            text for part in batches(prompts, self.batch_size) for text in generate(self.vlm, part, MAX_ANSWER_TOKENS)
+        ]
 
     def __call__(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[bool]:
         """Whether each answer begins with yes."""

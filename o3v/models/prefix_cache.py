@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 Inputs = Mapping[str, torch.Tensor]
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedCacheLayer(DynamicLayer):
     """A layer's keys and values (rows, heads, tokens, width) with room for more: upstream copies all of them for each
     token that is written, which is most of the time a small model takes. For generation; no gradient passes."""
 
@@ -48,7 +48,7 @@ class RoomyLayer(DynamicLayer):
 
 
 @dataclass(frozen=True)
-class Prefix:
+class PrefixCache:
     """Distinct prompts, read. `index` (rows,) says which of them each row has.
 
     cache holds their keys and values, last (prompts, width) the hidden state at the end of each, mask (prompts,
@@ -57,27 +57,27 @@ class Prefix:
 
     index: torch.Tensor
     cache: DynamicCache
-    last: torch.Tensor
+    last_hidden: torch.Tensor
     mask: torch.Tensor
-    next: torch.Tensor
+    next_position: torch.Tensor
 
-    def lent(self, rows: slice = slice(None)) -> DynamicCache:
+    def expanded_cache(self, rows: slice = slice(None)) -> DynamicCache:
         """A cache for these rows that can be written to; gradients reach the prompts through it."""
         index = self.index[rows]
         return DynamicCache([(layer.keys[index], layer.values[index]) for layer in self.cache.layers])
 
 
-def fits(model: Any) -> bool:
+def supports_prefix_cache(model: Any) -> bool:
     """Whether prompts of this model can be shared: Qwen2.5-VL."""
-    return base_of(model).config.model_type == "qwen2_5_vl"
+    return unwrap_lora(model).config.model_type == "qwen2_5_vl"
 
 
-def base_of(model: Any) -> Any:
+def unwrap_lora(model: Any) -> Any:
     """The model itself, out of its LoRA wrapping if it has one."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def distinct(inputs: Inputs, config: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def distinct_prompts(inputs: Inputs, config: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The inputs of the distinct prompts among rows, in order, and which of them each row has (rows,).
 
     inputs: input_ids, attention_mask, mm_token_type_ids (rows, length); pixel_values and image_grid_thw of all rows.
@@ -105,10 +105,10 @@ def _key(ids: torch.Tensor, pixels: torch.Tensor) -> bytes:
     return b"".join(blake2b(part, digest_size=16).digest() for part in told)
 
 
-def read(model: Any, inputs: Inputs) -> Prefix:
-    """Reads the distinct prompts among rows. inputs as in `distinct`, padded on the left."""
-    core = base_of(model).model
-    prompts, index = distinct(inputs, core.config)
+def prefill(model: Any, inputs: Inputs) -> PrefixCache:
+    """Reads the distinct prompts among rows. inputs as in `distinct_prompts`, padded on the left."""
+    core = unwrap_lora(model).model
+    prompts, index = distinct_prompts(inputs, core.config)
     cache = DynamicCache()
     hidden = core(**prompts, past_key_values=cache, use_cache=True).last_hidden_state
     positions, _ = core.get_rope_index(
@@ -117,27 +117,32 @@ def read(model: Any, inputs: Inputs) -> Prefix:
         image_grid_thw=prompts["image_grid_thw"],
         attention_mask=prompts["attention_mask"],
     )
-    return Prefix(index, cache, hidden[:, -1], prompts["attention_mask"], positions.amax((0, 2)) + 1)
+    return PrefixCache(index, cache, hidden[:, -1], prompts["attention_mask"], positions.amax((0, 2)) + 1)
 
 
 def log_probs(
-    model: Any, prefix: Prefix, ids: torch.Tensor, mask: torch.Tensor, temperature: float, rows: slice = slice(None)
+    model: Any,
+    prefix: PrefixCache,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    temperature: float,
+    rows: slice = slice(None),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each token of the rows' completions, and the entropy there: both (rows, length).
 
     ids and mask (rows, length) are padded on the right; where the mask is 0 the numbers mean nothing.
     """
-    base, index = base_of(model), prefix.index[rows]
+    base, index = unwrap_lora(model), prefix.index[rows]
     core = base.model
-    positions = prefix.next[index][:, None] + torch.arange(ids.shape[1], device=ids.device)
+    positions = prefix.next_position[index][:, None] + torch.arange(ids.shape[1], device=ids.device)
     hidden = core.language_model(
         inputs_embeds=core.get_input_embeddings()(ids),
         attention_mask=torch.cat([prefix.mask[index], mask.to(prefix.mask.dtype)], dim=1),
         position_ids=positions.expand(3, -1, -1),
-        past_key_values=prefix.lent(rows),
+        past_key_values=prefix.expanded_cache(rows),
         use_cache=True,
     ).last_hidden_state
-    before = torch.cat([prefix.last[index][:, None], hidden[:, :-1]], dim=1)
+    before = torch.cat([prefix.last_hidden[index][:, None], hidden[:, :-1]], dim=1)
     spread = F.log_softmax(base.lm_head(before).float() / temperature, dim=-1)
     entropy = -(spread.detach().exp() * spread.detach()).sum(-1)
     return spread.gather(-1, ids[..., None]).squeeze(-1), entropy
@@ -149,16 +154,16 @@ def generate(model: Any, repeats: int = 1, **inputs: Any) -> torch.Tensor:
 
     `repeats` completions of each row follow one another. Takes what `generate` takes.
     """
-    base = base_of(model)
+    base = unwrap_lora(model)
     given = {name: inputs.pop(name) for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
     told = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
-    prefix = read(model, told | given)
+    prefix = prefill(model, told | given)
     prefix = replace(prefix, index=prefix.index.repeat_interleave(repeats))
     told = {name: value.repeat_interleave(repeats, 0) for name, value in told.items()}
-    cache = Cache(layers=[RoomyLayer() for _ in prefix.cache.layers])
+    cache = Cache(layers=[PreallocatedCacheLayer() for _ in prefix.cache.layers])
     for number, layer in enumerate(prefix.cache.layers):
         cache.update(layer.keys[prefix.index], layer.values[prefix.index], number)
     cache.crop(-1)  # `generate` reads the last token again, to begin from its logits
     length = told["attention_mask"].sum(1, keepdim=True)
-    base.model.rope_deltas = prefix.next[prefix.index][:, None] - length
+    base.model.rope_deltas = prefix.next_position[prefix.index][:, None] - length
     return type(base).generate(base, **told, past_key_values=cache, **inputs)

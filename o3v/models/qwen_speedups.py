@@ -46,7 +46,7 @@ class FrameImageProcessor(Qwen2VLImageProcessorPil):
         return type(self)(**self.to_dict())
 
 
-class EqualFramesAttention(Qwen2_5_VLVisionAttention):
+class BatchedWindowAttention(Qwen2_5_VLVisionAttention):
     """Qwen2.5-VL's vision attention in one product for all windows when they are of one small size.
 
     The parent calls attention once for each window, which on many small frames costs more than the arithmetic.
@@ -69,7 +69,7 @@ class EqualFramesAttention(Qwen2_5_VLVisionAttention):
         return self.proj(mixed.transpose(1, 2).reshape(patches, -1))
 
 
-class SharedFramesTower(Qwen2_5_VisionTransformerPretrainedModel):
+class DedupVisionTower(Qwen2_5_VisionTransformerPretrainedModel):
     """Qwen2.5-VL's vision tower, encoding each distinct picture of a batch once.
 
     The G completions of a prompt, and the questions about one film, bring the same frames again and again. Same
@@ -90,12 +90,12 @@ class SharedFramesTower(Qwen2_5_VisionTransformerPretrainedModel):
         return out
 
 
-def join_frames(model: Any) -> Any:
+def apply_speedups(model: Any) -> Any:
     """Gives a Qwen2.5-VL the tower and attention that work a frame out once; weights and results stay as they are."""
     tower = model.model.visual
     if type(tower) is Qwen2_5_VisionTransformerPretrainedModel:
-        tower.__class__ = SharedFramesTower
+        tower.__class__ = DedupVisionTower
     for block in tower.blocks:
         if type(block.attn) is Qwen2_5_VLVisionAttention:
-            block.attn.__class__ = EqualFramesAttention
+            block.attn.__class__ = BatchedWindowAttention
     return model

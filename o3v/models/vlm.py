@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLProcessor, set_seed
 from transformers.models.auto import AutoModelForImageTextToText
 
 from o3v.models import prefix_cache
-from o3v.models.qwen_speedups import FrameImageProcessor, join_frames
+from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
 from o3v.prompts import Prompt
 
 # how each family writes boxes (shared facts of the model cards)
@@ -68,7 +68,7 @@ def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     processor = FrameProcessor(FrameImageProcessor.from_pretrained(name), tokenizer, tokenizer.chat_template)
     if family == "qwen2_5_vl":
-        join_frames(model)
+        apply_speedups(model)
     if adapter is not None:
         from peft import PeftModel
 
@@ -90,7 +90,7 @@ def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
 def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     """Model inputs of a batch of prompts, padded on the left: input_ids (batch, length), pixel_values, …"""
     template = processor.tokenizer.apply_chat_template
-    texts = [template(p.messages, tokenize=False, add_generation_prompt=True) + p.begun for p in prompts]
+    texts = [template(p.messages, tokenize=False, add_generation_prompt=True) + p.response_prefix for p in prompts]
     images = [[Image.fromarray(image) for image in p.images] for p in prompts]
     return processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
 
@@ -113,7 +113,7 @@ def generate(
     sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}
     set_seed(seed)
     settings = {"max_new_tokens": max_new_tokens, **(sampling or {"do_sample": False})}
-    if prefix_cache.fits(vlm.model) and "pixel_values" in inputs:
+    if prefix_cache.supports_prefix_cache(vlm.model) and "pixel_values" in inputs:
         tokens = prefix_cache.generate(vlm.model, repeats, **inputs, **settings)
     else:
         tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from o3v.evidence import Claim, Response, answer_boxes, answer_choice, answer_span, parse_response
 from o3v.geometry import Box, Size, Span, rescale_box
-from o3v.rewards.official_parser import PublicReading, read_public
+from o3v.rewards.official_parser import OfficialReading, read_official
 from o3v.rewards.terms import (
     KeyBoxes,
     answered_box,
@@ -103,7 +103,7 @@ PAPER = RewardConfig.paper()
 
 
 @dataclass(frozen=True)
-class Words:
+class ParsedResponse:
     """What the terms read in a response, whichever parser found it; `answer` is None without a closed one."""
 
     answer: str | None
@@ -128,23 +128,25 @@ class Sample:
         return parse_response(self.text)
 
     @cached_property
-    def public(self) -> PublicReading:
+    def public(self) -> OfficialReading:
         """The text as the public code reads it."""
-        return read_public(self.text)
+        return read_official(self.text)
 
     @cached_property
-    def words(self) -> Words:
+    def words(self) -> ParsedResponse:
         """The text by the parser that the config names."""
         if self.config.reading == "public":
             found = self.public
-            words = Words(found.answer, found.times_s, found.claims, found.think_boxes, found.answer_box)
+            words = ParsedResponse(found.answer, found.times_s, found.claims, found.think_boxes, found.answer_box)
         else:
             said = self.response
             answered = answer_boxes(said.answer or "")
             think_boxes = answer_boxes(said.think or "")
-            words = Words(said.answer, said.times_s, said.claims, think_boxes, answered[0] if answered else None)
+            words = ParsedResponse(
+                said.answer, said.times_s, said.claims, think_boxes, answered[0] if answered else None
+            )
         if self.config.spatial_needs_answer and words.answer is None:
-            words = Words(None, words.times_s, (), (), None)
+            words = ParsedResponse(None, words.times_s, (), (), None)
         return words
 
     @property
@@ -205,7 +207,7 @@ class TaskRule:
 
     terms: Mapping[str, Callable[[Sample], float | None]]
     evidence: Callable[[Response], bool] = lambda response: True
-    counted: Callable[[PublicReading], bool] = lambda reading: True
+    counted: Callable[[OfficialReading], bool] = lambda reading: True
 
 
 def _spatial(sample: Sample) -> float | None:

@@ -24,7 +24,7 @@ _ONE_WORD_OBJECT = re.compile(rf"{_OPEN['obj']}\w+{re.escape(_NAME_END)}")
 
 
 @dataclass(frozen=True)
-class PublicReading:
+class OfficialReading:
     """A response as the public code reads it.
 
     `claims` keep only their usable boxes, so one may have none: it still counts in averages over claims.
@@ -44,12 +44,12 @@ class PublicReading:
     one_word_object: bool
 
 
-def read_public(text: str) -> PublicReading:
+def read_official(text: str) -> OfficialReading:
     """The public code's reading of a response.
 
     >>> from o3v.evidence import format_claim, format_response
     >>> untimed, timed = format_claim("a", [(0, 0, 9, 9)], None), format_claim("b", [(1, 2, 3, 4)], 5)
-    >>> [(c.name, len(c.boxes), c.time_s) for c in read_public(format_response(untimed + timed, "")).claims]
+    >>> [(c.name, len(c.boxes), c.time_s) for c in read_official(format_response(untimed + timed, "")).claims]
     [('a', 2, 5.0)]
     """
     think, answer = _between(text, _OPEN["think"], _CLOSE["think"]), _between(text, _OPEN["answer"], _CLOSE["answer"])
@@ -58,7 +58,7 @@ def read_public(text: str) -> PublicReading:
     opened = {name: thought.count(_OPEN[name]) for name in ("obj", "box", "t")}
     closed = {name: thought.count(_CLOSE[name]) for name in opened}
     answered = _boxes(answer or "")
-    return PublicReading(
+    return OfficialReading(
         think=think,
         answer=answer,
         times_s=_times(thought),

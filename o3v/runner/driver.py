@@ -62,10 +62,10 @@ def run(
     profile: str | None, seed: int | None, out: Path | str, *, timeout_s: int | None = None, **choices: Any
 ) -> Summary:
     """Runs the notebooks on one profile and seed. `choices` are those of `runs.plan_run`. Raises UsageError."""
-    return carry_out(plan_run(profile, seed, out, **choices), timeout_s=timeout_s)
+    return run_plan(plan_run(profile, seed, out, **choices), timeout_s=timeout_s)
 
 
-def carry_out(plan: Plan, *, timeout_s: int | None = None) -> Summary:
+def run_plan(plan: Plan, *, timeout_s: int | None = None) -> Summary:
     """Runs what a plan selects, up to the first failure. `timeout_s` limits each cell.
 
     Raises UsageError when the run is in use elsewhere.
@@ -97,9 +97,9 @@ def results_table(summary: Summary) -> str:
         rows.append(["", *COLUMNS.values()])
         present = [model for model in MODELS if model in summary.metrics]
         rows += [[MODELS[model], *_cells(summary.metrics[model])] for model in present]
-    total = f"total {clock(summary.duration_s)}, peak memory {summary.peak_memory_mb:,.0f} MB"
-    look = f"to look at: {shown(summary.run_dir)}/*.html, beside them figures, metrics and manifest.json"
-    return "\n".join([*align(rows), total, look])
+    total = f"total {format_duration(summary.duration_s)}, peak memory {summary.peak_memory_mb:,.0f} MB"
+    look = f"to look at: {display_path(summary.run_dir)}/*.html, beside them figures, metrics and manifest.json"
+    return "\n".join([*align_columns(rows), total, look])
 
 
 def matrix_table(summaries: Sequence[Summary]) -> str:
@@ -108,11 +108,13 @@ def matrix_table(summaries: Sequence[Summary]) -> str:
     for summary in summaries:
         present = [model for model in MODELS if model in (summary.metrics or {})]
         cells = _cells(summary.metrics[present[-1]] if present else {})
-        rows.append([summary.run_id, "failed" if summary.error else "well", clock(summary.duration_s), *cells])
-    return "\n".join(align(rows))
+        rows.append(
+            [summary.run_id, "failed" if summary.error else "well", format_duration(summary.duration_s), *cells]
+        )
+    return "\n".join(align_columns(rows))
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -121,16 +123,16 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people.
 
-    >>> clock(7.25), clock(185)
+    >>> format_duration(7.25), format_duration(185)
     ('7.2 s', '3 min 05 s')
     """
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path as a person wants it: from the working directory where it lies below it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
@@ -151,7 +153,7 @@ def _locked(run_dir: Path) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise UsageError(f"{shown(run_dir)} is in use by another o3v run") from None
+                    raise UsageError(f"{display_path(run_dir)} is in use by another o3v run") from None
                 time.sleep(0.2)
         yield descriptor
     finally:
@@ -202,8 +204,10 @@ def _run_stage(
     stage |= {"status": "failed", "error": problem} if problem else {"status": "done", **recorded}
     write_json(plan.run_dir / MANIFEST, manifest)
     if problem:
-        return f"{name}.ipynb failed at {problem} (see {shown(executed.with_suffix('.html'))})"
-    log.info("%-16s ran in %s, peak memory %s MB", name, clock(stage["duration_s"]), f"{stage['peak_memory_mb']:,}")
+        return f"{name}.ipynb failed at {problem} (see {display_path(executed.with_suffix('.html'))})"
+    log.info(
+        "%-16s ran in %s, peak memory %s MB", name, format_duration(stage["duration_s"]), f"{stage['peak_memory_mb']:,}"
+    )
     return None
 
 

@@ -1,7 +1,7 @@
 """The run folder: what a notebook reads and writes, with content hashes.
 
 `runs/<run_id>/<notebook>/` belongs to one notebook. A notebook opens its folder with `open_stage`, asks for
-the files of earlier notebooks with `need`, and ends with `record`, which leaves two files: `results.json` (its
+the files of earlier notebooks with `require`, and ends with `record`, which leaves two files: `results.json` (its
 findings) and `stage.json` (hashes of everything it read and wrote). The driver skips a notebook while those
 hashes still hold. Knows nothing of what the files mean.
 """
@@ -48,7 +48,7 @@ class Stage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def need(self, relative: str) -> Path:
+    def require(self, relative: str) -> Path:
         """A file or folder that an earlier notebook made, as `<notebook>/<path>`, noted as an input.
 
         Raises MissingInput naming the notebook to run first.

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 from trl.chat_template_utils import qwen2_5_vl_chat_template
 
 from o3v import evidence, toyworld
-from o3v.models.qwen_speedups import FrameImageProcessor, join_frames
+from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
 from o3v.models.vlm import FrameProcessor, VideoModel, forbid_vision_tokens
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -91,7 +91,7 @@ def build(texts: Iterable[str], seed: int) -> VideoModel:
         tie_word_embeddings=True,
     )
     set_seed(seed)
-    model = join_frames(Qwen2_5_VLForConditionalGeneration._from_config(config))
+    model = apply_speedups(Qwen2_5_VLForConditionalGeneration._from_config(config))
     model.generation_config.eos_token_id = token("<|im_end|>")
     model.generation_config.pad_token_id = token("<|endoftext|>")
     forbid_vision_tokens(model, tokenizer)

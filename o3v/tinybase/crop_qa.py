@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from o3v import toyworld
-from o3v.data.filters import IS_THIS
+from o3v.data.filters import IS_THIS_QUESTION
 from o3v.prompts import RELEVANCE
 from o3v.tinybase.clips import Clip
 from o3v.tinybase.plain_answers import NOTHING, Asked
@@ -27,11 +27,11 @@ def is_this(shown: str, rng: np.random.Generator) -> Iterator[Asked]:
     other_color = str(rng.choice([c for c in colors if c != color]))
     other_thing = str(rng.choice([t for t in things if t != thing]))
     if shown:
-        yield Asked("is this", IS_THIS.format(name=shown), "yes", "right")
-        yield Asked("is this", IS_THIS.format(name=f"{other_color} {thing}"), "no", "wrong colour")
-        yield Asked("is this", IS_THIS.format(name=f"{color} {other_thing}"), "no", "wrong thing")
+        yield Asked("is this", IS_THIS_QUESTION.format(name=shown), "yes", "right")
+        yield Asked("is this", IS_THIS_QUESTION.format(name=f"{other_color} {thing}"), "no", "wrong colour")
+        yield Asked("is this", IS_THIS_QUESTION.format(name=f"{color} {other_thing}"), "no", "wrong thing")
     else:
-        yield Asked("is this", IS_THIS.format(name=f"{other_color} {other_thing}"), "no", "background")
+        yield Asked("is this", IS_THIS_QUESTION.format(name=f"{other_color} {other_thing}"), "no", "background")
 
 
 def name_it(shown: str) -> Asked:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from o3v import files
-from o3v.evaluation.bootstrap import Measure
+from o3v.evaluation.bootstrap import MeanWithInterval
 
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.json"
@@ -64,7 +64,7 @@ Apache-2.0; every picture and text it was trained on was drawn and written by th
 """
 
 
-def table(measures: Mapping[str, Measure]) -> pd.DataFrame:
+def table(measures: Mapping[str, MeanWithInterval]) -> pd.DataFrame:
     """One row a measure: value, interval, items, and what is asked of it, where something is."""
     rows = {}
     for name, found in measures.items():
@@ -85,7 +85,7 @@ def reached(name: str, value: float) -> bool:
     return value <= BARS[name] if name in AT_MOST else value >= BARS[name]
 
 
-def by_family(measures: Mapping[str, Measure]) -> pd.DataFrame:
+def by_family(measures: Mapping[str, MeanWithInterval]) -> pd.DataFrame:
     """One row a kind of question within each measure that has several, hardest first."""
     rows = [
         {"measure": name, "kind": kind, "value": round(value, 3), "items": items}
@@ -96,7 +96,10 @@ def by_family(measures: Mapping[str, Measure]) -> pd.DataFrame:
 
 
 def write(
-    folder: Path, measures: Mapping[str, Measure], small: Mapping[str, Measure], facts: Mapping[str, Any]
+    folder: Path,
+    measures: Mapping[str, MeanWithInterval],
+    small: Mapping[str, MeanWithInterval],
+    facts: Mapping[str, Any],
 ) -> None:
     """Writes README.md and metrics.json beside the weights.
 

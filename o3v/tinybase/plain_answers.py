@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from o3v.evaluation.vstar import judge_exact
-from o3v.evidence import LINE
+from o3v.evidence import ANSWER_LINE
 from o3v.geometry import Size, box_iou, span_iou
 from o3v.tinybase.clips import Boxes, PixelBox
 from o3v.toyworld.narration import COLUMNS, ROWS, places
@@ -76,7 +76,7 @@ def in_boxes(said: str, truth: Boxes) -> list[float]:
 
 def span_score(said: str, truth_s: Sequence[float]) -> float:
     """Temporal IoU of the answered span, the only two times of a conclusion; 0 when there is none."""
-    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said.rsplit(LINE, 1)[-1])
+    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said.rsplit(ANSWER_LINE, 1)[-1])
     return span_iou([float(n) for n in numbers], truth_s) if len(numbers) == 2 else 0.0
 
 
@@ -93,7 +93,7 @@ def last_line(said: str, asked: Asked) -> float:
 def words_score(said: str, asked: Asked) -> float:
     """1 when the right answer's words stand in the conclusion, else 0 (`vstar.judge_exact`). The steps before it count
     on neither side: they name much."""
-    return float(judge_exact(said.rsplit(LINE, 1)[-1], asked.answer.rsplit(LINE, 1)[-1]) == 3)
+    return float(judge_exact(said.rsplit(ANSWER_LINE, 1)[-1], asked.answer.rsplit(ANSWER_LINE, 1)[-1]) == 3)
 
 
 def found_score(said: str, asked: Asked) -> float:

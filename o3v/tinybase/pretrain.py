@@ -62,7 +62,7 @@ def _vision_loss(vlm: VideoModel, head: Detector, clips: Sequence[Clip], config:
     tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings().weight
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        picked = rng.integers(len(images), size=config.vision_batch // PARTS)
+        picked = rng.integers(len(images), size=config.vision_batch_size // PARTS)
         grain = torch.Generator().manual_seed(int(rng.integers(2**31)))
         tokens = tower(*patches(images[picked], grain)).pooler_output
         value = head.loss(tokens.view(len(picked), -1, tokens.shape[-1]), targets[picked], embeddings)
@@ -77,7 +77,7 @@ def _language_loss(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfi
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         kind = kinds[step % len(kinds)]
-        batch = draw_batch(kind, clips, int(config.batch * ROWS_AS[kind]) // PARTS, rng)
+        batch = draw_batch(kind, clips, int(config.batch_size * ROWS_AS[kind]) // PARTS, rng)
         packed = packer.pack(batch.films, [[(a.question, a.answer) for a in row] for row in batch.asked])
         grain = torch.Generator().manual_seed(int(rng.integers(2**31)))
         with torch.no_grad():
@@ -100,7 +100,7 @@ class Run:
     @property
     def made_by(self) -> str:
         """All that decides the weights, as text."""
-        return repr((self.frames, replace(self.config, measured=0, save_steps=0), self.seed, self.start))
+        return repr((self.frames, replace(self.config, num_measured=0, save_steps=0), self.seed, self.start))
 
     @property
     def drawn_from(self) -> tuple[int, ...]:
@@ -288,7 +288,7 @@ def settle_tags(vlm: VideoModel) -> None:
 def texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
     """All that the tokenizer should know: what is asked and said of these clips, frame prompts, system prompts."""
     yield from plain_texts(clips, seed)
-    yield from prompts.SYSTEM.values()
+    yield from prompts.SYSTEM_PROMPTS.values()
     for clip in clips:
         parts = prompts.frame_parts(clip.times_s, clip.duration_s)
         yield from (part["text"] for part in parts if part["type"] == "text")

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from o3v import prompts
-from o3v.evaluation.bootstrap import Measure, summarise
+from o3v.evaluation.bootstrap import MeanWithInterval, mean_with_interval
 from o3v.geometry import box_iou
 from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import Prompt
@@ -156,9 +156,9 @@ TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], di
 
 def measure(
     vlm: VideoModel, clips: Sequence[Clip], seed: int = 0, batch: int = 64, only: Sequence[str] = tuple(TABLE)
-) -> dict[str, Measure]:
+) -> dict[str, MeanWithInterval]:
     """Every measure over one item a clip (where the clip has one), by name; `batch` prompts at a time."""
-    found: dict[str, Measure] = {}
+    found: dict[str, MeanWithInterval] = {}
     for number, (ability, (ask, scores, longest)) in enumerate(TABLE.items()):
         if ability not in only:
             continue
@@ -169,5 +169,5 @@ def measure(
             said += generate(vlm, [item.prompt for item in part], longest)
         for name, score in scores.items():
             values = np.array([score(text, item.asked) for text, item in zip(said, items, strict=True)])
-            found[name] = summarise(values, [item.family for item in items], seed)
+            found[name] = mean_with_interval(values, [item.family for item in items], seed)
     return found

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from o3v.evidence import LINE
-from o3v.geometry import seen_span
-from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
+from o3v.evidence import ANSWER_LINE
+from o3v.geometry import span_on_frames
+from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
 from o3v.tinybase.clips import Clip
 from o3v.tinybase.plain_answers import NOTHING, Asked, say_box, say_boxes, say_frame, say_thing
 from o3v.toyworld.narration import (
@@ -93,9 +93,9 @@ def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Itera
         if kind == 1 and seen:
             first, last = sorted(rng.integers(len(seen), size=2).tolist())
             seen = seen[first : last + 1]
-            question = LOOK_FROM.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
+            question = WITH_SPAN.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
         elif kind == 2 and seen:
-            question = GIVE_BOXES.format(count=len(seen), question=question)
+            question = WITH_BOX_COUNT.format(count=len(seen), question=question)
         said = "; ".join(_claim(clip, frames, name, frames.index(i) + 1) for i in seen)
         yield Asked("follow", question, said.capitalize() or NOTHING)
 
@@ -135,7 +135,7 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     for fact in clip.time_facts:
         if any(fact.span_s[0] <= t < fact.span_s[1] for t in times_s):
             kind = "visible" if fact.family == "when" else "when"
-            said = f"{_watched(fact, clip, frames)}.{LINE}{_span(clip, frames, fact)}"
+            said = f"{_watched(fact, clip, frames)}.{ANSWER_LINE}{_span(clip, frames, fact)}"
             yield Asked(kind, fact.question, said, fact.span_s)
 
 
@@ -151,14 +151,14 @@ def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
 
 
 def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
-    start_s, end_s = seen_span(fact.span_s, [clip.times_s[i] for i in frames], clip.duration_s)
+    start_s, end_s = span_on_frames(fact.span_s, [clip.times_s[i] for i in frames], clip.duration_s)
     return f"From {start_s:.1f}s to {end_s:.1f}s"
 
 
 def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> Asked:
     """The same question after the boxes of what it asks about, as V-STAR's second chain tells them."""
     boxes = ", ".join(say_box(clip.boxes_px[i][name]) for i in frames if name in clip.boxes_px[i])
-    return replace(asked, question=BOXES_ARE.format(boxes=boxes or NOTHING, question=asked.question))
+    return replace(asked, question=WITH_BOXES.format(boxes=boxes or NOTHING, question=asked.question))
 
 
 def in_frame(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
@@ -187,7 +187,7 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
     return Asked(kind, fact.question, in_steps(fact, clip, frames), fact.family)
 
 
-def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = LINE) -> str:
+def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = ANSWER_LINE) -> str:
     """The answer, after the steps that lead to it: what every frame shows, where a thing comes and goes, or what is
     where in the frames that the fact shows; and what is asked for with the thing that it is."""
     if fact.family in (*WATCHED, *BESIDE):
@@ -246,7 +246,7 @@ def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
         shown = _shown(fact, clip, frames)
         if shown:
             chain = fact.chain.format(*(_claim(clip, frames, name, number) for name, number in shown))
-            said = f"{_watched(fact, clip, frames)}. {chain}{_read_off(fact, clip, frames)}{LINE}{fact.answer}"
+            said = f"{_watched(fact, clip, frames)}. {chain}{_read_off(fact, clip, frames)}{ANSWER_LINE}{fact.answer}"
             yield Asked("explain", EXPLAIN.format(question=fact.question), said)
 
 

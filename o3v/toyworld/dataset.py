@@ -23,7 +23,7 @@ from PIL import Image
 
 from o3v import files
 from o3v.code_digest import code_digest
-from o3v.schema import Example, Row, dump_rows
+from o3v.schema import Example, Row, rows_to_jsonl
 from o3v.toyworld.scene import SPLITS, Scene, draw_frame, make_scene, mixed_index, render
 from o3v.toyworld.tasks import SOURCES, eval_item, rows_of
 
@@ -88,7 +88,7 @@ def make_dataset(
     for job, result in zip(jobs, done, strict=True):
         rows[job.split] += result.rows
     for split, found in rows.items():
-        files.write_text(root / f"{split}.jsonl", dump_rows(found))
+        files.write_text(root / f"{split}.jsonl", rows_to_jsonl(found))
     _sweep(root, {path for result in done for path in result.media})
     summary = DatasetSummary(
         root,

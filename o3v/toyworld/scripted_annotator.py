@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from o3v.data.annotation import Item
-from o3v.data.annotation_requests import Answer
-from o3v.data.filter_report import Step
+from o3v.data.annotation import AnnotationItem
+from o3v.data.annotation_requests import Reply
+from o3v.data.filter_report import FilterStep
 from o3v.evidence import format_claim
 from o3v.geometry import Box, box_iou
 from o3v.schema import Example, Task
@@ -30,16 +30,16 @@ SOURCE = "synth_str_tg"
 Annotation = dict[str, Any]
 
 
-def items(split: str, seed: int, numbers: range) -> Iterator[Item]:
+def items(split: str, seed: int, numbers: range) -> Iterator[AnnotationItem]:
     """One item for each scene, with what happens in it as notes."""
     for number in numbers:
         scene = make_scene(split, number, seed)
         notes = tuple((*e.span_s, " ".join(filter(None, (e.subject, e.kind, e.object)))) for e in scene.events)
         path = f"videos/{split}/{scene.scene_id}.mp4"
-        yield Item(scene.scene_id, SOURCE, path, scene.duration_s, scene.fps, notes)
+        yield AnnotationItem(scene.scene_id, SOURCE, path, scene.duration_s, scene.fps, notes)
 
 
-def film(item: Item, root: Path | str) -> None:
+def film(item: AnnotationItem, root: Path | str) -> None:
     """Renders the film of a synthetic item below `root`, unless it is there."""
     path = Path(root) / item.video_path
     if not path.exists():
@@ -60,19 +60,19 @@ class Scripted:
         """All that decides the answers."""
         return f"scripted {self.seed} {self.share}"
 
-    def fault(self, item: Item) -> str | None:
+    def fault(self, item: AnnotationItem) -> str | None:
         """How the annotation of an item is spoiled; None for a true one."""
         rng = _rng(self.seed, item.id)
         return str(rng.choice(list(FAULTS))) if rng.random() < self.share else None
 
-    def __call__(self, item: Item) -> Answer:
+    def __call__(self, item: AnnotationItem) -> Reply:
         """The annotation as JSON text."""
         scene = _scene(item.id)
         said, fault, rng = _truth(scene), self.fault(item), _rng(self.seed + 1, item.id)
         text = json.dumps(FAULTS[fault](said, scene, rng) if fault in FAULTS else said, ensure_ascii=False)
         if fault == MALFORMED:
             text = text[: int(rng.integers(20, len(text) - 1))]
-        return Answer(text)
+        return Reply(text)
 
 
 def _rng(seed: int, name: str) -> np.random.Generator:
@@ -197,7 +197,7 @@ FAULTS: dict[str, Callable[[Annotation, Scene, np.random.Generator], Annotation]
 
 
 def caught(
-    faults: Mapping[str, str | None], unread: Iterable[str], steps: Sequence[Step]
+    faults: Mapping[str, str | None], unread: Iterable[str], steps: Sequence[FilterStep]
 ) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     """What became of each kind of fault: counts by the stage that stopped it, and of the true rows, how many stayed.
 

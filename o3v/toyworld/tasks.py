@@ -16,7 +16,7 @@ import numpy as np
 
 from o3v.evidence import format_box, format_object
 from o3v.geometry import Box, rescale_box
-from o3v.prompts import BOXES_ARE, GIVE_BOXES, LOOK_FROM
+from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
 from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.toyworld.narration import SO, look_at, marked, places
 from o3v.toyworld.questions import picture_facts, time_facts, video_facts
@@ -172,7 +172,7 @@ def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     question = fact.question
     if place < 2:  # as in V-STAR's second chain: after the boxes of its seconds
         boxes = [format_box(box_of(scene, fact.subject, second * scene.fps)) for second in _whole_seconds(fact, scene)]
-        question = BOXES_ARE.format(boxes=", ".join(boxes), question=question) if boxes else question
+        question = WITH_BOXES.format(boxes=", ".join(boxes), question=question) if boxes else question
     return _on_video(scene, question, fact.answer, f"{look_of(scene, fact)}. {span_of(scene, fact)}.")
 
 
@@ -203,9 +203,9 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
     )
     question = fact.question
     if fact.family == "track" and place == 1:  # as V-STAR asks where in its first chain
-        question = LOOK_FROM.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
+        question = WITH_SPAN.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
     elif fact.family == "track" and place > 1:  # and in its second
-        question = GIVE_BOXES.format(count=len(_whole_seconds(fact, scene)), question=question)
+        question = WITH_BOX_COUNT.format(count=len(_whole_seconds(fact, scene)), question=question)
     return _on_video(scene, question, fact.answer, chain_of(scene, fact)) | {"key_frames": key_frames}
 
 

@@ -1,11 +1,11 @@
 """Cold-start SFT and GSPO on TRL's trainers."""
 
-from o3v.training.callbacks import best, take_best
-from o3v.training.trainer import merged, train
+from o3v.training.callbacks import load_best, read_best
+from o3v.training.trainer import merge_adapters, train
 
 __all__ = [
-    "best",
-    "merged",
-    "take_best",
+    "load_best",
+    "merge_adapters",
+    "read_best",
     "train",
 ]

@@ -46,7 +46,7 @@ class WriteLog(TrainerCallback):
     """The rows of `train` so far in `log.jsonl`, for whoever watches from outside."""
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        rows = "".join(json.dumps(row) + "\n" for row in table_of(state.log_history))
+        rows = "".join(json.dumps(row) + "\n" for row in step_rows(state.log_history))
         files.write_text(Path(args.output_dir) / "log.jsonl", rows)
 
 
@@ -72,7 +72,7 @@ class KeepBest(TrainerCallback):
         model.eval()
         value = self.score()
         model.train(training)
-        kept = best(path.parent)
+        kept = read_best(path.parent)
         scores = {**kept["scores"], state.global_step: value} if kept else {state.global_step: value}
         weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
         if not kept or value > kept["value"]:
@@ -83,15 +83,15 @@ class KeepBest(TrainerCallback):
             torch.save({**kept, "scores": scores}, unfinished)
 
 
-def best(folder: Path) -> dict[str, Any] | None:
+def read_best(folder: Path) -> dict[str, Any] | None:
     """What `KeepBest` kept: `step`, `value`, `weights`, and the `scores` of all steps tried; None before the first."""
     path = folder / "best.pt"
     return torch.load(path, weights_only=True) if path.exists() else None
 
 
-def take_best(trainer: Any) -> dict[int, float]:
+def load_best(trainer: Any) -> dict[int, float]:
     """Puts the best weights into the trainer's model. Returns the scores by step; {} where none were taken."""
-    kept = best(Path(trainer.args.output_dir))
+    kept = read_best(Path(trainer.args.output_dir))
     if not kept:
         return {}
     trainer.model.load_state_dict(kept["weights"], strict=False)
@@ -114,7 +114,7 @@ class StopOnCollapse(TrainerCallback):
             control.should_training_stop = True
 
 
-def table_of(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+def step_rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:
     """The trainer's log rows that hold a step's measurements, without clock times and token counts.
 
     A clock differs between runs, and TRL counts tokens from zero again when it resumes.

@@ -24,14 +24,14 @@ from o3v.models import prefix_cache
 from o3v.models.vlm import VISION_TOKENS, VideoModel, generate
 from o3v.prompts import example_prompt
 from o3v.rewards.grounded import RewardConfig, score_completion
-from o3v.schema import Example, dump_rows
+from o3v.schema import Example, rows_to_jsonl
 from o3v.training.callbacks import KeepBest, StopOnCollapse
-from o3v.training.trainer import ExactResume, adapters, common_arguments, row_dataset, watch
+from o3v.training.trainer import ExactResume, add_callbacks, common_arguments, lora_config, row_dataset
 
 PARTS = {"generation": "generation", "reward": "reward", "forward": "loss", "step": "step"}
 
 
-class Trainer(ExactResume, GRPOTrainer):
+class GspoTrainer(ExactResume, GRPOTrainer):
     """GRPOTrainer with exact resume, reading each prompt once for all its completions where that can be.
 
     Upstream reads a prompt and its frames again for every completion. Several processes and checkpointed activations
@@ -44,7 +44,7 @@ class Trainer(ExactResume, GRPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         alone = self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
-        self.shares = alone and prefix_cache.fits(self.model)
+        self.shares = alone and prefix_cache.supports_prefix_cache(self.model)
         if self.shares and not self.use_vllm:
             self.model.generate = functools.partial(prefix_cache.generate, self.model)
         self.seconds = Counter()
@@ -96,7 +96,7 @@ class Trainer(ExactResume, GRPOTrainer):
         told |= {name: pictures[name] for name in ("pixel_values", "image_grid_thw")}
         ids, mask = input_ids[:, prompt:], attention_mask[:, prompt:]
         with self.accelerator.autocast():
-            shared = prefix_cache.read(model, told)
+            shared = prefix_cache.prefill(model, told)
             parts = [slice(start, start + (batch_size or rows)) for start in range(0, rows, batch_size or rows)]
             found = [prefix_cache.log_probs(model, shared, ids[p], mask[p], self.temperature, p) for p in parts]
         logps, entropies = (torch.cat(values) for values in zip(*found, strict=True))
@@ -130,19 +130,19 @@ def grounded_reward(config: RewardConfig, rollouts: Path) -> Callable[..., list[
             }
             for (text, r), score in zip(pairs, scores, strict=True)
         ]
-        files.write_text(rollouts / f"step_{trainer_state.global_step:05d}.jsonl", dump_rows(kept))
+        files.write_text(rollouts / f"step_{trainer_state.global_step:05d}.jsonl", rows_to_jsonl(kept))
         return [score["total"] for score in scores]
 
     return reward
 
 
-def rollout_row(example: Example, root: Path, frames: FrameConfig, box_space: str) -> dict[str, Any]:
+def gspo_row(example: Example, root: Path, frames: FrameConfig, box_space: str) -> dict[str, Any]:
     """One row as TRL takes it: `prompt`, `images`, and the STGR `row` that reaches the reward."""
     prompt = example_prompt(example, root, frames, box_space, training=True)
     return {"prompt": prompt.messages, "images": [Image.fromarray(i) for i in prompt.images], "row": prompt.row}
 
 
-def hold_back(examples: Sequence[Example], count: int) -> tuple[Sequence[Example], Sequence[Example]]:
+def split_heldout(examples: Sequence[Example], count: int) -> tuple[Sequence[Example], Sequence[Example]]:
     """The questions to train on, and the last `count` of all, to see what training did to others: a fifth at most, one
     at least. Raises ValueError where one question or none is left to train on."""
     kept = len(examples) - max(1, min(count, len(examples) // 5))
@@ -165,17 +165,18 @@ def preflight(
     seed: int = 0,
     least_format: float = 0.02,
 ) -> list[dict[str, Any]]:
-    """Rolls out and scores `config.preflight` questions: a row each with its rewards' mean, spread and format rate.
+    """Rolls out and scores `config.num_preflight` questions: a row each with its rewards' mean, spread and format rate.
 
     Raises NothingToLearn when no group's rewards differ, since then every advantage is 0, or when less than
     `least_format` of the completions have any format, since then hardly a term can pay: the two silent failures.
     """
     asked = [
-        example_prompt(example, root, frames, vlm.box_space, training=True) for example in examples[: config.preflight]
+        example_prompt(example, root, frames, vlm.box_space, training=True)
+        for example in examples[: config.num_preflight]
     ]
     rows: list[dict[str, Any]] = []
     for number, prompt in enumerate(asked):
-        longest, each = config.max_new_tokens, config.generations
+        longest, each = config.max_new_tokens, config.num_generations
         texts = generate(vlm, [prompt], longest, config.temperature, seed + number, each)
         scores = [score_completion(text, prompt.row, 0.0, reward_config or RewardConfig.paper()) for text in texts]
         totals = torch.tensor([score["total"] for score in scores])
@@ -191,9 +192,9 @@ def preflight(
         )
     if not rows:
         return rows
-    told = f"{len(rows)} questions with {config.generations} completions each"
+    told = f"{len(rows)} questions with {config.num_generations} completions each"
     if all(row["spread"] == 0 for row in rows):
-        raise NothingToLearn(f"preflight, {told}: in no group do rewards differ; raise temperature or generations")
+        raise NothingToLearn(f"preflight, {told}: in no group do rewards differ; raise temperature or num_generations")
     if (rate := sum(row["format"] for row in rows) / len(rows)) < least_format:
         raise NothingToLearn(f"preflight, {told}: {rate:.1%} have any format; start from a checkpoint of SFT (02)")
     return rows
@@ -210,33 +211,31 @@ def make_trainer(
     reward_config: RewardConfig | None = None,
     held_out: Callable[[], float] | None = None,
     report_to: str = "none",
-) -> Trainer:
+) -> GspoTrainer:
     """The trainer of a GSPO run; checkpoints and rollouts go to `out`.
 
     `held_out` scores the model at each checkpoint (`training.KeepBest`); `report_to`: see `training.common_arguments`.
     """
-    row = functools.lru_cache(config.cached_rows)(
-        lambda index: rollout_row(examples[index], root, frames, vlm.box_space)
-    )
-    trainer = Trainer(
+    row = functools.lru_cache(config.cached_rows)(lambda index: gspo_row(examples[index], root, frames, vlm.box_space))
+    trainer = GspoTrainer(
         model=vlm.model,
         reward_funcs=grounded_reward(reward_config or RewardConfig.paper(), out / "rollouts"),
         args=_arguments(vlm, config, out, seed, report_to),
         train_dataset=row_dataset(len(examples), lambda index: dict(row(index))),
         processing_class=vlm.processor,
-        peft_config=adapters(config.lora_rank),
+        peft_config=lora_config(config.lora_rank),
     )
     trainer.add_callback(StopOnCollapse())
     if held_out:
         trainer.add_callback(KeepBest(held_out))  # before a checkpoint is marked whole
-    return watch(trainer)
+    return add_callbacks(trainer)
 
 
 def _arguments(vlm: VideoModel, config: GspoConfig, out: Path, seed: int, report_to: str) -> GRPOConfig:
     """TRL's settings for GSPO: ratio and clipping of whole sequences, advantages in deviations of the group."""
     devices = max(1, torch.cuda.device_count())
     forbidden = vlm.processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
-    completions = config.prompts_per_step * config.generations
+    completions = config.prompts_per_step * config.num_generations
     return GRPOConfig(
         importance_sampling_level="sequence",
         loss_type="grpo",
@@ -244,21 +243,21 @@ def _arguments(vlm: VideoModel, config: GspoConfig, out: Path, seed: int, report
         use_bias_correction_kl=False,
         beta=config.beta,
         epsilon=config.epsilon,
-        num_generations=config.generations,
+        num_generations=config.num_generations,
         temperature=config.temperature,
         top_p=config.top_p,
         max_completion_length=config.max_new_tokens,
         generation_kwargs={"suppress_tokens": forbidden},
-        gradient_accumulation_steps=max(1, completions // (config.device_batch * devices)),
+        gradient_accumulation_steps=max(1, completions // (config.per_device_batch_size * devices)),
         num_train_epochs=1,
-        max_steps=config.max_steps,
+        max_steps=-1 if config.max_steps is None else config.max_steps,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.lr_scheduler,
         **common_arguments(config, out, seed, report_to),
     )
 
 
-def clock(trainer: Trainer) -> dict[str, float]:
+def seconds_by_part(trainer: GspoTrainer) -> dict[str, float]:
     """Mean seconds of a step by part, `backward` being all the rest. The first step warms up and is left out."""
     rows = [row for row in trainer.state.log_history if "clock/step" in row]
     rows = rows[1:] or rows

@@ -49,30 +49,34 @@ class Update:
         return {"loss": self.loss_name, "update": self.number + 1, **ends, "clipped": self.clipped}
 
 
-def roll_out(
-    vlm: VideoModel, asked: Sequence[Prompt], generations: int, longest: int, reward: RewardConfig, seed: int
+def sample_rollouts(
+    vlm: VideoModel, asked: Sequence[Prompt], num_generations: int, longest: int, reward: RewardConfig, seed: int
 ) -> Rollouts:
-    """Samples `generations` completions of each question and scores them at the start of training."""
-    inputs = dict(encode(vlm.processor, [prompt for prompt in asked for _ in range(generations)]))
+    """Samples `num_generations` completions of each question and scores them at the start of training."""
+    inputs = dict(encode(vlm.processor, [prompt for prompt in asked for _ in range(num_generations)]))
     torch.manual_seed(seed)
     tokens = prefix_cache.generate(vlm.model.eval(), **inputs, max_new_tokens=longest, do_sample=True)
     ids = tokens[:, inputs["input_ids"].shape[1] :]
     ended = (ids == vlm.model.generation_config.eos_token_id).long()
     mask = (ended.cumsum(1) - ended == 0).long()
     texts = vlm.processor.batch_decode(ids, skip_special_tokens=True)
-    rows = [prompt.row for prompt in asked for _ in range(generations)]
+    rows = [prompt.row for prompt in asked for _ in range(num_generations)]
     totals = [score_completion(text, row, 0.0, reward)["total"] for text, row in zip(texts, rows, strict=True)]
-    return Rollouts(inputs, ids, mask, objective.advantages(torch.tensor(totals).view(-1, generations)).flatten())
+    return Rollouts(inputs, ids, mask, objective.advantages(torch.tensor(totals).view(-1, num_generations)).flatten())
 
 
-def updates(vlm: VideoModel, rolled: Rollouts, loss_name: str, count: int, rate: float, epsilon: float) -> list[Update]:
+def repeated_updates(
+    vlm: VideoModel, rolled: Rollouts, loss_name: str, count: int, rate: float, epsilon: float
+) -> list[Update]:
     """`count` AdamW steps on the same rollouts with the loss of that name in LOSSES; the model given stays as it is."""
     model = copy.deepcopy(vlm.model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     old, done = None, []
     for number in range(count):
         optimizer.zero_grad()
-        logp, _ = prefix_cache.log_probs(model, prefix_cache.read(model, rolled.inputs), rolled.ids, rolled.mask, 1.0)
+        logp, _ = prefix_cache.log_probs(
+            model, prefix_cache.prefill(model, rolled.inputs), rolled.ids, rolled.mask, 1.0
+        )
         old = logp.detach() if old is None else old
         loss = LOSSES[loss_name](logp, old, rolled.mask, rolled.advantage, epsilon)
         loss.backward()

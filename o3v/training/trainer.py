@@ -20,7 +20,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerState
 
 from o3v.models.vlm import VideoModel
-from o3v.training.callbacks import COMPLETE, MarkComplete, ShowProgress, StopAt, WriteLog, table_of
+from o3v.training.callbacks import COMPLETE, MarkComplete, ShowProgress, StopAt, WriteLog, step_rows
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def adapters(rank: int) -> LoraConfig | None:
+def lora_config(rank: int) -> LoraConfig | None:
     """LoRA on the language model's attention, scaled by 2; None for rank 0, which trains all weights."""
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_ATTENTION) if rank else None
 
 
-def merged(trainer: Any, vlm: VideoModel) -> VideoModel:
+def merge_adapters(trainer: Any, vlm: VideoModel) -> VideoModel:
     """The trained model with its adapters, if it has any, worked into its weights."""
     adapted = hasattr(trainer.model, "peft_config")
     return replace(vlm, model=trainer.model.merge_and_unload()) if adapted else vlm
@@ -64,7 +64,7 @@ def common_arguments(config: Any, out: Path, seed: int, report_to: str = "none")
     gpu = torch.cuda.is_available()
     return {
         "output_dir": str(out),
-        "per_device_train_batch_size": config.device_batch,
+        "per_device_train_batch_size": config.per_device_batch_size,
         "learning_rate": config.learning_rate,
         "warmup_steps": config.warmup_steps,
         "max_grad_norm": config.max_grad_norm,
@@ -101,10 +101,10 @@ def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.model.eval()
-    return table_of(trainer.state.log_history)
+    return step_rows(trainer.state.log_history)
 
 
-def watch(trainer: Any) -> Any:
+def add_callbacks(trainer: Any) -> Any:
     """The trainer with our callbacks: whole checkpoints are marked, progress is one bar and a file. Returns it."""
     trainer.remove_callback(PrinterCallback)
     for callback in (MarkComplete(), ShowProgress(), WriteLog()):

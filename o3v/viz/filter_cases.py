@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from o3v import video
-from o3v.data.filter_report import Step
+from o3v.data.filter_report import FilterStep
 from o3v.geometry import Box, rescale_box
-from o3v.schema import Dropped, Example, inside
+from o3v.schema import DroppedRow, Example, resolve_inside
 from o3v.viz.boxes import LabelledBox
 
 PICTURE_PX = 224 * 224
 
 
 @dataclass(frozen=True)
-class Case:
+class FilterCase:
     """A row to look at: what became of it, in words, and its frame (height, width, 3) with the boxes in question."""
 
     reason: str
@@ -28,14 +28,16 @@ class Case:
     boxes: tuple[LabelledBox, ...]
 
 
-def cases(steps: Sequence[Step], examples: Iterable[Example], root: Path | str, most: int = 8) -> list[Case]:
+def filter_cases(
+    steps: Sequence[FilterStep], examples: Iterable[Example], root: Path | str, most: int = 8
+) -> list[FilterCase]:
     """Up to `most` rows that lost a box, each reason in turn, then half as many that were kept.
 
     `root` is the folder that the rows' paths start from.
     """
     by_id = {example.id: example for example in examples}
     drops = {drop.id: drop for step in steps for drop in step.result.dropped if drop.box}
-    reasons: dict[str, list[Dropped]] = {}
+    reasons: dict[str, list[DroppedRow]] = {}
     for drop in drops.values():
         reasons.setdefault(drop.reason, []).append(drop)
     in_turn = [drop for turn in zip_longest(*reasons.values()) for drop in turn if drop]
@@ -55,8 +57,8 @@ def cases(steps: Sequence[Step], examples: Iterable[Example], root: Path | str, 
 
 def _case(
     example: Example, time_s: float, boxes: Sequence[tuple[str, Box]], reason: str, words: str, root: Path | str
-) -> Case:
-    image = video.frames_at(inside(root, example.media_path), [time_s], PICTURE_PX).images[0]
+) -> FilterCase:
+    image = video.frames_at(resolve_inside(root, example.media_path), [time_s], PICTURE_PX).images[0]
     size_wh = (image.shape[1], image.shape[0])
     drawn = tuple(LabelledBox(name, rescale_box(box, (1, 1), size_wh)) for name, box in boxes)
-    return Case(reason, f"{reason}: {words} ({example.source}, row {example.id})", image, drawn)
+    return FilterCase(reason, f"{reason}: {words} ({example.source}, row {example.id})", image, drawn)

@@ -27,7 +27,7 @@ FIRST_MS, CLAIM_MS, ANSWER_MS = 350, 1400, 2600
 CLAIMS = 12  # shown one by one; later ones are only text
 
 
-def film(path: Path | str, frames: Frames, response: Response, question: str = "") -> Path:
+def write_gif(path: Path | str, frames: Frames, response: Response, question: str = "") -> Path:
     """Writes an animated GIF: the frames run by, then each claim's frame with its box, then the answer.
 
     Boxes are in pixels of the frames; claims outside of the video are skipped. Raises ValueError without a frame.

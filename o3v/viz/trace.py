@@ -65,7 +65,7 @@ _JOINED = """<div id="{id}">
 }})();</script>"""
 
 
-class Told(NamedTuple):
+class ShownResponse(NamedTuple):
     """A response as it is shown: its text taken apart, what it earned, what became of its answer in a vote."""
 
     response: Response
@@ -73,13 +73,15 @@ class Told(NamedTuple):
     vote: str = ""
 
 
-def trace_html(frames: Frames, told: Told | Response, question: str = "", truth_px: Truth | None = None) -> str:
+def trace_html(
+    frames: Frames, told: ShownResponse | Response, question: str = "", truth_px: Truth | None = None
+) -> str:
     """The frames with a slider, the response under them with chips that lead to frames, its terms and vote, if any.
 
     Boxes are in pixels of the frames, all of one size. Claims outside of the video are chips that lead nowhere. Raises
     ValueError when there is no frame.
     """
-    told = told if isinstance(told, Told) else Told(told)
+    told = told if isinstance(told, ShownResponse) else ShownResponse(told)
     size_wh = (frames.images.shape[2], frames.images.shape[1])
     chips = [_link(claim, frames, size_wh) for claim in told.response.claims]
     boxes = boxes_by_frame(frames, told.response, truth_px)
@@ -92,7 +94,7 @@ def trace_html(frames: Frames, told: Told | Response, question: str = "", truth_
     )
 
 
-def answer_html(told: Told) -> str:
+def answer_html(told: ShownResponse) -> str:
     """The answer, and its vote, as a line."""
     answer = "no answer" if told.response.answer is None else told.response.answer.strip()
     vote = f" · {escape(told.vote)}" if told.vote else ""
@@ -135,7 +137,9 @@ def claim_notes(frames: Frames, response: Response, truth_px: Truth | None = Non
     return notes
 
 
-def rollouts_html(frames: Frames, rollouts: Sequence[Told], question: str = "", truth_px: Truth | None = None) -> str:
+def rollouts_html(
+    frames: Frames, rollouts: Sequence[ShownResponse], question: str = "", truth_px: Truth | None = None
+) -> str:
     """Several responses to one question: their terms side by side, then the best and the worst as traces.
 
     The order is that of the rollouts; the best is the first with the highest `total`. At most 12 are listed. Raises
@@ -181,7 +185,7 @@ def _link(claim: Claim, frames: Frames, size_wh: Size) -> str:
     return f'role="button" tabindex="0" data-frame="{index}" data-boxes="{escape(json.dumps(shares))}"'
 
 
-def page(body: str, title: str) -> str:
+def html_page(body: str, title: str) -> str:
     """A snippet as a page of its own."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     style = "<style>body{max-width:760px;margin:16px auto;font:15px system-ui,sans-serif}</style>"

@@ -18,13 +18,22 @@ from o3v.viz.boxes import LabelledBox, claim_colours, draw_boxes, ink_on, short_
 from o3v.viz.player import STEP_MS, coloured, frame_words, img
 from o3v.viz.plots import boxes_by_frame, filmstrip
 from o3v.viz.response_html import Mark, claim_words, escape, problem_list, segments, timeline_html
-from o3v.viz.trace import Told, answer_html, claim_notes, frame_of, rollouts_html, terms_html, time_marks, trace_html
+from o3v.viz.trace import (
+    ShownResponse,
+    answer_html,
+    claim_notes,
+    frame_of,
+    rollouts_html,
+    terms_html,
+    time_marks,
+    trace_html,
+)
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
     from o3v.video.frames import Frames
-    from o3v.viz.filter_cases import Case
+    from o3v.viz.filter_cases import FilterCase
     from o3v.viz.player import BoxesPerFrame
     from o3v.viz.plots import Truth
 
@@ -108,7 +117,7 @@ class FrameViewer:
 class TraceViewer:
     """A response claim by claim over its frames: a press on a chip shows the frame and brings out the box."""
 
-    def __init__(self, frames: Frames, told: Told, question: str = "", truth_px: Truth | None = None) -> None:
+    def __init__(self, frames: Frames, told: ShownResponse, question: str = "", truth_px: Truth | None = None) -> None:
         import ipywidgets as widgets
 
         response = told.response
@@ -170,7 +179,7 @@ def frame_viewer(
 
 def trace_viewer(
     frames: Frames,
-    told: Told,
+    told: ShownResponse,
     question: str = "",
     truth_px: Truth | None = None,
     interactive: bool | None = None,
@@ -183,7 +192,7 @@ def trace_viewer(
 
 def rollout_viewer(
     frames: Frames,
-    rollouts: Sequence[Told],
+    rollouts: Sequence[ShownResponse],
     question: str = "",
     truth_px: Truth | None = None,
     interactive: bool | None = None,
@@ -213,7 +222,7 @@ def rollout_viewer(
     return _displayed(page, "the same without a kernel", browse, interactive)
 
 
-def audit_viewer(cases: Sequence[Case], interactive: bool | None = None) -> Widget | None:
+def filter_case_viewer(cases: Sequence[FilterCase], interactive: bool | None = None) -> Widget | None:
     """The cases of an audit one by one, by what became of them; and all of them as one picture. None without cases."""
     if not cases:
         return _displayed("<p>no case to show</p>", "", lambda: None, interactive=False)

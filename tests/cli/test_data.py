@@ -66,7 +66,7 @@ def test_a_run_killed_ten_times_asks_for_nothing_twice(films, tmp_path):
     assert len(server.got) - asked == FILMS and asked - FILMS <= WORKERS * len(stages)  # those under way when killed
     for name in ("kept.json", "audit.json", "rows.jsonl", "unread.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
-    rows = list(stgr.read(out / "kept.json", sources=lambda _: True))
+    rows = list(stgr.read_stgr(out / "kept.json", sources=lambda _: True))
     assert len(rows) == FILMS and all(isinstance(row, Example) for row in rows)
 
 
@@ -88,7 +88,7 @@ def test_sifting_a_file(tmp_path, capsys):
     assert main(["sift", str(tmp_path / "rows.json"), str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "1 rows could not be read" in said and "4 rows kept" in said and "no evidence" in said
-    assert [e.id for e in stgr.read(tmp_path / "out/kept.json")] == ["r0", "r1", "r3", "r5"]
+    assert [e.id for e in stgr.read_stgr(tmp_path / "out/kept.json")] == ["r0", "r1", "r3", "r5"]
 
 
 def test_scoring_a_file(tmp_path, capsys):

@@ -8,12 +8,12 @@ from helpers.annotation_server import GOOD, Server
 
 from o3v import video
 from o3v.data import annotation_requests
-from o3v.data.annotation import Item
+from o3v.data.annotation import AnnotationItem
 from o3v.data.annotation_clients import Gemini, OpenAICompatible
-from o3v.data.annotation_requests import Pace, Report
+from o3v.data.annotation_requests import RequestLimits, RequestReport
 
-ITEM = Item("i0", "STR_coin", "a.mp4", 2.0, 10.0, ((0.0, 1.0, "a {man} comes"),))
-PACE = Pace(workers=1, per_minute=1e6, attempts=7, shortest_s=0.0, longest_s=0.01)
+ITEM = AnnotationItem("i0", "STR_coin", "a.mp4", 2.0, 10.0, ((0.0, 1.0, "a {man} comes"),))
+PACE = RequestLimits(workers=1, per_minute=1e6, attempts=7, shortest_s=0.0, longest_s=0.01)
 SECRET = "k-very-secret"
 
 
@@ -40,7 +40,7 @@ def make(kind, root, server):
 def test_one_request_holds_words_frames_and_schema(kind, root, tmp_path):
     server = Server()
     answer = make(kind, root, server)(ITEM)
-    assert answer == annotation_requests.Answer(GOOD, 100, 23)
+    assert answer == annotation_requests.Reply(GOOD, 100, 23)
     ((path, headers, body),) = server.got
     sent = json.dumps(body)
     assert SECRET in str(headers) and SECRET not in sent and SECRET not in path
@@ -51,7 +51,7 @@ def test_one_request_holds_words_frames_and_schema(kind, root, tmp_path):
 @pytest.mark.parametrize("kind", [Gemini, OpenAICompatible])
 def test_faults_are_outlived(kind, root, tmp_path, capfd):
     faults = [429, 500, "time-out", "half a JSON", "half an answer", "wrong types"]
-    server, report = Server(faults), Report()
+    server, report = Server(faults), RequestReport()
     ((_, text),) = annotation_requests.annotate([ITEM], make(kind, root, server), tmp_path, PACE, report)
     assert text == GOOD
     assert (len(server.got), report.asked, report.retries, report.failed) == (7, 7, 6, 0)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from o3v.data import annotation_requests
-from o3v.data.annotation import AnnotationError, Item, read_annotation, to_example
-from o3v.data.annotation_requests import Answer, Pace, Report, Unavailable
+from o3v.data.annotation import AnnotationError, AnnotationItem, parse_annotation, to_example
+from o3v.data.annotation_requests import Reply, RequestLimits, RequestReport, ServiceUnavailable
 from o3v.evidence import parse_response
 from o3v.toyworld import scripted_annotator
 
-QUICK = Pace(workers=4, per_minute=1e6, attempts=3, shortest_s=0.0, longest_s=0.01)
+QUICK = RequestLimits(workers=4, per_minute=1e6, attempts=3, shortest_s=0.0, longest_s=0.01)
 GOOD = {
     "question": "Who comes?",
     "answer": "The man",
@@ -22,7 +22,9 @@ GOOD = {
 
 
 def item(number=0, **change):
-    return Item(f"i{number}", "STR_coin", f"videos/{number}.mp4", **({"duration_s": 10.0, "fps": 10.0} | change))
+    return AnnotationItem(
+        f"i{number}", "STR_coin", f"videos/{number}.mp4", **({"duration_s": 10.0, "fps": 10.0} | change)
+    )
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Fake:
             said = turns[min(self.asked.count(one.id), len(turns)) - 1]
         if isinstance(said, Exception):
             raise said
-        return Answer(said, 10, 5)
+        return Reply(said, 10, 5)
 
 
 def run(fake, items, folder, report=None):
@@ -50,12 +52,12 @@ def run(fake, items, folder, report=None):
 
 
 def test_answers_come_in_order_and_are_kept(tmp_path):
-    fake, report = Fake(), Report()
+    fake, report = Fake(), RequestReport()
     found = run(fake, [item(n) for n in range(50)], tmp_path, report)
     assert [name for name, _ in found] == [f"i{n}" for n in range(50)]
     assert (report.asked, report.cached, report.tokens_in, report.tokens_out) == (50, 0, 500, 250)
     assert report.cost_usd(2.0, 10.0) == pytest.approx(0.0035)
-    again = Report()
+    again = RequestReport()
     assert run(fake, [item(n) for n in range(51)], tmp_path, again)[:50] == found
     assert (again.asked, again.cached) == (1, 50) and len(fake.asked) == 51
 
@@ -67,15 +69,17 @@ def test_another_item_of_the_same_name_is_asked_about_anew(tmp_path):
 
 
 def test_a_busy_service_is_asked_again_and_bad_answers_too(tmp_path):
-    report = Report()
-    fake = Fake({"i0": [Unavailable("429"), '{"half', json.dumps(GOOD)], "i1": [json.dumps(GOOD | {"answer": 7})]})
+    report = RequestReport()
+    fake = Fake(
+        {"i0": [ServiceUnavailable("429"), '{"half', json.dumps(GOOD)], "i1": [json.dumps(GOOD | {"answer": 7})]}
+    )
     found = dict(run(fake, [item(0), item(1)], tmp_path, report))
     assert json.loads(found["i0"]) == GOOD and json.loads(found["i1"])["answer"] == 7  # told, for the filters to see
     assert fake.asked.count("i0") == 3 and fake.asked.count("i1") == 3 and report.retries == 4
 
 
 def test_a_service_that_is_down_loses_its_items_only(tmp_path):
-    report, fake = Report(), Fake({"i1": [Unavailable("500")]})
+    report, fake = RequestReport(), Fake({"i1": [ServiceUnavailable("500")]})
     assert [name for name, _ in run(fake, [item(n) for n in range(3)], tmp_path, report)] == ["i0", "i2"]
     assert report.failed == 1
     fake.script = {}
@@ -98,11 +102,11 @@ def test_what_asking_again_cannot_help_stops_the_run(tmp_path):
 )
 def test_what_is_no_annotation(text, message):
     with pytest.raises(AnnotationError, match=message):
-        read_annotation(text)
+        parse_annotation(text)
 
 
 def test_fences_are_no_harm():
-    assert read_annotation(f"```json\n{json.dumps(GOOD)}\n```") == GOOD
+    assert parse_annotation(f"```json\n{json.dumps(GOOD)}\n```") == GOOD
 
 
 def test_an_annotation_becomes_a_row():
@@ -135,7 +139,7 @@ def test_the_script_spoils_a_known_share():
         assert (text == true) == (faults[one.id] is None) and script(one).text == text
         if faults[one.id] == scripted_annotator.MALFORMED:
             with pytest.raises(AnnotationError, match="not JSON"):
-                read_annotation(text)
+                parse_annotation(text)
             continue
         example = to_example(one, text)
         assert all(frame.time_s <= one.duration_s for frame in example.key_frames)

@@ -10,7 +10,7 @@ from PIL import Image
 from o3v import video
 from o3v.__main__ import main
 from o3v.data import stgr
-from o3v.data.check import check, fitting
+from o3v.data.check import check_file, good_rows
 from o3v.schema import Example, KeyFrame, Task
 
 BOX = (0.1, 0.1, 0.4, 0.4)
@@ -49,12 +49,12 @@ def root(tmp_path):
         Image.new("RGB", (56, 56)).save(folder / path)
     (tmp_path / "secret.mp4").write_bytes(whole)
     (folder / "videos/link.mp4").symlink_to(tmp_path / "secret.mp4")
-    stgr.write(folder / "rows.json", ROWS.values())
+    stgr.write_stgr(folder / "rows.json", ROWS.values())
     return folder
 
 
 def test_each_kind_of_problem_is_counted_and_shown(root):
-    found, media = check(root, root / "rows.json", workers=1)
+    found, media = check_file(root, root / "rows.json", workers=1)
     kinds = {
         "medium missing": ["no video", "link"],
         "medium unreadable": ["half a video"],
@@ -71,7 +71,7 @@ def test_each_kind_of_problem_is_counted_and_shown(root):
     assert (gqa["source"], gqa["rows"], gqa["media"], gqa["readable"], gqa["box off picture"]) == ("gqa", 2, 1, 1, 1)
     assert gqa["boxes in"] == "pixels 1, beyond the picture 1"
     assert (coin["rows"], coin["media"], coin["found"], coin["readable"]) == (6, 4, 2, 1)
-    assert [e.id for e in fitting(root / "rows.json", found)] == ["film", "picture"]
+    assert [e.id for e in good_rows(root / "rows.json", found)] == ["film", "picture"]
 
 
 def test_the_command_fails_on_problems_and_drops_them_when_told(root, tmp_path, capsys):
@@ -81,7 +81,7 @@ def test_the_command_fails_on_problems_and_drops_them_when_told(root, tmp_path, 
     assert "6 rows have problems" in said and "(late): 9 s in videos/a.mp4 of 2.0 s" in said
     assert main(["check-data", str(root), "--allow-missing", "--out", str(tmp_path / "good")]) == 0
     assert "6 rows dropped" in capsys.readouterr().out
-    assert [e.id for e in stgr.read(tmp_path / "good/rows.json")] == ["film", "picture"]
+    assert [e.id for e in stgr.read_stgr(tmp_path / "good/rows.json")] == ["film", "picture"]
     assert main(["check-data", str(root), str(tmp_path / "good/rows.json")]) == 0
 
 

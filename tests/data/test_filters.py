@@ -7,8 +7,8 @@ import pytest
 
 from o3v import video
 from o3v.data import filters
-from o3v.data.filter_report import sift
-from o3v.data.filters import drop_inconsistent, drop_large_boxes
+from o3v.data.filter_report import filter_rows
+from o3v.data.filters import drop_inconsistent_rows, drop_large_boxes
 from o3v.evidence import format_claim, format_time
 from o3v.schema import Example, KeyFrame, Task
 
@@ -26,7 +26,7 @@ CLEAN = Example(
 
 
 def test_a_clean_row_passes_unchanged():
-    kept, audit = sift([CLEAN])
+    kept, audit = filter_rows([CLEAN])
     assert kept == [CLEAN]
     assert [line["count"] for line in audit] == [0, 0]
 
@@ -49,19 +49,19 @@ def test_boxes_over_four_fifths_go(side, kept):
     ],
 )
 def test_chains_that_say_more_than_was_annotated(chain, reason):
-    result = drop_inconsistent([replace(CLEAN, reasoning_process=chain), CLEAN])
+    result = drop_inconsistent_rows([replace(CLEAN, reasoning_process=chain), CLEAN])
     assert result.kept == [CLEAN]
     assert [d.reason for d in result.dropped] == [reason]
 
 
 def test_other_tasks_need_no_key_frames():
     general = replace(CLEAN, task=Task.FREE_FORM, key_frames=(), reasoning_process="Just so.")
-    assert drop_inconsistent([general]).kept == [general]
+    assert drop_inconsistent_rows([general]).kept == [general]
 
 
 def test_a_lost_box_makes_its_chain_inconsistent():
     huge = replace(CLEAN, id="huge", key_frames=(KeyFrame(20, 2.0, None, {"dog": ((0.0, 0.0, 1.0, 1.0),)}),))
-    kept, audit = sift([CLEAN, huge])
+    kept, audit = filter_rows([CLEAN, huge])
     assert kept == [CLEAN]
     assert [(line["reason"], line["rows_after"]) for line in audit] == [("large box", 2), ("time without key frame", 1)]
 
@@ -96,7 +96,7 @@ def test_boxes_of_other_things_go():
     ]
     cut, judge = eyes({})
     assert filters.verify_crops([TWO], cut, judge).kept[0].key_frames == ()
-    assert filters.verify_crops([], cut, judge) == filters.Sifted([], [])
+    assert filters.verify_crops([], cut, judge) == filters.FilterResult([], [])
 
 
 def test_a_sentence_that_does_not_fit_costs_its_row():
@@ -110,7 +110,7 @@ def test_a_sentence_that_does_not_fit_costs_its_row():
 
 def test_boxes_that_the_chain_never_claims_go():
     silent = replace(TWO, reasoning_process=TWO.reasoning_process.split(" There")[0])
-    result = filters.drop_unmentioned([silent, TWO])
+    result = filters.drop_unmentioned_boxes([silent, TWO])
     assert [frame.items for frame in result.kept[0].key_frames] == [{"dog": (BOX,)}]
     assert result.kept[1] == TWO
     assert [(d.reason, d.detail, d.box) for d in result.dropped] == [("box without mention", "cat in frame 20", OTHER)]
@@ -129,6 +129,6 @@ def test_crops_come_from_their_frame(tmp_path):
     frames[10:, :28, 28:] = (200, 30, 30)
     video.write_video(tmp_path / "a.mp4", frames, fps=10)
     row = replace(CLEAN, video_path="a.mp4")
-    before, after = filters.cut_from(tmp_path)(row, [(0.5, (0.5, 0.0, 1.0, 0.5)), (1.5, (0.5, 0.0, 1.0, 0.5))])
+    before, after = filters.read_crops_from(tmp_path)(row, [(0.5, (0.5, 0.0, 1.0, 0.5)), (1.5, (0.5, 0.0, 1.0, 0.5))])
     assert before.shape == after.shape == (28, 28, 3)
     assert before.mean() < 10 and after[..., 0].mean() > 150

@@ -31,7 +31,7 @@ def rows(count):
 
 @pytest.fixture
 def source(tmp_path):
-    stgr.write(tmp_path / "rows.json", rows(50))
+    stgr.write_stgr(tmp_path / "rows.json", rows(50))
     return tmp_path / "rows.json"
 
 
@@ -41,49 +41,51 @@ def ids(folder):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_shards_give_what_one_go_gives(source, tmp_path, workers):
-    paths = sharding.cut(source, tmp_path / "in", rows=8)
-    done = sharding.sift(paths, tmp_path / "out", filters.STAGES, workers=workers)
-    kept, lines = filter_report.sift(list(rows(50)))
+    paths = sharding.split_into_shards(source, tmp_path / "in", rows=8)
+    done = sharding.filter_shards(paths, tmp_path / "out", filters.MODEL_FREE_STAGES, workers=workers)
+    kept, lines = filter_report.filter_rows(list(rows(50)))
     assert ids(tmp_path / "in") == [f"r{n}" for n in range(50)]
     assert ids(tmp_path / "out") == [e.id for e in kept]
-    assert sharding.merge(done) == lines
+    assert sharding.merge_reports(done) == lines
     assert [d.rows for d in done] == [8] * 6 + [2]
 
 
 def test_ray_gives_the_same_rows_in_the_same_order(source, tmp_path):
-    paths = sharding.cut(source, tmp_path / "in", rows=8)
-    local = sharding.sift(paths, tmp_path / "local", filters.STAGES, workers=1)
-    assert sharding.sift(paths, tmp_path / "ray", filters.STAGES, "ray", workers=2) == local
+    paths = sharding.split_into_shards(source, tmp_path / "in", rows=8)
+    local = sharding.filter_shards(paths, tmp_path / "local", filters.MODEL_FREE_STAGES, workers=1)
+    assert sharding.filter_shards(paths, tmp_path / "ray", filters.MODEL_FREE_STAGES, "ray", workers=2) == local
     for path in paths:
         assert sharding.read_shard(tmp_path / "ray" / path.name) == sharding.read_shard(tmp_path / "local" / path.name)
 
 
 def test_finished_shards_are_left_alone(source, tmp_path, monkeypatch):
-    paths = sharding.cut(source, tmp_path / "in", rows=8)
-    first = sharding.sift(paths[:3], tmp_path / "out", filters.STAGES, workers=1)
+    paths = sharding.split_into_shards(source, tmp_path / "in", rows=8)
+    first = sharding.filter_shards(paths[:3], tmp_path / "out", filters.MODEL_FREE_STAGES, workers=1)
     sifted = []
-    real = filter_report.sift
-    monkeypatch.setattr(filter_report, "sift", lambda examples, stages: sifted.append(1) or real(examples, stages))
-    done = sharding.sift(paths, tmp_path / "out", filters.STAGES, workers=1)
+    real = filter_report.filter_rows
+    monkeypatch.setattr(
+        filter_report, "filter_rows", lambda examples, stages: sifted.append(1) or real(examples, stages)
+    )
+    done = sharding.filter_shards(paths, tmp_path / "out", filters.MODEL_FREE_STAGES, workers=1)
     assert len(sifted) == 4 and done[:3] == first
-    monkeypatch.setattr(stgr, "read", lambda path: pytest.fail("read again"))
-    assert sharding.cut(source, tmp_path / "in", rows=8) == paths
+    monkeypatch.setattr(stgr, "read_stgr", lambda path: pytest.fail("read again"))
+    assert sharding.split_into_shards(source, tmp_path / "in", rows=8) == paths
 
 
 def test_bad_rows_stand_beside_the_shards(source, tmp_path):
     text = source.read_text(encoding="utf-8").replace('"r3"', '"r2"')
     source.write_text(text, encoding="utf-8")
-    sharding.cut(source, tmp_path / "in", rows=8)
+    sharding.split_into_shards(source, tmp_path / "in", rows=8)
     (fault,) = map(json.loads, (tmp_path / "in" / "faults.jsonl").read_text(encoding="utf-8").splitlines())
     assert (fault["number"], fault["id"], fault["field"]) == (4, "r2", "id")
 
 
 def test_shards_of_another_file_are_not_mixed_in(source, tmp_path):
-    sharding.cut(source, tmp_path / "in", rows=8)
+    sharding.split_into_shards(source, tmp_path / "in", rows=8)
     with pytest.raises(ValueError, match="shards of another file"):
-        sharding.cut(source, tmp_path / "in", rows=9)
+        sharding.split_into_shards(source, tmp_path / "in", rows=9)
 
 
 def test_an_engine_that_does_not_exist(tmp_path):
     with pytest.raises(ValueError, match="choose one of local, ray"):
-        sharding.sift([], tmp_path, {}, engine="spark")
+        sharding.filter_shards([], tmp_path, {}, engine="spark")

@@ -7,7 +7,7 @@ import pytest
 
 from o3v import schema
 from o3v.data import stgr
-from o3v.data.stgr import Fault
+from o3v.data.stgr import BadRow
 from o3v.schema import Example, SchemaError, Task
 
 ROW = {
@@ -71,8 +71,8 @@ def test_every_good_row_is_kept_and_every_bad_one_named(tmp_path, listed):
     expected[ROWS] = ""
     path = tmp_path / "rows.json"
     path.write_bytes(b"[\n" + b",\n".join(rows) if listed else b"\n".join(rows))
-    found = list(stgr.read(path, {"videos/a.mp4": 30.0}))
-    faults = {fault.number: fault for fault in found if isinstance(fault, Fault)}
+    found = list(stgr.read_stgr(path, {"videos/a.mp4": 30.0}))
+    faults = {fault.number: fault for fault in found if isinstance(fault, BadRow)}
     assert {number: fault.field for number, fault in faults.items()} == expected
     assert all(fault.reason and str(fault).startswith(f"row {number}") for number, fault in faults.items())
     kept = [e.id for e in found if isinstance(e, Example)]
@@ -83,13 +83,13 @@ def test_rows_across_the_borders_of_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(stgr, "CHUNK", 64)
     path = tmp_path / "rows.json"
     path.write_text("  [ " + " , ".join(row(n) for n in range(30)) + " ] ", encoding="utf-8")
-    assert [e.id for e in stgr.read(path)] == [f"r{n}" for n in range(30)]
+    assert [e.id for e in stgr.read_stgr(path)] == [f"r{n}" for n in range(30)]
 
 
 def test_a_malformed_row_in_the_middle_costs_itself_only(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text("[" + ",\n".join([row(1), row(2)[:-1] + ', "x": }', row(3)]) + "]", encoding="utf-8")
-    good, bad, last = stgr.read(path)
+    good, bad, last = stgr.read_stgr(path)
     assert (good.id, bad.number, last.id) == ("r1", 2, "r3") and "not JSON" in bad.reason
 
 
@@ -97,8 +97,8 @@ def test_a_malformed_row_in_the_middle_costs_itself_only(tmp_path):
 def test_short_files(tmp_path, text, count):
     path = tmp_path / "rows.json"
     path.write_text(text, encoding="utf-8")
-    found = list(stgr.read(path))
-    assert len(found) == count and all(isinstance(fault, Fault) for fault in found)
+    found = list(stgr.read_stgr(path))
+    assert len(found) == count and all(isinstance(fault, BadRow) for fault in found)
 
 
 @pytest.mark.parametrize("text", ["", "rows", '"[]"'])
@@ -106,14 +106,14 @@ def test_a_file_of_something_else(tmp_path, text):
     path = tmp_path / "rows.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SchemaError, match=r"rows\.json: expected a JSON list"):
-        list(stgr.read(path))
+        list(stgr.read_stgr(path))
 
 
 def test_the_same_bytes_come_back(tmp_path):
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     rows = [ROW, ROW | {"id": "r1", "question": "Où?", "reasoning_process": None}]
-    stgr.write(first, [Example.from_row(r) for r in rows])
-    assert stgr.write(second, stgr.read(first)) == 2
+    stgr.write_stgr(first, [Example.from_row(r) for r in rows])
+    assert stgr.write_stgr(second, stgr.read_stgr(first)) == 2
     assert first.read_bytes() == second.read_bytes()
     back = json.loads(first.read_text(encoding="utf-8"))
     assert back[0] == ROW and back[1] == {k: v for k, v in rows[1].items() if v or k != "reasoning_process"}
@@ -125,8 +125,8 @@ def temporal(span, **change):
 
 
 def test_filters_by_hand():
-    assert schema.span_of(temporal("[2.0, 9.0]")) == (2.0, 9.0)
-    assert schema.span_of(replace(temporal("B\n[2.0, 9.0]"), task=Task.TEMPORAL_MCQ)) == (2.0, 9.0)
+    assert schema.answer_span_s(temporal("[2.0, 9.0]")) == (2.0, 9.0)
+    assert schema.answer_span_s(replace(temporal("B\n[2.0, 9.0]"), task=Task.TEMPORAL_MCQ)) == (2.0, 9.0)
     assert stgr.short_span(temporal("[2.0, 8.9]"), 10.0) and not stgr.short_span(temporal("[2.0, 9.0]"), 10.0)
     assert stgr.short_action(temporal("[2.0, 7.0]"), 10.0) and not stgr.short_action(temporal("[2.0, 7.1]"), 10.0)
     assert stgr.short_reasoning(temporal("[0, 1]", reasoning_process="x" * 5_999))
@@ -136,11 +136,11 @@ def test_filters_by_hand():
 
 def test_drawing_keeps_order_and_repeats():
     rows = [temporal("[0, 1]", id=str(n)) for n in range(1_000)]
-    drawn = stgr.draw(iter(rows), 100, seed=1)
+    drawn = stgr.draw_sample(iter(rows), 100, seed=1)
     ids = [int(e.id) for e in drawn]
-    assert ids == sorted(set(ids)) and len(ids) == 100 and stgr.draw(rows, 100, seed=1) == drawn
+    assert ids == sorted(set(ids)) and len(ids) == 100 and stgr.draw_sample(rows, 100, seed=1) == drawn
     assert 400 < sum(ids) / 100 < 600
-    assert stgr.draw(rows[:5], 100, seed=1) == rows[:5]
+    assert stgr.draw_sample(rows[:5], 100, seed=1) == rows[:5]
 
 
 def test_in_what_boxes_speak():

@@ -28,7 +28,7 @@ TRAIN = """\
 from o3v.files import read_json, write_json
 from o3v.runner.stage import open_stage
 stage = open_stage(run_dir, "02_train")
-number = float(stage.need("01_make/number.txt").read_text())
+number = float(stage.require("01_make/number.txt").read_text())
 ---
 import time
 state = stage.path("state.json")
@@ -46,7 +46,7 @@ USE = """\
 from o3v.files import write_json
 from o3v.runner.stage import open_stage
 stage = open_stage(run_dir, "03_use")
-number = float(stage.need("01_make/number.txt").read_text())
+number = float(stage.require("01_make/number.txt").read_text())
 ---
 rates = {"format_rate": number, "accuracy": None}
 write_json(stage.path("metrics.json"), {"base": rates, "sft_gspo": rates})

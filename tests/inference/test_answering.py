@@ -12,7 +12,7 @@ from o3v.inference import answering
 from o3v.prompts import example_prompt
 from o3v.rewards.grounded import RewardConfig
 
-CONFIG = InferenceConfig(batch=4, max_new_tokens=5)
+CONFIG = InferenceConfig(batch_size=4, max_new_tokens=5)
 ITEM = {
     "vid": "v.mp4",
     "width": 200,
@@ -59,12 +59,12 @@ def test_claims_about_other_things_count_only_without_any_about_the_object():
 
 def test_perfect_answers_score_perfectly():
     response = said(*[("red car", (5.6, 2.8, 16.8, 14), float(s)) for s in (2, 3, 4, 5)])
-    rows = {ask: "<think></think><answer>a car</answer>" for ask in inference.VSTAR_ASKS}
+    rows = {ask: "<think></think><answer>a car</answer>" for ask in inference.VSTAR_QUESTIONS}
     rows |= dict.fromkeys(("when", "when_2"), "<think></think><answer>From <t>2.0</t>s to <t>5.5</t>s</answer>")
     rows |= dict.fromkeys(("where", "where_2"), response.text)
     answers = [{"key": f"0/{ask}", "response": text, "space_wh": [56, 28]} for ask, text in rows.items()]
-    read = inference.read_vstar([{**ITEM, "domain": "x", "fps": 10, "frame_count": 80}], answers)
-    summary = inference.summary(vstar.score_items(read, protocol="fixed")["overall"])
+    read = inference.read_vstar_answers([{**ITEM, "domain": "x", "fps": 10, "frame_count": 80}], answers)
+    summary = inference.result_columns(vstar.score_items(read, protocol="fixed")["overall"])
     assert summary == {"accuracy": 1.0, "m_tiou": 1.0, "m_viou": 1.0, "mam": 1.0, "mlgm": pytest.approx(13.8, abs=0.1)}
 
 
@@ -78,8 +78,8 @@ def test_perfect_answers_score_perfectly():
     ],
 )
 def test_an_answer_in_plain_words_is_read_from_its_conclusion(said, judged, span):
-    answers = [{"key": f"0/{ask}", "response": said, "space_wh": [84, 84]} for ask in inference.VSTAR_ASKS]
-    (read,) = inference.read_vstar([ITEM], answers)
+    answers = [{"key": f"0/{ask}", "response": said, "space_wh": [84, 84]} for ask in inference.VSTAR_QUESTIONS]
+    (read,) = inference.read_vstar_answers([ITEM], answers)
     assert read["judge_score"] == judged and vstar.spoken_span(read["answer_temporal_pre"], "fixed") == span
 
 
@@ -118,10 +118,10 @@ def test_an_interrupted_run_asks_only_what_is_missing(twin, world, tmp_path, mon
 def test_true_boxes_are_in_pixels_of_the_frames(world):
     items = vstar.read_items(world / "eval.jsonl")
     frames = video.sample_frames(world / items[0]["vid"], 3, 56 * 56)
-    truth = inference.true_boxes("0/where", items, frames)
+    truth = inference.item_boxes_px("0/where", items, frames)
     second, box = next(iter(vstar.item_boxes(items[0]).items()))
     assert truth[second] == {items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
-    assert inference.true_boxes("holiday.mp4", items, frames) == {}
+    assert inference.item_boxes_px("holiday.mp4", items, frames) == {}
 
 
 def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monkeypatch):
@@ -134,7 +134,7 @@ def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monke
             evidence.format_response("So.", "From <t>0.0</t>s to <t>99.0</t>s") for _ in prompts
         ],
     )
-    low = inference.held_out_mam(twin, items, world, FRAMES, CONFIG)
+    low = inference.heldout_mam(twin, items, world, FRAMES, CONFIG)
     assert 0 < low < 1 / 3
 
 
@@ -148,9 +148,9 @@ def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world,
     said = evidence.format_response(evidence.format_claim(name, [box], late), example.answer)
     monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: [said for _ in prompts])
     place = (world, FRAMES, CONFIG, RewardConfig.paper(), tmp_path)
-    (row,) = inference.rewarded(twin, [example], *place)
+    (row,) = inference.score_examples(twin, [example], *place)
     assert (row["id"], row["task"], row["response"]) == (example.id, example.task, said)
     assert row["ans_acc"] == row["format"] == 1 and row["ans_tiou"] is None
     assert row["thk_temporal_point"] == pytest.approx(math.exp(-2), abs=0.02)
     monkeypatch.delattr(answering, "generate")
-    assert inference.rewarded(twin, [example], *place) == [row]
+    assert inference.score_examples(twin, [example], *place) == [row]

@@ -28,17 +28,17 @@ def said(prompt):
 
 def test_frames_near_the_claims_go(prompt):
     assert faithfulness.claimed_frames(prompt, RESPONSE) == [1, 3]
-    left = faithfulness.without_claimed(prompt, RESPONSE, RNG)
+    left = faithfulness.remove_claimed_frames(prompt, RESPONSE, RNG)
     assert left.times_s == (0.0, 4.0) and np.array_equal(left.images, [prompt.images[0], prompt.images[2]])
     assert said(left) == (
         "Frame 1 at 0.0s: <image>\nFrame 2 at 4.0s: <image>\nThe video is in total 8.0 seconds.\nWhat?"
     )
-    assert len(faithfulness.without_random(prompt, RESPONSE, RNG).times_s) == 2 and len(prompt.times_s) == 4
+    assert len(faithfulness.remove_random_frames(prompt, RESPONSE, RNG).times_s) == 2 and len(prompt.times_s) == 4
 
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_only_the_claimed_side_is_blurred(prompt, inside):
-    change = faithfulness.blurred_inside if inside else faithfulness.blurred_outside
+    change = faithfulness.blur_inside_boxes if inside else faithfulness.blur_outside_boxes
     after = change(prompt, RESPONSE, RNG)
     assert np.array_equal(after.images[0], prompt.images[0]) and np.array_equal(after.images[2], prompt.images[2])
     changed = (after.images[1] != prompt.images[1]).any(axis=2)
@@ -49,31 +49,34 @@ def test_only_the_claimed_side_is_blurred(prompt, inside):
 
 
 def test_falsified_thinking(prompt):
-    shifted = faithfulness.shifted_times(prompt, RESPONSE, RNG).begun
+    shifted = faithfulness.shift_times(prompt, RESPONSE, RNG).response_prefix
     assert shifted.startswith("<think>First") and shifted.endswith("</think><answer>")
     assert parse_response(shifted).times_s == (6.1, 2.0, 2.4)  # half of 8 s later, round the end
-    exchanged = parse_response(faithfulness.exchanged_boxes(prompt, RESPONSE, RNG).begun + "A</answer>")
+    exchanged = parse_response(faithfulness.exchange_boxes(prompt, RESPONSE, RNG).response_prefix + "A</answer>")
     assert [c.boxes[0] for c in exchanged.claims] == [(8, 8, 16, 16), (8, 0, 16, 8), (0, 0, 8, 8)]
 
 
-@pytest.mark.parametrize("change", faithfulness.CHANGES.values(), ids=faithfulness.CHANGES)
+@pytest.mark.parametrize("change", faithfulness.PERTURBATIONS.values(), ids=faithfulness.PERTURBATIONS)
 def test_without_evidence_there_is_nothing_to_change(change, prompt):
     assert change(prompt, NOTHING, RNG) is None
 
 
 def test_every_change_is_asked_and_counted(prompt, monkeypatch):
     def generate(vlm, asked, longest):
-        return ["ball</answer>" if p.begun else RESPONSE.text if len(p.images) == 4 else NOTHING.text for p in asked]
+        return [
+            "ball</answer>" if p.response_prefix else RESPONSE.text if len(p.images) == 4 else NOTHING.text
+            for p in asked
+        ]
 
     monkeypatch.setattr(faithfulness, "generate", generate)
-    trials = faithfulness.examine(None, [prompt, prompt], ["the car", "a cup"], 8, batch=1)
-    rows = {row["change"]: row for row in faithfulness.summary(trials)}
-    assert rows.keys() == faithfulness.CHANGES.keys() and {row["n"] for row in rows.values()} == {2}
+    trials = faithfulness.run_trials(None, [prompt, prompt], ["the car", "a cup"], 8, batch=1)
+    rows = {row["change"]: row for row in faithfulness.trial_table(trials)}
+    assert rows.keys() == faithfulness.PERTURBATIONS.keys() and {row["n"] for row in rows.values()} == {2}
     assert rows["claimed frames removed"]["changed"] == 0.0 and rows["claimed times shifted"]["changed"] == 1.0
     assert rows["boxes exchanged"]["right before"] == 0.5 and rows["boxes exchanged"]["right after"] == 0.0
     assert rows["boxes exchanged"]["changed, 95%"] == "1.00–1.00"
 
 
 def test_a_change_that_no_response_allowed_has_no_number():
-    (row, *_) = faithfulness.summary([])
+    (row, *_) = faithfulness.trial_table([])
     assert row["n"] == 0 and np.isnan(row["changed"]) and row["changed, 95%"] == "–"

@@ -29,7 +29,7 @@ def test_each_claim_is_cropped_from_the_frame_nearest_to_it():
         said([("[0,0,20,20]", 0.5), ("[90,90,99,99]", 1.0)], "A ball"),  # the second lies outside of the frame
         "no form at all",
     ]
-    one, two, three = voting.candidates(texts, PROMPT, "What is it?", ask)
+    one, two, three = voting.score_candidates(texts, PROMPT, "What is it?", ask)
     assert [entry[:2] for entry in seen] == [((5, 10, 3), 90), ((20, 20, 3), 200), ((10, 10, 3), 10)]
     assert all("What is it?" in question for *_, question in seen)
     assert (one.scores, one.confidence) == (("2", "1"), pytest.approx(0.8))
@@ -38,21 +38,21 @@ def test_each_claim_is_cropped_from_the_frame_nearest_to_it():
 
 
 def test_without_evidence_nobody_is_asked():
-    (one,) = voting.candidates(["<answer>B</answer>"], PROMPT, "?", lambda crops, questions: pytest.fail("asked"))
-    assert one.answer == one.vote == "B"
+    (one,) = voting.score_candidates(["<answer>B</answer>"], PROMPT, "?", lambda crops, questions: pytest.fail("asked"))
+    assert one.answer == one.vote_key == "B"
 
 
 def test_confidence_outweighs_a_majority():
     found = [Candidate("", "The cup.", (), 0.2), Candidate("", "the CUP", (), 0.2), Candidate("", "A ball", (), 1.0)]
-    assert voting.elect(found) == "A ball" and voting.elect(found, weighted=False) == "The cup."
-    assert voting.elect(found[:2]) == "The cup."  # as its first candidate wrote it
+    assert voting.vote(found) == "A ball" and voting.vote(found, weighted=False) == "The cup."
+    assert voting.vote(found[:2]) == "The cup."  # as its first candidate wrote it
     with pytest.raises(ValueError, match="no candidates"):
-        voting.elect([])
+        voting.vote([])
 
 
 @pytest.mark.parametrize(("answer", "vote"), [("B.", "B"), ("(B)", "B"), ("B", "B"), ("It is  red!", "it is red")])
 def test_what_counts_as_the_same_vote(answer, vote):
-    assert Candidate("", answer, (), 0.2).vote == vote
+    assert Candidate("", answer, (), 0.2).vote_key == vote
 
 
 def test_calibration_by_hand():
@@ -80,7 +80,7 @@ def test_pools_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(voting, "generate", generate)
     prompt = Prompt([], FRAMES, (0.0, 2.0, 4.0), (40, 40), {"question": "What?"})
     asked = [Question(str(n), tmp_path, lambda: prompt) for n in range(2)]
-    pools = voting.pools(None, asked[:1], 3, 8, lambda crops, _: ["2"] * len(crops), tmp_path)
-    again = voting.pools(None, asked, 3, 8, lambda crops, _: ["0"] * len(crops), tmp_path)
+    pools = voting.sample_pools(None, asked[:1], 3, 8, lambda crops, _: ["2"] * len(crops), tmp_path)
+    again = voting.sample_pools(None, asked, 3, 8, lambda crops, _: ["0"] * len(crops), tmp_path)
     assert made == [0, 1] and again[0] == pools[0] and len(again[1]) == 3
     assert {c.confidence for c in again[0]} == {1.0} and {c.confidence for c in again[1]} == {0.2}

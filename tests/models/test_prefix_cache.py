@@ -14,7 +14,7 @@ from o3v.models import prefix_cache
 from o3v.models.vlm import encode, generate
 from o3v.tinybase import architecture, pretrain
 from o3v.tinybase.clips import draw_clips
-from o3v.training.trainer import adapters
+from o3v.training.trainer import lora_config
 
 FRAMES = FrameConfig(n_frames=3, max_pixels=84 * 84)
 
@@ -38,26 +38,34 @@ def inputs(vlm, clips):
 
 
 def test_the_same_tokens_over_other_pictures_are_another_prompt(vlm, inputs):
-    found, index = prefix_cache.distinct(inputs, vlm.model.config)
+    found, index = prefix_cache.distinct_prompts(inputs, vlm.model.config)
     assert index.tolist() == [0, 1, 0, 2]
     assert found["image_grid_thw"].shape[0] == 3 + 2 + 2 and len(found["pixel_values"]) == 7 * 36
     twisted = inputs | {"pixel_values": inputs["pixel_values"].clone()}
     twisted["pixel_values"][-1] += 1
     twisted["pixel_values"][0] += 1
-    assert prefix_cache.distinct(twisted, vlm.model.config)[1].tolist() == [0, 1, 2, 3]
+    assert prefix_cache.distinct_prompts(twisted, vlm.model.config)[1].tolist() == [0, 1, 2, 3]
 
 
 def test_a_layer_with_room_holds_what_upstreams_does():
     """Written in many lengths, past its room, cropped, written over, and with other rows."""
     torch.manual_seed(0)
-    ours, theirs = prefix_cache.RoomyLayer(), DynamicLayer()
+    ours, theirs = prefix_cache.PreallocatedCacheLayer(), DynamicLayer()
 
     def write(rows, length):
         keys, values = torch.randn(rows, 2, length, 4), torch.randn(rows, 2, length, 3)
         for got, expected in zip(ours.update(keys, values), theirs.update(keys, values), strict=True):
             assert torch.equal(got, expected)
 
-    for length in (5, 1, 1, prefix_cache.RoomyLayer.spare, 2, 3 * prefix_cache.RoomyLayer.spare, 1):
+    for length in (
+        5,
+        1,
+        1,
+        prefix_cache.PreallocatedCacheLayer.spare,
+        2,
+        3 * prefix_cache.PreallocatedCacheLayer.spare,
+        1,
+    ):
         write(3, length)
     before = ours.keys.data_ptr()
     write(3, 1)
@@ -87,7 +95,7 @@ def test_log_probabilities_and_gradients_are_those_of_whole_rows(vlm, inputs, te
     (expected.exp().sum()).backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    found, entropy = prefix_cache.log_probs(model, prefix_cache.read(model, inputs), ids, mask, temperature)
+    found, entropy = prefix_cache.log_probs(model, prefix_cache.prefill(model, inputs), ids, mask, temperature)
     assert torch.allclose(found * mask, expected, atol=2e-5)
     assert torch.allclose(entropy * mask, -(spread.exp() * spread).sum(-1) * mask, atol=2e-5)
     ((found * mask).exp().sum()).backward()
@@ -108,7 +116,7 @@ def test_generation_is_that_of_the_model(vlm, inputs):
 def test_a_model_with_adapters_generates_whichever_way_it_is_held(vlm, inputs):
     """As a held-out film is answered while adapters are trained, through the model that they were put into."""
     model, settings = copy.deepcopy(vlm.model.eval()), {"max_new_tokens": 3, "do_sample": False}
-    adapted = get_peft_model(model, adapters(2))
+    adapted = get_peft_model(model, lora_config(2))
     expected = prefix_cache.generate(vlm.model, **inputs, **settings)
     assert torch.equal(prefix_cache.generate(adapted, **inputs, **settings), expected)  # adapters begin as nothing
     assert torch.equal(prefix_cache.generate(model, **inputs, **settings), expected)

@@ -69,7 +69,7 @@ def test_repeated_frames_are_encoded_once_with_the_parents_result_and_gradient(t
     tower, encoded = twin.model.model.visual, []
     tower.patch_embed.register_forward_hook(lambda module, args, out: encoded.append(len(args[0])))
     results = {}
-    for kind in (qwen_speedups.SharedFramesTower, qwen_speedups.Qwen2_5_VisionTransformerPretrainedModel):
+    for kind in (qwen_speedups.DedupVisionTower, qwen_speedups.Qwen2_5_VisionTransformerPretrainedModel):
         tower.__class__ = kind
         tower.zero_grad()
         out = tower(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from o3v.evidence import TAGS
-from o3v.rewards.official_parser import read_public
+from o3v.rewards.official_parser import read_official
 
 CUP = "<obj>cup</obj><box>[1,2,3,4]</box>"
 
 
 def claims(think: str) -> list[tuple]:
-    found = read_public(f"<think>{think}</think><answer>b</answer>").claims
+    found = read_official(f"<think>{think}</think><answer>b</answer>").claims
     return [(claim.name, claim.boxes, claim.time_s) for claim in found]
 
 
@@ -56,17 +56,17 @@ def test_what_is_a_claim(think, expected):
 
 
 def test_one_bad_time_voids_all():
-    assert read_public("<think><t>1</t>s <t>2.</t>s <t>-3</t>s <t>4</t></think>").times_s == (1.0, 2.0)
-    assert read_public("<think><t>1</t>s <t>1.2.3</t>s</think>").times_s == ()
+    assert read_official("<think><t>1</t>s <t>2.</t>s <t>-3</t>s <t>4</t></think>").times_s == (1.0, 2.0)
+    assert read_official("<think><t>1</t>s <t>1.2.3</t>s</think>").times_s == ()
 
 
 def test_boxes_stand_on_one_line_and_the_first_answers():
-    read = read_public(
+    read = read_official(
         f"<think>{CUP} <box>[1,2,3]</box> <box>[5,6,\n7,8]</box></think><answer><box>[x]</box>{CUP}</answer>"
     )
     assert read.think_boxes == ((1, 2, 3, 4),)
     assert read.answer_box is None
-    assert read_public(f"<answer>a {CUP}</answer>").answer_box == (1, 2, 3, 4)
+    assert read_official(f"<answer>a {CUP}</answer>").answer_box == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_boxes_stand_on_one_line_and_the_first_answers():
     ],
 )
 def test_tags_are_only_counted(text, paired):
-    assert read_public(text).paired is paired
+    assert read_official(text).paired is paired
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_tags_are_only_counted(text, paired):
     ],
 )
 def test_objects_of_one_word(text, found):
-    assert read_public(text).one_word_object is found
+    assert read_official(text).one_word_object is found
 
 
 def test_random_texts_do_not_raise():
@@ -121,11 +121,11 @@ def test_random_texts_do_not_raise():
         "]</box>at<t>",
     ]
     for _ in range(5_000):
-        read_public("<think>" + "".join(rng.choices(pieces, k=rng.randint(0, 30))) + "</think>")
+        read_official("<think>" + "".join(rng.choices(pieces, k=rng.randint(0, 30))) + "</think>")
 
 
 @pytest.mark.parametrize("unit", ["<obj>a</obj><box>[", "<box>[\n", "[", "]</box>at<t>", CUP + "at<t>1</t>s", "<t>9"])
 def test_a_million_characters_take_seconds_at_most(unit):
     started = time.perf_counter()
-    read_public(f"<think>{unit * (10**6 // len(unit))}</think><answer></answer>")
+    read_official(f"<think>{unit * (10**6 // len(unit))}</think><answer></answer>")
     assert time.perf_counter() - started < 4  # a quadratic scan takes many minutes

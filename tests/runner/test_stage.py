@@ -15,7 +15,7 @@ from o3v.runner.stage import MissingInput, open_stage, read_stage, unchanged
 
 def test_an_input_that_is_missing_names_its_notebook(tmp_path):
     with pytest.raises(MissingInput, match=r"run notebooks/01_data\.ipynb with the same run_dir first"):
-        open_stage(tmp_path, "02_sft").need("01_data/sft.jsonl")
+        open_stage(tmp_path, "02_sft").require("01_data/sft.jsonl")
 
 
 def test_a_result_that_was_not_written_cannot_be_recorded(tmp_path):
@@ -74,7 +74,7 @@ def recorded(tmp_path):
     first.record({"rows": 1}, ["rows.jsonl", "videos"])
     second = open_stage(tmp_path, "02_sft")
     for name in ("01_data/rows.jsonl", "01_data/videos", "01_data/rows.jsonl"):
-        assert second.need(name) == tmp_path / name
+        assert second.require(name) == tmp_path / name
     write_text(second.path("loss.csv"), "1")
     second.record({"loss": 1.0}, ["loss.csv"])
     return tmp_path
@@ -122,7 +122,7 @@ def test_unfinished_work_is_found_by_the_same_work_only(recorded, caplog):
     assert other != folder
     assert not folder.exists()
     assert f"removed unfinished work {folder.name}" in caplog.text
-    stage.need("01_data/rows.jsonl")
+    stage.require("01_data/rows.jsonl")
     assert stage.work_folder("checkpoints", "smoke", 1, code=[geometry]) != other
 
 

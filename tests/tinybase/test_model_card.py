@@ -3,11 +3,11 @@
 import pytest
 
 from o3v import files
-from o3v.evaluation.bootstrap import Measure
+from o3v.evaluation.bootstrap import MeanWithInterval
 from o3v.tinybase import model_card
 
-GOOD = Measure(0.96, 0.94, 0.98, 500, {"red": (0.9, 200), "blue": (1.0, 300)})
-BAD = Measure(0.30, 0.25, 0.35, 500, {})
+GOOD = MeanWithInterval(0.96, 0.94, 0.98, 500, {"red": (0.9, 200), "blue": (1.0, 300)})
+BAD = MeanWithInterval(0.30, 0.25, 0.35, 500, {})
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ CONFIG = replace(
     load_profile("smoke").pretrain,
     clips=8,
     steps={"vision": 4, "pictures": 2, "shorts": 4, "films": 2},
-    vision_batch=8,
-    batch=2,
+    vision_batch_size=8,
+    batch_size=2,
     save_steps=2,
 )
 
@@ -123,7 +123,7 @@ def test_the_loss_falls(tmp_path):
         CONFIG,
         clips=4,
         steps={"vision": 25, "pictures": 25, "shorts": 1, "films": 1},
-        vision_batch=16,
+        vision_batch_size=16,
         learning_rate=2e-3,
     )
     _, history = pretrain.pretrain(FRAMES, config, 0, tmp_path)

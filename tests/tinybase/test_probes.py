@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from o3v.config import FrameConfig
-from o3v.evaluation.bootstrap import Measure, summarise
+from o3v.evaluation.bootstrap import MeanWithInterval, mean_with_interval
 from o3v.tinybase import probes
 from o3v.tinybase.clips import draw_clips
 from o3v.tinybase.video_qa import Asked
@@ -28,12 +28,12 @@ def test_recall_and_iou_of_captions_by_hand():
 
 
 def test_an_interval_by_hand():
-    found = summarise(np.array([1.0, 0.0, np.nan, 1.0, 0.0]), ["a", "b", "a", "a", "b"])
+    found = mean_with_interval(np.array([1.0, 0.0, np.nan, 1.0, 0.0]), ["a", "b", "a", "a", "b"])
     assert (found.value, found.items) == (0.5, 4)
     assert found.low == 0.0 and found.high == 1.0
     assert found.families == {"a": (1.0, 2), "b": (0.0, 2)}
-    assert summarise(np.array([np.nan]), [""]) == Measure(0.0, 0.0, 0.0, 0, {})
-    sure = summarise(np.ones(50), [""] * 50)
+    assert mean_with_interval(np.array([np.nan]), [""]) == MeanWithInterval(0.0, 0.0, 0.0, 0, {})
+    sure = mean_with_interval(np.ones(50), [""] * 50)
     assert (sure.low, sure.value, sure.high) == (1.0, 1.0, 1.0) and sure.families == {}
 
 

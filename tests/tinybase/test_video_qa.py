@@ -95,7 +95,7 @@ def test_a_span_is_told_by_the_frames_that_show_it(clip):
     asked = list(video_qa.when(clip, range(clip.uniform)))
     assert {one.ability for one in asked} == {"visible", "when"}
     for one in asked:
-        steps, span = one.answer.split("." + evidence.LINE)
+        steps, span = one.answer.split("." + evidence.ANSWER_LINE)
         each, seen = steps.split(". ")
         inside = [one.truth[0] <= t < one.truth[1] for t in times_s]
         shown = shown_by(each)
@@ -122,7 +122,7 @@ def test_what_is_explained_can_be_seen(clip):
         i = int(number) - 1
         assert box == plain_answers.say_box(clip.boxes_px[i][name]) and float(time_s) == round(clip.times_s[i], 1)
         assert place == narration.places(clip.boxes_px[i], clip.size_wh)[name]
-    answered = {text.split(evidence.LINE)[1] for text in said}
+    answered = {text.split(evidence.ANSWER_LINE)[1] for text in said}
     assert {fact.answer for fact in clip.video_facts if fact.family == "first"} <= answered
 
 
@@ -143,7 +143,7 @@ def test_an_answer_can_be_read_off_its_steps():
     clip = draw_clip(3, FrameConfig(n_frames=8, max_pixels=84 * 84), seed=0)
     frames, families = range(clip.uniform), set()
     for fact in video_qa.choosable(clip):
-        step, _, answer = video_qa.in_steps(fact, clip, frames).rpartition(evidence.LINE)
+        step, _, answer = video_qa.in_steps(fact, clip, frames).rpartition(evidence.ANSWER_LINE)
         families.add(fact.family)
         assert answer == fact.answer
         if fact.family in video_qa.WATCHED:

@@ -38,7 +38,7 @@ def judge(crops, questions):
 
 def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
     faults, unread, examples = annotated
-    steps = filter_report.run(examples, filters.full_stages(see, judge, filters.IS_THIS))
+    steps = filter_report.run_filters(examples, filters.pipeline_stages(see, judge, filters.IS_THIS_QUESTION))
     table, true = scripted_annotator.caught(faults, unread, steps)
     assert set(table) == set(scripted_annotator.FAULTS)
     assert true["kept"] == true["rows"] > 60
@@ -47,12 +47,12 @@ def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
         assert sum(n for stage, n in counts.items() if stage != "rows") == counts["rows"]
     assert table["malformed JSON"]["reading"] == table["malformed JSON"]["rows"]
     kept = steps[-1].result.kept
-    assert filter_report.run(kept)[-1].result.kept == kept  # what is left is consistent
+    assert filter_report.run_filters(kept)[-1].result.kept == kept  # what is left is consistent
 
 
 def test_without_a_judge_what_only_shows_in_pictures_is_missed(annotated):
     faults, unread, examples = annotated
-    table, true = scripted_annotator.caught(faults, unread, filter_report.run(examples))
+    table, true = scripted_annotator.caught(faults, unread, filter_report.run_filters(examples))
     for fault in ("shifted box", "wrong name", "evidence without mention"):
         assert table[fault]["missed"] == table[fault]["rows"] > 0
     for fault in ("oversized box", "wrong time", "mention without evidence", "truncated chain"):

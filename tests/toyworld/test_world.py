@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from o3v import evidence, video
-from o3v.evidence import LINE
+from o3v.evidence import ANSWER_LINE
 from o3v.geometry import box_iou, rescale_box
 from o3v.schema import Example, Task
 from o3v.toyworld.dataset import eval_item, make_dataset, rows_of
@@ -373,7 +373,7 @@ def test_rows_are_valid_and_chains_are_clean():
         grounded = row.task in (Task.SPATIAL, Task.SPATIO_TEMPORAL)
         assert 1 <= len(read.times_s) <= 3 or row.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ)
         assert 1 <= len(read.claims) <= 3 if grounded else read.claims == ()
-        assert LINE not in row.reasoning_process  # a chain is one line
+        assert ANSWER_LINE not in row.reasoning_process  # a chain is one line
     assert max(ids.values()) == 1
     assert min(map(len, templates.values())) >= 8, {task: len(t) for task, t in templates.items()}
 

@@ -16,8 +16,8 @@ from o3v.training import gspo, objective
 CONFIG = GspoConfig(
     max_steps=3,
     prompts_per_step=2,
-    generations=2,
-    device_batch=4,
+    num_generations=2,
+    per_device_batch_size=4,
     learning_rate=1e-3,
     beta=0.0,
     max_new_tokens=6,
@@ -31,10 +31,10 @@ def trainer(vlm, examples, world, out, **changes):
 
 @pytest.mark.parametrize(("count", "trained"), [(0, 9), (1, 9), (2, 8), (200, 8)])
 def test_a_fifth_at_most_and_one_at_least_is_held_back(count, trained):
-    assert gspo.hold_back(range(10), count) == (range(trained), range(trained, 10))
-    assert gspo.hold_back(range(3), count) == (range(2), range(2, 3))
+    assert gspo.split_heldout(range(10), count) == (range(trained), range(trained, 10))
+    assert gspo.split_heldout(range(3), count) == (range(2), range(2, 3))
     with pytest.raises(ValueError, match=r"three questions at least.*: 2"):
-        gspo.hold_back(range(2), count)
+        gspo.split_heldout(range(2), count)
 
 
 def test_advantages_by_hand():
@@ -142,17 +142,17 @@ def test_the_best_checkpoint_is_what_is_left_also_after_a_stop(twin, _twin, rl_e
 
     whole = made(twin, tmp_path / "whole", [0.1, 0.3, 0.2])
     training.train(whole)
-    assert training.take_best(whole) == {1: 0.1, 2: 0.3, 3: 0.2}
+    assert training.load_best(whole) == {1: 0.1, 2: 0.3, 3: 0.2}
     broken = made(copy.deepcopy(_twin), tmp_path / "broken", [0.1, 0.3])
     broken.add_callback(StopAfter(3))
     with pytest.raises(KeyboardInterrupt):
         training.train(broken)
     again = made(copy.deepcopy(_twin), tmp_path / "broken", [0.2])
     training.train(again)
-    assert training.take_best(again) == {1: 0.1, 2: 0.3, 3: 0.2}
+    assert training.load_best(again) == {1: 0.1, 2: 0.3, 3: 0.2}
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
-    assert training.best(tmp_path / "whole")["step"] == 2
+    assert training.read_best(tmp_path / "whole")["step"] == 2
 
 
 def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, world, tmp_path):
@@ -183,7 +183,7 @@ def test_the_parts_of_a_step_make_up_its_time(twin, rl_examples, world, tmp_path
     assert not any("clock" in name for row in rows for name in row)  # a clock differs between runs
     timed = [row for row in made.state.log_history if "clock/step" in row]
     assert len(timed) == CONFIG.max_steps
-    parts = gspo.clock(made)
+    parts = gspo.seconds_by_part(made)
     assert set(parts) == {"generation", "reward", "forward", "backward"}
     assert all(seconds > 0 for seconds in parts.values())
     assert sum(parts.values()) == pytest.approx(sum(row["clock/step"] for row in timed[1:]) / (len(timed) - 1))
@@ -199,7 +199,7 @@ RIGHT, NO_FORMAT = "<think>So.</think><answer>A</answer>", "A red car"
 
 
 def preflight(twin, rl_examples, world):
-    return gspo.preflight(twin, rl_examples, world, FRAMES, dataclasses.replace(CONFIG, preflight=2))
+    return gspo.preflight(twin, rl_examples, world, FRAMES, dataclasses.replace(CONFIG, num_preflight=2))
 
 
 def test_preflight_lets_a_run_begin_that_can_learn(twin, rl_examples, world, monkeypatch):

@@ -14,7 +14,7 @@ from o3v.evidence import parse_response
 from o3v.schema import Task
 from o3v.training import sft
 
-CONFIG = SftConfig(epochs=1.0, batch=4, device_batch=4, learning_rate=1e-3, save_steps=1)
+CONFIG = SftConfig(epochs=1.0, effective_batch_size=4, per_device_batch_size=4, learning_rate=1e-3, save_steps=1)
 
 
 def trainer(vlm, examples, world, out, **changes):
@@ -30,7 +30,7 @@ def test_only_the_answer_is_trained_on(twin, sft_examples, world, tmp_path):
 
 
 def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
-    rows = [sft.training_row(e, world, FRAMES, "pixels") for e in sft_examples]
+    rows = [sft.sft_row(e, world, FRAMES, "pixels") for e in sft_examples]
     boxes = [b for r in rows for c in parse_response(r["completion"][0]["content"]).claims for b in c.boxes]
     assert boxes and all(0 <= v <= 56 and v == int(v) for box in boxes for v in box)
     assert max(max(box) for box in boxes) > 1
@@ -38,7 +38,7 @@ def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
 
 def test_spans_can_be_told_at_the_times_of_frames(sft_examples, world):
     example = next(e for e in sft_examples if e.task is Task.TEMPORAL)
-    exact, shown = (sft.training_row(example, world, FRAMES, "pixels", told) for told in (False, True))
+    exact, shown = (sft.sft_row(example, world, FRAMES, "pixels", told) for told in (False, True))
     said = [row["completion"][0]["content"] for row in (exact, shown)]
     prompt = "".join(part.get("text", "") for part in shown["prompt"][1]["content"])
     numbered = [re.findall(r"<t>([^<]*)</t>", text) for text in said]
@@ -49,7 +49,7 @@ def test_spans_can_be_told_at_the_times_of_frames(sft_examples, world):
 
 def test_lengths_and_losses_by_task(twin, sft_examples, world, tmp_path):
     made = trainer(twin, sft_examples, world, tmp_path)
-    counted = sft.lengths(made, 2)
+    counted = sft.token_counts(made, 2)
     for index, (prompt, response) in enumerate(zip(counted["prompt"], counted["response"], strict=True)):
         _, mask = sft.label_mask(made, index)  # draws the tokens of one picture as one
         assert response == sum(mask) and prompt > len(mask) - sum(mask)
@@ -102,10 +102,10 @@ def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, worl
     kept = {n.replace(".base_layer", "").removeprefix("base_model.model."): p for n, p in state.items()}
     assert all(torch.equal(kept[n], before[n]) for n in before)
     assert any("lora_B" in n and p.any() for n, p in kept.items())
-    whole = training.merged(adapted, vlm).model
+    whole = training.merge_adapters(adapted, vlm).model
     moved = [n for n, p in whole.state_dict().items() if not torch.equal(p, before[n])]
     assert moved and all("language_model" in n and "self_attn" in n for n in moved)
-    assert training.merged(adapted, vlm).box_space == vlm.box_space
+    assert training.merge_adapters(adapted, vlm).box_space == vlm.box_space
 
 
 def test_a_run_cut_short_takes_the_same_steps(twin, _twin, sft_examples, world, tmp_path):

@@ -57,15 +57,15 @@ def test_the_best_checkpoint_is_kept_and_taken(tmp_path):
     model, scores = Model(), [0.2, 0.6, 0.6, 0.1]
     args, modes = SimpleNamespace(output_dir=str(tmp_path)), []
     keep = callbacks.KeepBest(lambda: modes.append(model.training) or scores[len(modes) - 1])
-    assert callbacks.best(tmp_path) is None
+    assert callbacks.read_best(tmp_path) is None
     trainer = SimpleNamespace(model=model, args=args)
-    assert callbacks.take_best(trainer) == {}
+    assert callbacks.load_best(trainer) == {}
     for step in range(1, 5):
         torch.nn.init.constant_(model.weight, step)
         keep.on_save(args, SimpleNamespace(global_step=step), None, model=model)
     assert modes == [False] * 4 and model.training
-    assert callbacks.take_best(trainer) == dict(enumerate(scores, 1))
-    assert model.weight.item() == 2 and list(callbacks.best(tmp_path)["weights"]) == ["weight"]
+    assert callbacks.load_best(trainer) == dict(enumerate(scores, 1))
+    assert model.weight.item() == 2 and list(callbacks.read_best(tmp_path)["weights"]) == ["weight"]
 
 
 def test_a_checkpoint_done_again_counts_once(tmp_path):
@@ -73,4 +73,4 @@ def test_a_checkpoint_done_again_counts_once(tmp_path):
     for value in (3.0, 5.0):  # the first was not whole
         torch.nn.init.constant_(model.weight, value)
         callbacks.KeepBest(lambda: 0.5).on_save(args, SimpleNamespace(global_step=7), None, model=model)
-    assert callbacks.take_best(SimpleNamespace(model=model, args=args)) == {7: 0.5} and model.weight.item() == 5
+    assert callbacks.load_best(SimpleNamespace(model=model, args=args)) == {7: 0.5} and model.weight.item() == 5

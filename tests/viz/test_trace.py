@@ -43,13 +43,17 @@ def test_five_hundred_claims_and_boxes_outside_of_the_frame():
 
 def test_a_models_text_never_runs():
     text = f"<think>{claim(EVIL, '[1,1,9,9]', 0.5)} {EVIL}</think><answer>{EVIL}</answer>"
-    html = trace.page(trace.trace_html(frames(2), trace.Told(parse_response(text), {EVIL: 1.0}, EVIL), EVIL), EVIL)
+    html = trace.html_page(
+        trace.trace_html(frames(2), trace.ShownResponse(parse_response(text), {EVIL: 1.0}, EVIL), EVIL), EVIL
+    )
     assert "<script>alert" not in html and html.count("<script>") == 2  # the player's and the trace's
     assert "http" not in html.replace("http-equiv", "")
 
 
 def test_terms_stand_below():
-    html = trace.trace_html(frames(2), trace.Told(parse_response("no form"), {"ans_acc": 0.5, "ans_tiou": None}))
+    html = trace.trace_html(
+        frames(2), trace.ShownResponse(parse_response("no form"), {"ans_acc": 0.5, "ans_tiou": None})
+    )
     assert "<td>ans_acc</td><td>0.50</td>" in html and "<td>ans_tiou</td><td>–</td>" in html
 
 
@@ -65,7 +69,7 @@ def test_a_claim_is_held_to_the_nearest_key_time():
 def test_rollouts_side_by_side():
     texts = [f"<think>{claim('cup', '[0,0,9,9]', 0.5)}</think><answer>{answer}</answer>" for answer in "ABC"]
     totals = ({"total": 0.5, "ans_tiou": None}, {"total": 2.0, "ans_tiou": None}, {"total": 1.0, "ans_tiou": None})
-    rollouts = [trace.Told(parse_response(t), terms) for t, terms in zip(texts, totals, strict=True)]
+    rollouts = [trace.ShownResponse(parse_response(t), terms) for t, terms in zip(texts, totals, strict=True)]
     html = trace.rollouts_html(frames(2), rollouts, "What?")
     assert "<td>2 · best</td><td>2.00</td><td>B</td>" in html and "<td>1 · worst</td>" in html
     assert "<th>ans_tiou</th>" not in html and html.count("<details>") == 1 and len(chips(html)) == 2

@@ -36,8 +36,8 @@ def test_frames_and_boxes_that_do_not_fit_are_refused(frame_count, box_count, sh
     assert shown == []
 
 
-def told(text: str, **more) -> trace.Told:
-    return trace.Told(parse_response(text), **more)
+def told(text: str, **more) -> trace.ShownResponse:
+    return trace.ShownResponse(parse_response(text), **more)
 
 
 def picture_of(viewer: widgets.FrameViewer) -> np.ndarray:
@@ -119,12 +119,14 @@ def test_the_environment_decides_between_widget_and_picture(value, interactive, 
 
 def test_headless_no_viewer_leaves_a_widget(shown):
     made = [told(TEXT, terms={"total": 1.0}), told("no form", terms={"total": 0.0})]
-    case = filter_cases.Case("large box", "cup in frame 1", frames(1).images[0], (LabelledBox("cup", (1, 1, 80, 80)),))
+    case = filter_cases.FilterCase(
+        "large box", "cup in frame 1", frames(1).images[0], (LabelledBox("cup", (1, 1, 80, 80)),)
+    )
     for view in (
         lambda: widgets.frame_viewer(frames(), boxes(), interactive=False),
         lambda: widgets.trace_viewer(frames(), made[0], "What?", TRUTH, interactive=False),
         lambda: widgets.rollout_viewer(frames(), made, "What?", TRUTH, interactive=False),
-        lambda: widgets.audit_viewer([case], interactive=False),
+        lambda: widgets.filter_case_viewer([case], interactive=False),
     ):
         shown.clear()
         assert view() is None
@@ -216,8 +218,8 @@ def test_rollouts_are_chosen_from_a_list(shown):
 def test_cases_of_an_audit_by_what_became_of_them(shown):
     kept, large = [("kept", "one"), ("kept", "two")], [("large box", EVIL)]
     picture = frames(1).images[0]
-    cases = [filter_cases.Case(r, w, picture + 10 * n, ()) for n, (r, w) in enumerate(large + kept)]
-    box = widgets.audit_viewer(cases, interactive=True)
+    cases = [filter_cases.FilterCase(r, w, picture + 10 * n, ()) for n, (r, w) in enumerate(large + kept)]
+    box = widgets.filter_case_viewer(cases, interactive=True)
     (kind, slider), words, _ = box.children[0].children, *box.children[1:]
     assert kind.options == ("large box", "kept") and words.value.startswith("1 of 1 · &lt;script")
     kind.value = "kept"
@@ -225,4 +227,4 @@ def test_cases_of_an_audit_by_what_became_of_them(shown):
     assert words.value == "2 of 2 · two"
     kind.value = "large box"
     assert words.value.startswith("1 of 1")
-    assert widgets.audit_viewer([], interactive=True) is None and "no case" in shown[-1].data
+    assert widgets.filter_case_viewer([], interactive=True) is None and "no case" in shown[-1].data

@@ -17,18 +17,7 @@ from o3v.geometry import span_on_frames
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
 from o3v.tinybase.clips import Clip
 from o3v.tinybase.plain_answers import NOTHING, Asked, say_box, say_boxes, say_frame, say_thing
-from o3v.toyworld.narration import (
-    BESIDE,
-    close_look,
-    inside,
-    listed,
-    look_through,
-    marked,
-    places,
-    read_off,
-    watched,
-    way_of,
-)
+from o3v.toyworld.narration import BESIDE, WatchedVideo, inside, listed, look_through, marked, way_of
 from o3v.toyworld.scene_view import Fact
 from o3v.toyworld.tasks import LETTERS
 
@@ -46,6 +35,15 @@ IS_IN = "Is the {name} in frame {number}?"
 LOOKS = ("color", "thing")  # families of facts that one picture shows
 # families that the names of what is in each frame decide
 WATCHED = (*LOOKS, "first", "last", "after", "before", "count", "leaves", "stays", "longest", "already")
+
+
+def watch(clip: Clip, frames: Sequence[int]) -> WatchedVideo:
+    """These frames of a clip, as the narrator of the toy world sees them. Boxes are pixels."""
+    times_s = [clip.times_s[i] for i in frames]
+    boxes_px = [clip.boxes_px[i] for i in frames]
+    return WatchedVideo(
+        boxes_px, clip.size_wh, times_s, clip.spans_s, lambda i, frame: abs(times_s[i] - frame / clip.fps)
+    )
 
 
 def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
@@ -86,6 +84,7 @@ def find_in_picture(clip: Clip) -> Iterator[Asked]:
 
 def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
     """Each thing in every frame that shows it; some questions narrow the time, some say how many boxes there are."""
+    video = watch(clip, frames)
     for name in clip.spans_s:
         seen = [i for i in frames if name in clip.boxes_px[i]]
         question = str(rng.choice(FOLLOW)).format(name=name)
@@ -96,7 +95,7 @@ def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Itera
             question = WITH_SPAN.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
         elif kind == 2 and seen:
             question = WITH_BOX_COUNT.format(count=len(seen), question=question)
-        said = "; ".join(_claim(clip, frames, name, frames.index(i) + 1) for i in seen)
+        said = "; ".join(_claim(video, name, frames.index(i) + 1) for i in seen)
         yield Asked("follow", question, said.capitalize() or NOTHING)
 
 
@@ -113,15 +112,10 @@ def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterat
 
 def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     """In which order things come and go, by the first and the last of these frames that show each."""
-    names = _names(clip, frames)
+    names = watch(clip, frames).places
     for kind, question in ORDER.items():
         said = f"{look_through(names, clip.spans_s)}. {listed(names, clip.spans_s, going=kind == 'go')}"
         yield Asked("order", question, said)
-
-
-def _names(clip: Clip, frames: Sequence[int]) -> list[list[str]]:
-    """What each of these frames shows, in the order of the places."""
-    return [list(places(clip.boxes_px[i], clip.size_wh)) for i in frames]
 
 
 def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
@@ -131,23 +125,20 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     times, and then the time from the first frame in the span to the first after. The truth is the span. Questions about
     spans between two frames are left out.
     """
-    times_s = [clip.times_s[i] for i in frames]
+    video = watch(clip, frames)
     for fact in clip.time_facts:
-        if any(fact.span_s[0] <= t < fact.span_s[1] for t in times_s):
+        if any(fact.span_s[0] <= t < fact.span_s[1] for t in video.times_s):
             kind = "visible" if fact.family == "when" else "when"
-            said = f"{_watched(fact, clip, frames)}.{ANSWER_LINE}{_span(clip, frames, fact)}"
+            said = f"{_look(fact, clip, video)}.{ANSWER_LINE}{_span(clip, frames, fact)}"
             yield Asked(kind, fact.question, said, fact.span_s)
 
 
-def _watched(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """The look through these frames; for a span, or to follow a thing, also in which of them it is; and the frame that
-    shows both, where the answer is beside something."""
-    said = watched(fact.family, fact.question, _names(clip, frames), clip.spans_s)
-    timed = fact in clip.time_facts
+def _look(fact: Fact, clip: Clip, video: WatchedVideo) -> str:
+    """The narrator's look. For a span, and to follow an object, also the first and the last frame in the span."""
+    look, timed = video.look(fact), fact in clip.time_facts
     if timed or fact.family == "track":
-        said += f". {inside([clip.times_s[i] for i in frames], fact.span_s, '{:.1f}s'.format if timed else None)}"
-    close = _close_look(fact, clip, frames)
-    return f"{said}. {close.capitalize()}" if close else said
+        look += f". {inside(video.times_s, fact.span_s, '{:.1f}s'.format if timed else None)}"
+    return look
 
 
 def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
@@ -190,50 +181,19 @@ def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = ANSWER_LINE) -> str:
     """The answer, after the steps that lead to it: what every frame shows, where a thing comes and goes, or what is
     where in the frames that the fact shows; and what is asked for with the thing that it is."""
+    video = watch(clip, frames)
+    conclusion = f".{video.read_off(fact)}{then}{fact.answer}"
     if fact.family in (*WATCHED, *BESIDE):
-        return f"{_watched(fact, clip, frames)}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
-    shown, at = _shown(fact, clip, frames), [places(clip.boxes_px[i], clip.size_wh) for i in frames]
+        return _look(fact, clip, video) + conclusion
+    shown = video.shown(fact)
     if fact.family == "place" or not shown:
         return fact.answer
     if fact.family == "side":
-        said = _close_look(fact, clip, frames).capitalize()
-        if not said:
-            return fact.answer
-    elif fact.family == "where":
-        first = shown[0][1]
-        said = f"Frame {first} {fact.subject} {at[first - 1][fact.subject]}"
-    else:  # what a thing does
-        said = f"{_watched(fact, clip, frames)}. {way_of(fact.subject, at)}"
-    return f"{said}.{_read_off(fact, clip, frames)}{then}{fact.answer}"
-
-
-def _close_look(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    """What the frame shows in which the answer is beside what is asked; "" of other families."""
-    pair, at_s = [name for name, _ in fact.pair], fact.pair[-1][1] / clip.fps
-    both = [n for n, i in enumerate(frames, 1) if all(name in clip.boxes_px[i] for name in pair)]
-    number = min(both, key=lambda n: abs(clip.times_s[frames[n - 1]] - at_s), default=0)
-    said = number and close_look(fact.family, fact.question, clip.boxes_px[frames[number - 1]], clip.size_wh)
-    return f"frame {number} {said}" if said else ""
-
-
-def _read_off(fact: Fact, clip: Clip, frames: Sequence[int]) -> str:
-    said = read_off(fact.family, fact.question, fact.answer, _names(clip, frames), clip.spans_s)
-    return f" {said}." if said else ""
-
-
-def _shown(fact: Fact, clip: Clip, frames: Sequence[int]) -> list[tuple[str, int]]:
-    """Which of these frames, from 1, show the things of a fact: those nearest to its own; of a thing to be followed
-    the first, the middle and the last that show it. Empty when none shows one of them."""
-    showing = {name: [n for n, i in enumerate(frames, 1) if name in clip.boxes_px[i]] for name, _ in fact.shown}
-    if not all(showing.values()):
-        return []
-    if fact.family == "track":
-        seen = showing[fact.subject]
-        return [(fact.subject, seen[at]) for at in (0, len(seen) // 2, -1)]
-    return [
-        (name, min(showing[name], key=lambda n, frame=frame: abs(clip.times_s[frames[n - 1]] - frame / clip.fps)))
-        for name, frame in fact.shown
-    ]
+        close = video.close_look(fact)
+        return close + conclusion if close else fact.answer
+    if fact.family == "where":
+        return video.entry(*shown[0]).capitalize() + conclusion
+    return f"{_look(fact, clip, video)}. {way_of(fact.subject, video.places)}{conclusion}"  # what an object does
 
 
 def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
@@ -242,19 +202,19 @@ def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
     A thing is named after the number of its frame, then come its place there, its box and time. Chains that need a
     thing which none of these frames shows are left out.
     """
+    video = watch(clip, frames)
     for fact in clip.video_facts:
-        shown = _shown(fact, clip, frames)
+        shown = video.shown(fact)
         if shown:
-            chain = fact.chain.format(*(_claim(clip, frames, name, number) for name, number in shown))
-            said = f"{_watched(fact, clip, frames)}. {chain}{_read_off(fact, clip, frames)}{ANSWER_LINE}{fact.answer}"
+            chain = fact.chain.format(*(_claim(video, name, number) for name, number in shown))
+            said = f"{_look(fact, clip, video)}. {chain}{video.read_off(fact)}{ANSWER_LINE}{fact.answer}"
             yield Asked("explain", EXPLAIN.format(question=fact.question), said)
 
 
-def _claim(clip: Clip, frames: Sequence[int], name: str, number: int) -> str:
-    """A thing as one of these frames, from 1, shows it."""
-    i = frames[number - 1]
-    place = places(clip.boxes_px[i], clip.size_wh)[name]
-    return f"frame {number} {name} {place} {say_box(clip.boxes_px[i][name])} at {clip.times_s[i]:.1f}s"
+def _claim(video: WatchedVideo, name: str, number: int) -> str:
+    """An object with its place, box and time in one of these frames, counted from 1."""
+    box, time_s = video.boxes[number - 1][name], video.times_s[number - 1]
+    return f"{video.entry(name, number)} {say_box(box)} at {time_s:.1f}s"
 
 
 def choosable(clip: Clip) -> list[Fact]:

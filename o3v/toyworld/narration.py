@@ -6,9 +6,12 @@ What is said here goes before an answer or a claim, which then can be read off i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from o3v.geometry import Box, Size, Span, box_area
+from o3v.toyworld.scene_view import Fact
 from o3v.video.frames import uniform_indices
 
 MOMENTS = 12  # frames of a look through a film: those of profile tiny
@@ -68,7 +71,7 @@ def places(boxes: Mapping[str, Box], size_wh: Size) -> dict[str, str]:
     return {name: f"{ROWS[cells[name] // len(COLUMNS)]} {COLUMNS[cells[name] % len(COLUMNS)]}" for name in order}
 
 
-def in_order(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going: bool = False) -> list[str]:
+def in_order(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], going: bool = False) -> list[str]:
     """The names that frames show, in the order in which things come, or go; between the same two frames by `spans_s`.
 
     >>> in_order([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
@@ -90,7 +93,7 @@ def look_at(boxes: Mapping[str, Box], size_wh: Size, question: str) -> str:
     return "; ".join(f"{place} {name}{ASKED * (name in asked)}" for name, place in here.items()).capitalize()
 
 
-def look_through(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], question: str = "") -> str:
+def look_through(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], question: str = "") -> str:
     """What each frame shows, by name. Where a thing comes it is counted; what the question names is marked each time.
 
     >>> look_through([["cup"], ["cup", "car"], []], {"cup": (0.0, 4.0), "car": (1.5, 4.0)}, "When is the car there?")
@@ -119,13 +122,7 @@ def inside(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] |
     return f"Seen from {told[0]} to {told[-1]}" if told else "Seen in no frame"
 
 
-def watched(family: str, question: str, names: Sequence[Sequence[str]], spans_s: Mapping[str, Span]) -> str:
-    """The look that an answer of this family of facts is read off, and in which order things come or go."""
-    said = look_through(names, spans_s, question)
-    return f"{said}. {listed(names, spans_s, family in GOING)}" if family in (*COMING, *GOING) else said
-
-
-def listed(names: Sequence[Sequence[str]], spans_s: Mapping[str, Span], going: bool = False) -> str:
+def listed(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], going: bool = False) -> str:
     """In which order things come, or go; where they come they are counted as in the look.
 
     >>> listed([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
@@ -152,26 +149,8 @@ def way_of(name: str, where: Sequence[Mapping[str, str]]) -> str:
     return f"From {seen[0]} to {seen[-1]}"
 
 
-def close_look(family: str, question: str, boxes: Mapping[str, Box], size_wh: Size) -> str:
-    """What one frame shows, where the answer is beside something: from left to right, or by place, the asked marked; ""
-    of families whose answer is not.
-
-    >>> close_look("with", "With what is the car?", {"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84))
-    'blue cup upper left, red car here lower left'
-    >>> close_look("side", "What is on the left?", {"red car": (0, 0, 20, 20), "blue cup": (60, 0, 80, 20)}, (84, 84))
-    'left red car, right blue cup'
-    """
-    if family == "side":
-        order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
-        return ", ".join([f"left {order[0]}", *order[1:-1], f"right {order[-1]}"])
-    if family not in BESIDE:
-        return ""
-    asked = named_in(question, boxes)
-    return ", ".join(f"{name}{ASKED * (name in asked)} {at}" for name, at in places(boxes, size_wh).items())
-
-
 def read_off(
-    family: str, question: str, answer: str, names: Sequence[Sequence[str]], spans_s: Mapping[str, Span]
+    family: str, question: str, answer: str, names: Sequence[Collection[str]], spans_s: Mapping[str, Span]
 ) -> str:
     """What is asked for, said again with the thing that it is, which is named last; "" where the answer is no thing.
 
@@ -193,6 +172,77 @@ def read_off(
     if family == "before" and at + 1 < len(order):
         return f"Before {counted[at + 1]}: {counted[at]}"
     return ""
+
+
+@dataclass(frozen=True)
+class WatchedVideo:
+    """The frames of a video that a narrator sees, in order. It speaks of a scene and of a clip in the same words.
+
+    Args:
+        boxes: for each frame the boxes of its visible objects by name, in units of `size_wh`.
+        size_wh: width and height in which boxes are measured; (1, 1) for shares of the frame.
+        times_s: time of each frame in seconds.
+        spans_s: when each object is visible, (start, end) in seconds, by name.
+        distance: `distance(i, frame)` is how far the i-th of these frames is from number `frame` of the whole video,
+            in frames or in seconds. Of two equally distant frames the first is taken, so rounding decides.
+    """
+
+    boxes: Sequence[Mapping[str, Box]]
+    size_wh: Size
+    times_s: Sequence[float]
+    spans_s: Mapping[str, Span]
+    distance: Callable[[int, int], float]
+
+    @cached_property
+    def places(self) -> list[dict[str, str]]:
+        """The place of each visible object, by frame and name (see `places`)."""
+        return [places(boxes, self.size_wh) for boxes in self.boxes]
+
+    def shown(self, fact: Fact) -> list[tuple[str, int]]:
+        """The objects of a fact, each with the number (from 1) of the nearest frame that shows it. To follow an object,
+        the first, the middle and the last frame that show it. Empty when one of the objects is in no frame."""
+        showing = {name: [i for i, boxes in enumerate(self.boxes) if name in boxes] for name, _ in fact.shown}
+        if not all(showing.values()):
+            return []
+        if fact.family == "track":
+            seen = showing[fact.subject]
+            return [(fact.subject, seen[at] + 1) for at in (0, len(seen) // 2, -1)]
+        return [
+            (name, min(showing[name], key=lambda i, frame=frame: self.distance(i, frame)) + 1)
+            for name, frame in fact.shown
+        ]
+
+    def entry(self, name: str, number: int) -> str:
+        """An object in a frame (from 1), with its place: "frame 3 red car upper left"."""
+        return f"frame {number} {name} {self.places[number - 1][name]}"
+
+    def look(self, fact: Fact) -> str:
+        """What the answer to a fact is read off: the objects of each frame, their order, the deciding frame."""
+        steps = [look_through(self.places, self.spans_s, fact.question)]
+        if fact.family in (*COMING, *GOING):
+            steps.append(listed(self.places, self.spans_s, fact.family in GOING))
+        return ". ".join(filter(None, (*steps, self.close_look(fact))))
+
+    def close_look(self, fact: Fact) -> str:
+        """The frame that decides a fact about two objects side by side: all objects from left to right, or with their
+        places and those of the question marked. "" for facts of other families and when no frame shows both."""
+        pair = [name for name, _ in fact.pair]
+        both = [i for i, boxes in enumerate(self.boxes) if all(name in boxes for name in pair)]
+        if not both or fact.family not in ("side", *BESIDE):
+            return ""
+        i = min(both, key=lambda i: self.distance(i, fact.pair[-1][1]))
+        boxes, asked = self.boxes[i], named_in(fact.question, self.boxes[i])
+        if fact.family == "side":
+            order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
+            entries = [f"left {order[0]}", *order[1:-1], f"right {order[-1]}"]
+        else:
+            entries = [f"{name}{ASKED * (name in asked)} {place}" for name, place in self.places[i].items()]
+        return f"Frame {i + 1} {', '.join(entries)}"
+
+    def read_off(self, fact: Fact) -> str:
+        """The sentence that follows the look, after a space (see `read_off`); "" without one."""
+        sentence = read_off(fact.family, fact.question, fact.answer, self.places, self.spans_s)
+        return f" {sentence}." if sentence else ""
 
 
 def marked(options: Sequence[str], right: int) -> str:

@@ -20,7 +20,7 @@ from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
 from o3v.schema import Example, KeyFrame, Row, Task
 from o3v.toyworld.narration import SO, look_at, marked, places
 from o3v.toyworld.questions import picture_facts, time_facts, video_facts
-from o3v.toyworld.reasoning import box_of, chain_of, look_of, snapped, span_of
+from o3v.toyworld.reasoning import box_of, chain_of, snapped, span_of, watch
 from o3v.toyworld.scene import Scene
 from o3v.toyworld.scene_view import Fact
 from o3v.video.frames import uniform_indices
@@ -173,7 +173,7 @@ def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     if place < 2:  # as in V-STAR's second chain: after the boxes of its seconds
         boxes = [format_box(box_of(scene, fact.subject, second * scene.fps)) for second in _whole_seconds(fact, scene)]
         question = WITH_BOXES.format(boxes=", ".join(boxes), question=question) if boxes else question
-    return _on_video(scene, question, fact.answer, f"{look_of(scene, fact)}. {span_of(scene, fact)}.")
+    return _on_video(scene, question, fact.answer, f"{watch(scene).look(fact)}. {span_of(scene, fact)}.")
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:

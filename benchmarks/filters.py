@@ -51,16 +51,16 @@ def main() -> None:
     )
     numbers = range(FIRST_SCENE, FIRST_SCENE + options.annotated)
     items = list(scripted_annotator.items("rl", options.seed, numbers))
-    script = scripted_annotator.Scripted(options.seed, options.share)
+    script = scripted_annotator.ScriptedAnnotator(options.seed, options.share)
     with tempfile.TemporaryDirectory() as films:
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            list(pool.map(partial(scripted_annotator.film, root=films), items, chunksize=16))
+            list(pool.map(partial(scripted_annotator.render_video, root=films), items, chunksize=16))
         examples, unread = annotation.read_annotations((item, script(item).text) for item in items)
         steps = filter_report.run_filters(
             examples, filters.pipeline_stages(filters.read_crops_from(films), eyes, filters.IS_THIS_QUESTION)
         )
     faults = {item.id: script.fault(item) for item in items}
-    found, true = scripted_annotator.caught(faults, [drop.id for drop in unread], steps)
+    found, true = scripted_annotator.count_faults(faults, [drop.id for drop in unread], steps)
     table = {
         kind: {"rows": n["rows"], "stopped": n["rows"] - n["missed"], **told(n["rows"] - n["missed"], n["rows"])}
         for kind, n in found.items()

@@ -22,7 +22,7 @@ VISION = ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>
 # them again. Words bring the space before them and, before a number, the one after. Other numbers go by two digits,
 # tenths are one token.
 PIECES = Regex(
-    rf" ?(?:{'|'.join(toyworld.COLORS)}) (?:{'|'.join(toyworld.THINGS)})(?![a-z])"
+    rf" ?(?:{'|'.join(toyworld.COLORS)}) (?:{'|'.join(toyworld.KINDS)})(?![a-z])"
     r"| ?[Ff]rame \d{1,2}(?!\d)| ?[A-Za-z]+(?: (?=\d))?|(?<![\d.])(?:\d|1[01])\.\d(?!\d)"
     r"|\.\d|\d{1,2}| ?[^A-Za-z0-9\s]+(?: (?=\d|$))?|\s+"
 )

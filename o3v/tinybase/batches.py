@@ -15,8 +15,8 @@ import numpy as np
 from o3v import toyworld
 from o3v.tinybase import crop_qa, video_qa
 from o3v.tinybase.clips import Clip
-from o3v.tinybase.plain_answers import Asked
-from o3v.toyworld.narration import SO
+from o3v.tinybase.plain_answers import QuestionAnswer
+from o3v.toyworld.narration import BEFORE_OPTIONS
 from o3v.toyworld.scene_view import Fact
 from o3v.toyworld.sprites import NAMES
 
@@ -32,7 +32,7 @@ class Batch:
 
     images: np.ndarray
     films: list[tuple[tuple[float, ...], float]]
-    asked: list[list[Asked]]
+    asked: list[list[QuestionAnswer]]
 
 
 def draw_batch(kind: str, clips: Sequence[Clip], rows: int, rng: np.random.Generator) -> Batch:
@@ -51,13 +51,13 @@ def draw_batch(kind: str, clips: Sequence[Clip], rows: int, rng: np.random.Gener
     return Batch(np.concatenate([m[0] for m in made]), [m[1] for m in made], [m[2] for m in made])
 
 
-def _picture(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+def _picture(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
     kept = _some(video_qa.find_in_picture(clip), PICTURE_QUESTIONS - 3, rng)
     looks = [video_qa.choice(fact, fact.answer, rng) for fact in _some(_looks(clip, clip.boxes_px[-1]), 2, rng)]
     return clip.images[-1:], ((), 0.0), [video_qa.one_picture(clip), *kept, *looks]
 
 
-def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
     i = int(rng.integers(len(clip.crops)))
     shown = clip.crop_names[i]
     asked = [*crop_qa.is_this(shown, rng), *crop_qa.is_this(shown, rng), crop_qa.name_it(shown)]
@@ -89,7 +89,7 @@ def _some(asked: Iterable[Any], count: int, rng: np.random.Generator) -> list[An
     return [found[i] for i in rng.permutation(len(found))[:count]]
 
 
-def _short(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+def _short(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
     """Only what the few frames themselves decide is asked."""
     frames = some_frames(clip, rng, few=True)
     spans = list(video_qa.when(clip, frames))
@@ -105,12 +105,15 @@ def _short(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[
         *_some([a for a in spans if a.ability == "visible"], 1, rng),
         *_some([a for a in spans if a.ability == "when"], 1, rng),
         *[video_qa.asks(fact, clip, frames) for fact in _some(looks, 1, rng)],
-        *[video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, SO), rng) for fact in _some(looks, 1, rng)],
+        *[
+            video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, BEFORE_OPTIONS), rng)
+            for fact in _some(looks, 1, rng)
+        ],
     ]
     return *_seen(clip, frames), asked
 
 
-def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[Asked]]:
+def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
     frames = some_frames(clip, rng)
     facts, spans = video_qa.choosable(clip), list(video_qa.when(clip, frames))
 
@@ -126,13 +129,16 @@ def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[A
         *_some([a for a in spans if a.ability == "when"], 1, rng),
         *told,
         *_some(video_qa.what(clip, frames), 3, rng),
-        *[video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, SO), rng) for fact in _some(facts, 2, rng)],
+        *[
+            video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, BEFORE_OPTIONS), rng)
+            for fact in _some(facts, 2, rng)
+        ],
         *_some(video_qa.explain(clip, frames), 2, rng),
     ]
     return *_seen(clip, frames), asked
 
 
-def _caption(clip: Clip, rng: np.random.Generator, few: bool = False) -> tuple[np.ndarray, Any, list[Asked]]:
+def _caption(clip: Clip, rng: np.random.Generator, few: bool = False) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
     frames = some_frames(clip, rng, few)
     return *_seen(clip, frames), [video_qa.every_frame(clip, frames)]
 
@@ -140,7 +146,7 @@ def _caption(clip: Clip, rng: np.random.Generator, few: bool = False) -> tuple[n
 def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
     """What a base model reads and says about these clips, for making a tokenizer."""
     rng = np.random.default_rng(seed)
-    words = (*toyworld.COLORS, *toyworld.THINGS, *NAMES)
+    words = (*toyworld.COLORS, *toyworld.KINDS, *NAMES)
     yield from (space + word for word in words for space in ("", " ") for _ in clips)
     for clip in clips:
         frames, facts = range(len(clip.images)), video_qa.choosable(clip)
@@ -157,7 +163,7 @@ def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
             *spans,
             *video_qa.explain(clip, frames),
             *video_qa.in_frame(clip, frames, rng),
-            *[video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, SO), rng) for fact in facts],
+            *[video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, BEFORE_OPTIONS), rng) for fact in facts],
             *[video_qa.told_boxes(a, clip, frames, name) for a, name in zip(spans, clip.spans_s, strict=False)],
         ]
         for name in clip.crop_names:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from o3v import toyworld, video
 from o3v.config import FrameConfig
 from o3v.geometry import Size, fit_size, rescale_box
-from o3v.toyworld.questions import picture_facts, time_facts, video_facts
+from o3v.toyworld.questions import image_facts, time_facts, video_facts
 from o3v.toyworld.scene_view import Fact
 from o3v.video.image import letterbox
 
@@ -36,7 +36,7 @@ class Clip:
 
     images (n, height, width, 3) uint8 with their times in seconds and boxes in pixels by name. The first
     `uniform` are evenly spread, as at inference; then come half as many at random times, then the one that
-    `picture_facts` ask about. crops (c, height, width, 3) with the name of what each shows, "" for background.
+    `image_facts` ask about. crops (c, height, width, 3) with the name of what each shows, "" for background.
     `place` is a key of `synth_draw.PLACES`.
     """
 
@@ -50,7 +50,7 @@ class Clip:
     spans_s: dict[str, tuple[float, float]]
     video_facts: tuple[Fact, ...]
     time_facts: tuple[Fact, ...]
-    picture_facts: tuple[Fact, ...]
+    image_facts: tuple[Fact, ...]
     crops: np.ndarray
     crop_names: tuple[str, ...]
     place: str
@@ -78,7 +78,7 @@ def draw_clip(number: int, frames: FrameConfig, seed: int, split: str = "sft") -
     scene = toyworld.make_scene(split, index, seed)
     rng = np.random.default_rng([seed, toyworld.SPLITS.index(split), number, 1])
     uniform = video.uniform_indices(scene.n_frames, frames.n_frames)
-    asked = picture_facts(scene)
+    asked = image_facts(scene)
     picked = [
         *uniform.tolist(),
         *np.sort(rng.choice(scene.n_frames, len(uniform) // 2, replace=False)).tolist(),

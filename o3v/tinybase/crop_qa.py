@@ -15,31 +15,33 @@ from o3v import toyworld
 from o3v.data.filters import IS_THIS_QUESTION
 from o3v.prompts import RELEVANCE
 from o3v.tinybase.clips import Clip
-from o3v.tinybase.plain_answers import NOTHING, Asked
+from o3v.tinybase.plain_answers import NOTHING, QuestionAnswer
 
 WHAT_IS_IT = "What is this?"
 
 
-def is_this(shown: str, rng: np.random.Generator) -> Iterator[Asked]:
+def is_this(shown: str, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Questions about a crop of `shown` ("" for background): one to say yes to (if any), the others to say no to."""
-    colors, things = list(toyworld.COLORS), list(toyworld.THINGS)
+    colors, things = list(toyworld.COLORS), list(toyworld.KINDS)
     color, thing = shown.split(" ") if shown else ("", "")
     other_color = str(rng.choice([c for c in colors if c != color]))
     other_thing = str(rng.choice([t for t in things if t != thing]))
     if shown:
-        yield Asked("is this", IS_THIS_QUESTION.format(name=shown), "yes", "right")
-        yield Asked("is this", IS_THIS_QUESTION.format(name=f"{other_color} {thing}"), "no", "wrong colour")
-        yield Asked("is this", IS_THIS_QUESTION.format(name=f"{color} {other_thing}"), "no", "wrong thing")
+        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=shown), "yes", "right")
+        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=f"{other_color} {thing}"), "no", "wrong colour")
+        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=f"{color} {other_thing}"), "no", "wrong thing")
     else:
-        yield Asked("is this", IS_THIS_QUESTION.format(name=f"{other_color} {other_thing}"), "no", "background")
+        yield QuestionAnswer(
+            "is this", IS_THIS_QUESTION.format(name=f"{other_color} {other_thing}"), "no", "background"
+        )
 
 
-def name_it(shown: str) -> Asked:
+def name_it(shown: str) -> QuestionAnswer:
     """What a crop shows."""
-    return Asked("name", WHAT_IS_IT, f"a {shown}" if shown else NOTHING)
+    return QuestionAnswer("name", WHAT_IS_IT, f"a {shown}" if shown else NOTHING)
 
 
-def relevance(clip: Clip, shown: str, rng: np.random.Generator) -> Iterator[Asked]:
+def relevance(clip: Clip, shown: str, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Questions about the clip, and how far a crop of `shown` helps: 2 it shows what the question names, by name,
     colour or kind; 1 it shows something else; 0 it shows nothing."""
     facts = [*clip.video_facts, *clip.time_facts]
@@ -48,7 +50,7 @@ def relevance(clip: Clip, shown: str, rng: np.random.Generator) -> Iterator[Aske
         if fitting:
             fact = fitting[int(rng.integers(len(fitting)))]
             level = relevance_of(shown, fact.question)
-            yield Asked("relevance", RELEVANCE.format(question=fact.question), str(level), level)
+            yield QuestionAnswer("relevance", RELEVANCE.format(question=fact.question), str(level), level)
 
 
 def relevance_of(shown: str, question: str) -> int:
@@ -71,5 +73,5 @@ def relevance_of(shown: str, question: str) -> int:
     colors = set(toyworld.COLORS) & set(words)
     if not colors:
         return 2 if thing in words else 1
-    kinds = set(toyworld.THINGS) & set(words)
+    kinds = set(toyworld.KINDS) & set(words)
     return 2 if color in colors and not kinds else 1

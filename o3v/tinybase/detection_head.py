@@ -51,7 +51,7 @@ class Detector(nn.Module):
     def __init__(self, width: int, tokenizer: Any, side_px: int) -> None:
         super().__init__()
         numbers = [str(n) for n in range(side_px + 1)]
-        choices = [[f" {c}" for c in toyworld.COLORS], [f" {t}" for t in toyworld.THINGS], *[numbers] * 4]
+        choices = [[f" {c}" for c in toyworld.COLORS], [f" {t}" for t in toyworld.KINDS], *[numbers] * 4]
         choices += [[f" {place}" for place in toyworld.PLACES]]
         choices += [NAMES, [f" {name}" for name in NAMES]]  # at the beginning of a text and within it
         self.words = [torch.tensor([_only(tokenizer, word) for word in words]) for words in choices]
@@ -63,7 +63,7 @@ class Detector(nn.Module):
         there = targets[..., 0] != EMPTY
         loss = F.binary_cross_entropy_with_logits(self.there(tokens).squeeze(-1), there.float())
         found, targets = self.maps(tokens[there]).chunk(len(self.words), dim=-1), targets[there]
-        names = targets[:, :1] * len(toyworld.THINGS) + targets[:, 1:2]
+        names = targets[:, :1] * len(toyworld.KINDS) + targets[:, 1:2]
         targets = torch.cat([targets, names, names], dim=1)
         for number, (said, words) in enumerate(zip(found, self.words, strict=True)):
             missed = F.cross_entropy(said @ embeddings[words].T, targets[:, number], ignore_index=EMPTY)
@@ -94,7 +94,7 @@ def cells(boxes_px: Boxes, size_wh: Size, place: str = "") -> torch.Tensor:
     targets = torch.full((rows * columns, SAID), EMPTY)
     for name, cell in cells_of(boxes_px, size_wh, columns, rows).items():
         color, thing = name.split(" ")
-        names = [list(toyworld.COLORS).index(color), list(toyworld.THINGS).index(thing)]
+        names = [list(toyworld.COLORS).index(color), list(toyworld.KINDS).index(thing)]
         around = list(toyworld.PLACES).index(place) if place else EMPTY
         targets[cell] = torch.tensor([*names, *boxes_px[name], around])
     return targets

@@ -1,6 +1,6 @@
-"""Answers in plain words: how a right one is written, how one is read, what it is worth.
+"""Answers in plain words: how to write a correct one, how to parse one, and how to score one.
 
-Boxes are pixels of the picture that the model sees. Knows nothing of models.
+Boxes are in pixels of the image that the model sees. This module does not know about models. Not part of the paper.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from o3v.evaluation.vstar import judge_exact
 from o3v.evidence import ANSWER_LINE
 from o3v.geometry import Size, box_iou, span_iou
 from o3v.tinybase.clips import Boxes, PixelBox
-from o3v.toyworld.narration import COLUMNS, ROWS, places
+from o3v.toyworld.narration import COLUMNS, ROWS, positions
 
 NOTHING = "nothing"
 ENTRY = re.compile(r"(?:^|; |s: )(?P<words>[a-z]+(?: [a-z]+)*) \[(?P<box>[\d,]+)\]")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question, its right answer in plain words, and the truth that a scorer needs."""
+class QuestionAnswer:
+    """A question, its correct answer in plain words, and the ground truth that the scorer of its ability needs."""
 
     ability: str
     question: str
@@ -32,82 +32,85 @@ class Asked:
     truth: Any = None
 
 
-def say_box(box_px: PixelBox) -> str:
-    """A box as the model writes it.
+def format_box(box_px: PixelBox) -> str:
+    """Writes a box as the model writes it.
 
-    >>> say_box((1, 2, 30, 40))
+    >>> format_box((1, 2, 30, 40))
     '[1,2,30,40]'
     """
     return "[" + ",".join(map(str, box_px)) + "]"
 
 
-def say_boxes(boxes_px: Boxes, size_wh: Size) -> str:
-    """Every thing with its place and box, in the order of the places, as one line."""
-    entries = [f"{place} {name} {say_box(boxes_px[name])}" for name, place in places(boxes_px, size_wh).items()]
+def format_boxes(boxes_px: Boxes, size_wh: Size) -> str:
+    """Writes every object with its place and box on one line, in the order of the places."""
+    entries = [f"{place} {name} {format_box(boxes_px[name])}" for name, place in positions(boxes_px, size_wh).items()]
     return "; ".join(entries) or NOTHING
 
 
-def read_boxes(text: str) -> Boxes:
-    """What `say_boxes` and `say_thing` said; entries that are not well formed are left out."""
-    found = {}
+def format_object(name: str, boxes_px: Boxes, size_wh: Size) -> str:
+    """Writes one object with its place and box."""
+    return f"{name} {positions(boxes_px, size_wh)[name]} {format_box(boxes_px[name])}"
+
+
+def format_frame(number: int, time_s: float) -> str:
+    """Writes the start of an answer about one frame: its number and time, worded as in the prompt."""
+    return f"Frame {number} at {time_s:.1f}s: "
+
+
+def parse_boxes(text: str) -> Boxes:
+    """Parses the output of `format_boxes` or `format_object`. Skips malformed entries."""
+    boxes_px = {}
     for entry in ENTRY.finditer(text):
         sides = [int(side) for side in entry["box"].split(",") if side]
         name = [word for word in entry["words"].split(" ") if word not in (*ROWS, *COLUMNS)]
         if len(sides) == 4 and len(name) == 2:
-            found[" ".join(name)] = tuple(sides)
-    return found
+            boxes_px[" ".join(name)] = tuple(sides)
+    return boxes_px
 
 
-def say_thing(name: str, boxes_px: Boxes, size_wh: Size) -> str:
-    """One thing with its place and box."""
-    return f"{name} {places(boxes_px, size_wh)[name]} {say_box(boxes_px[name])}"
+def _conclusion(text: str) -> str:
+    """The part of an answer after its steps."""
+    return text.rsplit(ANSWER_LINE, 1)[-1]
 
 
-def say_frame(number: int, time_s: float) -> str:
-    """What begins an answer about one frame: its number and time, as the prompt has them."""
-    return f"Frame {number} at {time_s:.1f}s: "
+def find_score(reply: str, qa: QuestionAnswer) -> float:
+    """Mean IoU of the true boxes with the boxes in the reply; 0 for an object that the reply does not name."""
+    predicted = parse_boxes(reply)
+    ious = [box_iou(predicted[name], box) if name in predicted else 0.0 for name, box in qa.truth.items()]
+    return float(np.mean(ious))
 
 
-def in_boxes(said: str, truth: Boxes) -> list[float]:
-    """IoU of each true thing with the box given to it, 0 where it is not named."""
-    found = read_boxes(said)
-    return [box_iou(found[name], box) if name in found else 0.0 for name, box in truth.items()]
+def span_score(reply: str, truth_s: Sequence[float]) -> float:
+    """Temporal IoU of the span in the reply's conclusion; 0 unless the conclusion has exactly two times."""
+    times_s = [float(number) for number in re.findall(r"(\d+(?:\.\d+)?)s\b", _conclusion(reply))]
+    return span_iou(times_s, truth_s) if len(times_s) == 2 else 0.0
 
 
-def span_score(said: str, truth_s: Sequence[float]) -> float:
-    """Temporal IoU of the answered span, the only two times of a conclusion; 0 when there is none."""
-    numbers = re.findall(r"(\d+(?:\.\d+)?)s\b", said.rsplit(ANSWER_LINE, 1)[-1])
-    return span_iou([float(n) for n in numbers], truth_s) if len(numbers) == 2 else 0.0
+def words_score(reply: str, qa: QuestionAnswer) -> float:
+    """1 when the reply's conclusion contains the words of the correct conclusion, else 0 (`vstar.judge_exact`).
+
+    The steps before the conclusion do not count: they name many objects.
+    """
+    return float(judge_exact(_conclusion(reply), _conclusion(qa.answer)) == 3)
 
 
-def exact(said: str, asked: Asked) -> float:
-    """1 when the answer is the right one to the letter, else 0."""
-    return float(said.strip() == asked.answer)
+def letter_score(reply: str, qa: QuestionAnswer) -> float:
+    """1 when the last line of the reply is the correct letter, else 0."""
+    return float(reply.strip().rsplit("\n", 1)[-1] == qa.truth)
 
 
-def last_line(said: str, asked: Asked) -> float:
-    """1 when the last line is the right letter, else 0."""
-    return float(said.strip().rsplit("\n", 1)[-1] == asked.truth)
+def exact_score(reply: str, qa: QuestionAnswer) -> float:
+    """1 when the reply equals the correct answer, else 0."""
+    return float(reply.strip() == qa.answer)
 
 
-def words_score(said: str, asked: Asked) -> float:
-    """1 when the right answer's words stand in the conclusion, else 0 (`vstar.judge_exact`). The steps before it count
-    on neither side: they name much."""
-    return float(judge_exact(said.rsplit(ANSWER_LINE, 1)[-1], asked.answer.rsplit(ANSWER_LINE, 1)[-1]) == 3)
-
-
-def found_score(said: str, asked: Asked) -> float:
-    """Mean IoU of the asked thing."""
-    return float(np.mean(in_boxes(said, asked.truth)))
-
-
-SCORES: dict[str, Callable[[str, Asked], float]] = {
-    "find": found_score,
-    "visible": lambda said, asked: span_score(said, asked.truth),
-    "when": lambda said, asked: span_score(said, asked.truth),
+SCORES: dict[str, Callable[[str, QuestionAnswer], float]] = {
+    "find": find_score,
+    "visible": lambda reply, qa: span_score(reply, qa.truth),
+    "when": lambda reply, qa: span_score(reply, qa.truth),
     "what": words_score,
     "other": words_score,
-    "choice": last_line,
-    "is this": exact,
-    "relevance": exact,
+    "choice": letter_score,
+    "is this": exact_score,
+    "relevance": exact_score,
 }

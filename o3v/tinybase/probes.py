@@ -21,8 +21,8 @@ from o3v.rewards.grounded import format_score
 from o3v.schema import Task
 from o3v.tinybase import crop_qa, plain_answers, video_qa
 from o3v.tinybase.clips import Boxes, Clip
-from o3v.tinybase.plain_answers import Asked
-from o3v.toyworld.narration import SO
+from o3v.tinybase.plain_answers import QuestionAnswer
+from o3v.toyworld.narration import BEFORE_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Item:
     """A question to a model about a clip, and what is right. `family` says of which sort it is within its ability."""
 
     prompt: Prompt
-    asked: Asked
+    asked: QuestionAnswer
     family: str = ""
 
 
@@ -39,13 +39,15 @@ def _about(clip: Clip, images: np.ndarray, question: str) -> Prompt:
     return prompts.plain_prompt(images, (), 0.0, question)
 
 
-def _film(clip: Clip, asked: Asked, family: str = "") -> Item:
+def _film(clip: Clip, asked: QuestionAnswer, family: str = "") -> Item:
     kept = clip.uniform
     asks = prompts.plain_prompt(clip.images[:kept], clip.times_s[:kept], clip.duration_s, asked.question)
     return Item(asks, asked, family)
 
 
-def _one(asked: Iterator[Asked] | Sequence[Asked], rng: np.random.Generator, ability: str) -> Asked | None:
+def _one(
+    asked: Iterator[QuestionAnswer] | Sequence[QuestionAnswer], rng: np.random.Generator, ability: str
+) -> QuestionAnswer | None:
     found = [a for a in asked if a.ability == ability]
     return found[int(rng.integers(len(found)))] if found else None
 
@@ -79,7 +81,7 @@ def _what(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
 def _choice(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
     facts = video_qa.choosable(clip)
     fact = facts[int(rng.integers(len(facts)))]
-    said = video_qa.in_steps(fact, clip, range(clip.uniform), SO)
+    said = video_qa.in_steps(fact, clip, range(clip.uniform), BEFORE_OPTIONS)
     yield _film(clip, video_qa.choice(fact, said, rng), fact.family)
 
 
@@ -114,14 +116,14 @@ def _format(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
     yield Item(Prompt(messages, frames, times_s, clip.size_wh, {"task": str(task)}), asked)
 
 
-def recall(said: str, asked: Asked) -> float:
+def recall(said: str, asked: QuestionAnswer) -> float:
     """Share of the things in all frames that are named in their frame's line."""
     lines = _lines(said, len(asked.truth))
     named = [name in line for line, boxes in zip(lines, asked.truth, strict=True) for name in boxes]
     return float(np.mean(named)) if named else 1.0
 
 
-def found_iou(said: str, asked: Asked) -> float:
+def found_iou(said: str, asked: QuestionAnswer) -> float:
     """Mean IoU of the boxes of the things that are named in their frame's line; NaN when there is none."""
     lines = _lines(said, len(asked.truth))
     ious = [
@@ -134,11 +136,11 @@ def found_iou(said: str, asked: Asked) -> float:
 
 
 def _lines(said: str, count: int) -> list[Boxes]:
-    lines = [plain_answers.read_boxes(line.split("s: ", 1)[-1]) for line in said.split("\n")]
+    lines = [plain_answers.parse_boxes(line.split("s: ", 1)[-1]) for line in said.split("\n")]
     return [*lines, *[{}] * count][:count]
 
 
-Score = Callable[[str, Asked], float]
+Score = Callable[[str, QuestionAnswer], float]
 
 # ability → how to ask, how to score (several measures may share the answers), longest answer in tokens
 TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], dict[str, Score], int]] = {

@@ -16,8 +16,16 @@ from o3v.evidence import ANSWER_LINE
 from o3v.geometry import span_on_frames
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
 from o3v.tinybase.clips import Clip
-from o3v.tinybase.plain_answers import NOTHING, Asked, say_box, say_boxes, say_frame, say_thing
-from o3v.toyworld.narration import BESIDE, WatchedVideo, inside, listed, look_through, marked, way_of
+from o3v.tinybase.plain_answers import NOTHING, QuestionAnswer, format_box, format_boxes, format_frame, format_object
+from o3v.toyworld.narration import (
+    SIDE_BY_SIDE,
+    WatchedVideo,
+    describe_frames,
+    describe_order,
+    describe_span,
+    describe_way,
+    mark_option,
+)
 from o3v.toyworld.scene_view import Fact
 from o3v.toyworld.tasks import LETTERS
 
@@ -46,43 +54,45 @@ def watch(clip: Clip, frames: Sequence[int]) -> WatchedVideo:
     )
 
 
-def every_frame(clip: Clip, frames: Sequence[int]) -> Asked:
+def every_frame(clip: Clip, frames: Sequence[int]) -> QuestionAnswer:
     """The dense caption: the number and time of each frame, as in the prompt, and all that is in it."""
-    lines = [say_frame(n, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh) for n, i in enumerate(frames, 1)]
-    return Asked("every frame", ALL_FRAMES, "\n".join(lines), [clip.boxes_px[i] for i in frames])
+    lines = [
+        format_frame(n, clip.times_s[i]) + format_boxes(clip.boxes_px[i], clip.size_wh) for n, i in enumerate(frames, 1)
+    ]
+    return QuestionAnswer("every frame", ALL_FRAMES, "\n".join(lines), [clip.boxes_px[i] for i in frames])
 
 
-def one_picture(clip: Clip) -> Asked:
+def one_picture(clip: Clip) -> QuestionAnswer:
     """What is in the clip's picture, which is its last frame."""
-    said = say_boxes(clip.boxes_px[-1], clip.size_wh)
-    return Asked("one frame", f"{ONE_FRAME}?", said, clip.boxes_px[-1])
+    said = format_boxes(clip.boxes_px[-1], clip.size_wh)
+    return QuestionAnswer("one frame", f"{ONE_FRAME}?", said, clip.boxes_px[-1])
 
 
-def one_frame(clip: Clip, frames: Sequence[int], number: int) -> Asked:
+def one_frame(clip: Clip, frames: Sequence[int], number: int) -> QuestionAnswer:
     """What is in one frame of a film, the `number`-th of these from 1."""
     i = frames[number - 1]
-    said = say_frame(number, clip.times_s[i]) + say_boxes(clip.boxes_px[i], clip.size_wh)
-    return Asked("one frame", f"{ONE_FRAME} at {clip.times_s[i]:.1f}s?", said, clip.boxes_px[i])
+    said = format_frame(number, clip.times_s[i]) + format_boxes(clip.boxes_px[i], clip.size_wh)
+    return QuestionAnswer("one frame", f"{ONE_FRAME} at {clip.times_s[i]:.1f}s?", said, clip.boxes_px[i])
 
 
-def find(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+def find(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
     """Where each thing is in each of these frames of a film."""
     for number, i in enumerate(frames, 1):
         for name, box in clip.boxes_px[i].items():
             asked = FIND_AT_S.format(name=name, time_s=clip.times_s[i])
-            said = say_frame(number, clip.times_s[i]) + say_thing(name, clip.boxes_px[i], clip.size_wh)
-            yield Asked("find", asked, said, {name: box})
+            said = format_frame(number, clip.times_s[i]) + format_object(name, clip.boxes_px[i], clip.size_wh)
+            yield QuestionAnswer("find", asked, said, {name: box})
 
 
-def find_in_picture(clip: Clip) -> Iterator[Asked]:
+def find_in_picture(clip: Clip) -> Iterator[QuestionAnswer]:
     """The questions about the clip's picture, which is its last frame."""
-    for fact in clip.picture_facts:
+    for fact in clip.image_facts:
         box = clip.boxes_px[-1][fact.subject]
-        said = say_thing(fact.subject, clip.boxes_px[-1], clip.size_wh)
-        yield Asked("find", fact.question, said, {fact.subject: box})
+        said = format_object(fact.subject, clip.boxes_px[-1], clip.size_wh)
+        yield QuestionAnswer("find", fact.question, said, {fact.subject: box})
 
 
-def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Each thing in every frame that shows it; some questions narrow the time, some say how many boxes there are."""
     video = watch(clip, frames)
     for name in clip.spans_s:
@@ -96,29 +106,29 @@ def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Itera
         elif kind == 2 and seen:
             question = WITH_BOX_COUNT.format(count=len(seen), question=question)
         said = "; ".join(_claim(video, name, frames.index(i) + 1) for i in seen)
-        yield Asked("follow", question, said.capitalize() or NOTHING)
+        yield QuestionAnswer("follow", question, said.capitalize() or NOTHING)
 
 
-def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Which frame is when."""
     seconds = [clip.times_s[i] for i in frames]
     for number in rng.permutation(len(seconds)).tolist():
         said = f"{seconds[number]:.1f}s"
         if seconds.index(seconds[number]) == number:  # random frames may share a time
-            yield Asked("times", NUMBER_OF.format(time_s=seconds[number]), f"{number + 1}")
-        yield Asked("times", TIME_OF.format(number=number + 1), said)
-    yield Asked("times", ALL_TIMES, ", ".join(f"{time_s:.1f}s" for time_s in seconds))
+            yield QuestionAnswer("times", NUMBER_OF.format(time_s=seconds[number]), f"{number + 1}")
+        yield QuestionAnswer("times", TIME_OF.format(number=number + 1), said)
+    yield QuestionAnswer("times", ALL_TIMES, ", ".join(f"{time_s:.1f}s" for time_s in seconds))
 
 
-def order(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+def order(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
     """In which order things come and go, by the first and the last of these frames that show each."""
-    names = watch(clip, frames).places
+    names = watch(clip, frames).positions
     for kind, question in ORDER.items():
-        said = f"{look_through(names, clip.spans_s)}. {listed(names, clip.spans_s, going=kind == 'go')}"
-        yield Asked("order", question, said)
+        said = f"{describe_frames(names, clip.spans_s)}. {describe_order(names, clip.spans_s, going=kind == 'go')}"
+        yield QuestionAnswer("order", question, said)
 
 
-def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+def when(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
     """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
 
     The answer is what these frames show: the things in each by name, the first and the last in the span with their
@@ -130,14 +140,14 @@ def when(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
         if any(fact.span_s[0] <= t < fact.span_s[1] for t in video.times_s):
             kind = "visible" if fact.family == "when" else "when"
             said = f"{_look(fact, clip, video)}.{ANSWER_LINE}{_span(clip, frames, fact)}"
-            yield Asked(kind, fact.question, said, fact.span_s)
+            yield QuestionAnswer(kind, fact.question, said, fact.span_s)
 
 
 def _look(fact: Fact, clip: Clip, video: WatchedVideo) -> str:
     """The narrator's look. For a span, and to follow an object, also the first and the last frame in the span."""
     look, timed = video.look(fact), fact in clip.time_facts
     if timed or fact.family == "track":
-        look += f". {inside(video.times_s, fact.span_s, '{:.1f}s'.format if timed else None)}"
+        look += f". {describe_span(video.times_s, fact.span_s, '{:.1f}s'.format if timed else None)}"
     return look
 
 
@@ -146,36 +156,38 @@ def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
     return f"From {start_s:.1f}s to {end_s:.1f}s"
 
 
-def told_boxes(asked: Asked, clip: Clip, frames: Sequence[int], name: str) -> Asked:
+def told_boxes(asked: QuestionAnswer, clip: Clip, frames: Sequence[int], name: str) -> QuestionAnswer:
     """The same question after the boxes of what it asks about, as V-STAR's second chain tells them."""
-    boxes = ", ".join(say_box(clip.boxes_px[i][name]) for i in frames if name in clip.boxes_px[i])
+    boxes = ", ".join(format_box(clip.boxes_px[i][name]) for i in frames if name in clip.boxes_px[i])
     return replace(asked, question=WITH_BOXES.format(boxes=boxes or NOTHING, question=asked.question))
 
 
-def in_frame(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[Asked]:
+def in_frame(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[QuestionAnswer]:
     """What one frame shows of each thing in it, its colour and whether it is there, and that another is not."""
     for number, i in enumerate(frames, 1):
         here = list(clip.boxes_px[i])
         kinds = [name.split(" ")[1] for name in here]
         for name, thing in zip(here, kinds, strict=True):
-            yield Asked("in frame", IS_IN.format(name=name, number=number), "yes")
+            yield QuestionAnswer("in frame", IS_IN.format(name=name, number=number), "yes")
             if kinds.count(thing) == 1:
-                yield Asked("in frame", COLOR_IN.format(thing=thing, number=number), name.split(" ")[0].capitalize())
+                yield QuestionAnswer(
+                    "in frame", COLOR_IN.format(thing=thing, number=number), name.split(" ")[0].capitalize()
+                )
         absent = [name for name in clip.spans_s if name not in here]
         for name in rng.permutation(absent).tolist()[: len(here)]:
-            yield Asked("in frame", IS_IN.format(name=name, number=number), "no")
+            yield QuestionAnswer("in frame", IS_IN.format(name=name, number=number), "no")
 
 
-def what(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+def what(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
     """Questions about the film whose answer is a few words: `what` those that begin with what or which."""
     for fact in choosable(clip):
         yield asks(fact, clip, frames)
 
 
-def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> Asked:
+def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> QuestionAnswer:
     """One such question."""
     kind = "what" if re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE) else "other"
-    return Asked(kind, fact.question, in_steps(fact, clip, frames), fact.family)
+    return QuestionAnswer(kind, fact.question, in_steps(fact, clip, frames), fact.family)
 
 
 def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = ANSWER_LINE) -> str:
@@ -183,7 +195,7 @@ def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = ANSWER_L
     where in the frames that the fact shows; and what is asked for with the thing that it is."""
     video = watch(clip, frames)
     conclusion = f".{video.read_off(fact)}{then}{fact.answer}"
-    if fact.family in (*WATCHED, *BESIDE):
+    if fact.family in (*WATCHED, *SIDE_BY_SIDE):
         return _look(fact, clip, video) + conclusion
     shown = video.shown(fact)
     if fact.family == "place" or not shown:
@@ -193,10 +205,12 @@ def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = ANSWER_L
         return close + conclusion if close else fact.answer
     if fact.family == "where":
         return video.entry(*shown[0]).capitalize() + conclusion
-    return f"{_look(fact, clip, video)}. {way_of(fact.subject, video.places)}{conclusion}"  # what an object does
+    return (
+        f"{_look(fact, clip, video)}. {describe_way(fact.subject, video.positions)}{conclusion}"  # what an object does
+    )
 
 
-def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
+def explain(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
     """Questions to be explained: what every frame shows, the chain of seeing from these frames, and then the answer.
 
     A thing is named after the number of its frame, then come its place there, its box and time. Chains that need a
@@ -208,13 +222,13 @@ def explain(clip: Clip, frames: Sequence[int]) -> Iterator[Asked]:
         if shown:
             chain = fact.chain.format(*(_claim(video, name, number) for name, number in shown))
             said = f"{_look(fact, clip, video)}. {chain}{video.read_off(fact)}{ANSWER_LINE}{fact.answer}"
-            yield Asked("explain", EXPLAIN.format(question=fact.question), said)
+            yield QuestionAnswer("explain", EXPLAIN.format(question=fact.question), said)
 
 
 def _claim(video: WatchedVideo, name: str, number: int) -> str:
     """An object with its place, box and time in one of these frames, counted from 1."""
     box, time_s = video.boxes[number - 1][name], video.times_s[number - 1]
-    return f"{video.entry(name, number)} {say_box(box)} at {time_s:.1f}s"
+    return f"{video.entry(name, number)} {format_box(box)} at {time_s:.1f}s"
 
 
 def choosable(clip: Clip) -> list[Fact]:
@@ -222,16 +236,16 @@ def choosable(clip: Clip) -> list[Fact]:
     return [fact for fact in clip.video_facts if fact.wrong]
 
 
-def choice(fact: Fact, said: str, rng: np.random.Generator) -> Asked:
+def choice(fact: Fact, said: str, rng: np.random.Generator) -> QuestionAnswer:
     """A fact with four options, to be answered by what is `said` without options, by these again, of which the right
     one is marked, and then by its letter."""
     options = [fact.answer, *fact.wrong[: len(LETTERS) - 1]]
     order = rng.permutation(len(options)).tolist()
     lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=False)]
     right = order.index(0)
-    return Asked(
+    return QuestionAnswer(
         "choice",
         "\n".join([fact.question, *lines]),
-        f"{said}. {marked(lines, right)}\n{LETTERS[right]}",
+        f"{said}. {mark_option(lines, right)}\n{LETTERS[right]}",
         LETTERS[right],
     )

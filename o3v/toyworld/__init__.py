@@ -3,10 +3,10 @@
 from o3v.toyworld.dataset import make_dataset
 from o3v.toyworld.scene import (
     COLORS,
+    KINDS,
     PLACES,
     SIZE_WH,
     SPLITS,
-    THINGS,
     Scene,
     draw_frame,
     make_scene,
@@ -16,10 +16,10 @@ from o3v.toyworld.scene import (
 
 __all__ = [
     "COLORS",
+    "KINDS",
     "PLACES",
     "SIZE_WH",
     "SPLITS",
-    "THINGS",
     "Scene",
     "draw_frame",
     "make_dataset",

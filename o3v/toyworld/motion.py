@@ -16,14 +16,14 @@ from o3v.geometry import Span
 MAX_VISIBLE = 3  # things at one time
 MIN_GAP = 0.08  # of the video, between two arrivals or two departures
 MARGIN = 0.02  # of the frame, between a resting thing and the edge, or between two that stand side by side
-SHARED = 0.3  # of the video, that a pair has together at least
+MIN_SHARED = 0.3  # of the video, that a pair has together at least
 MOVES = {"left": (0, -1), "right": (0, 1), "up": (1, -1), "down": (1, 1)}  # axis and sign
 
 Waypoint = tuple[float, float, float]  # (time, x, y) of a centre
 
 
 @dataclass(frozen=True)
-class Act:
+class Motion:
     """What one thing does: its way, and the span of the deed (None: as long as it is visible)."""
 
     kind: str
@@ -52,7 +52,7 @@ def draw_spans(rng: np.random.Generator, n: int, shared: float) -> np.ndarray | 
     return np.stack([start[first], end[first]], axis=1) if good[first] else None
 
 
-def solo(rng: np.random.Generator, span: Sequence[float], half: np.ndarray) -> Act:
+def move_alone(rng: np.random.Generator, span: Sequence[float], half: np.ndarray) -> Motion:
     """A thing of half size (x, y) that rests, or goes one way, over the frame's edges or within them."""
     start, end = map(float, span)
     low, high = half + MARGIN, 1 - half - MARGIN
@@ -66,10 +66,10 @@ def solo(rng: np.random.Generator, span: Sequence[float], half: np.ndarray) -> A
         goal[axis] = 1 + half[axis] if over_edge[1] and end < 1 else high[axis] - rng.uniform(0, 0.08)
         if sign < 0:
             begin[axis], goal[axis] = 1 - begin[axis], 1 - goal[axis]
-    return Act(kind, ((start, *begin), (end, *goal)))
+    return Motion(kind, ((start, *begin), (end, *goal)))
 
 
-def _meet(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Act, Act]:
+def _meet(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Motion, Motion]:
     """The first goes to the second and stops beside it, both on one line."""
     (low, high), side = _together(spans), int(rng.choice((-1, 1)))
     reach = float(halves[0][0] + halves[1][0] + MARGIN)
@@ -84,12 +84,12 @@ def _meet(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarr
     good = (way > 0.35) & (distance > np.hypot(*np.subtract(goal, rest)) + 0.05)  # a walk, and one that ends nearer
     begin = starts[good.argmax() if good.any() else distance.argmax()]
     leave, arrive = (low + share * (high - low) for share in (0.05, 0.4))
-    return Act("meet", _way(spans[0], (leave, begin), (arrive, goal)), (arrive, high)), Act(
+    return Motion("meet", _way(spans[0], (leave, begin), (arrive, goal)), (arrive, high)), Motion(
         "stay", _way(spans[1], (low, rest))
     )
 
 
-def _pass(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Act, Act]:
+def _pass(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Motion, Motion]:
     """The first goes from side to side, above or below the second, which rests."""
     low, high = _together(spans)
     free = 1 - 2 * MARGIN - 2 * halves[0][1] - 2 * halves[1][1]
@@ -100,10 +100,10 @@ def _pass(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarr
     xs = [halves[0][0] + MARGIN, 1 - halves[0][0] - MARGIN][:: rng.choice((-1, 1))]
     leave, arrive = (low + share * (high - low) for share in (0.1, 0.9))
     way = _way(spans[0], (leave, (xs[0], ys[0])), (arrive, (xs[1], ys[0])))
-    return Act("pass", way, (leave, arrive)), Act("stay", _way(spans[1], (low, (rng.uniform(0.4, 0.6), ys[1]))))
+    return Motion("pass", way, (leave, arrive)), Motion("stay", _way(spans[1], (low, (rng.uniform(0.4, 0.6), ys[1]))))
 
 
-def _swap(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Act, Act]:
+def _swap(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Motion, Motion]:
     """Both go to where the other one was, in two arcs."""
     low, high = _together(spans)
     leave, middle, arrive = (low + share * (high - low) for share in (0.12, 0.5, 0.88))
@@ -115,10 +115,10 @@ def _swap(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarr
         _way(spans[i], (leave, places[i]), (middle, (0.5, 0.5 + sign * lift)), (arrive, places[1 - i]))
         for i, sign in enumerate((-1, 1))
     ]
-    return Act("swap", ways[0], (leave, arrive)), Act("swap", ways[1], (leave, arrive))
+    return Motion("swap", ways[0], (leave, arrive)), Motion("swap", ways[1], (leave, arrive))
 
 
-PLOTS: Mapping[str, Callable[[np.random.Generator, np.ndarray, Sequence[np.ndarray]], tuple[Act, Act]]] = {
+PAIR_MOTIONS: Mapping[str, Callable[[np.random.Generator, np.ndarray, Sequence[np.ndarray]], tuple[Motion, Motion]]] = {
     "meet": _meet,
     "pass": _pass,
     "swap": _swap,

@@ -14,14 +14,14 @@ from o3v.geometry import Box, Size, Span, box_area
 from o3v.toyworld.scene_view import Fact
 from o3v.video.frames import uniform_indices
 
-MOMENTS = 12  # frames of a look through a film: those of profile tiny
-ASKED = " here"  # mark after a name that the question asks for
+N_WATCHED = 12  # frames of a look through a film: those of profile tiny
+ASKED_MARK = " here"  # mark after a name that the question asks for
 ORDINALS = (" first", " second", " third", " fourth", " fifth")  # mark after a name where its thing comes
-SO = " So: "  # the same before options, which follow that answer
-LAST = "last "  # mark before the last thing of a list
+BEFORE_OPTIONS = " So: "  # the same before options, which follow that answer
+LAST_MARK = "last "  # mark before the last thing of a list
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
-RIGHT = " yes"  # after the option that is right
-READ = {  # what is said again of these families
+RIGHT_MARK = " yes"  # after the option that is right
+CONCLUSIONS = {  # what is said again of these families
     "first": "First:",
     "last": "The last",
     "leaves": "First to go:",
@@ -33,9 +33,9 @@ READ = {  # what is said again of these families
     "pass": "Past it:",
     "swap": "Changed with:",
 }
-BESIDE = ("with", "meet", "pass", "swap")  # families whose answer is in a frame with what is asked
-COMING = ("first", "last", "after", "before", "count")  # families of facts read off the order in which things come
-GOING = ("leaves", "stays")  # and those read off the order in which they go
+SIDE_BY_SIDE = ("with", "meet", "pass", "swap")  # families whose answer is in a frame with what is asked
+BY_ARRIVAL = ("first", "last", "after", "before", "count")  # families of facts read off the order in which things come
+BY_DEPARTURE = ("leaves", "stays")  # and those read off the order in which they go
 
 
 def watched_frames(n_frames: int) -> list[int]:
@@ -44,7 +44,7 @@ def watched_frames(n_frames: int) -> list[int]:
     >>> watched_frames(23)
     [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22]
     """
-    return uniform_indices(n_frames, MOMENTS).tolist()
+    return uniform_indices(n_frames, N_WATCHED).tolist()
 
 
 def named_in(question: str, names: Iterable[str]) -> list[str]:
@@ -60,7 +60,7 @@ def named_in(question: str, names: Iterable[str]) -> list[str]:
     return whole or [name for name in names if set(name.split(" ")) & set(words.split(" "))]
 
 
-def places(boxes: Mapping[str, Box], size_wh: Size) -> dict[str, str]:
+def positions(boxes: Mapping[str, Box], size_wh: Size) -> dict[str, str]:
     """Where in the picture each thing is, in words: the picture's thirds, one thing in each.
 
     >>> places({"red car": (0, 60, 20, 80)}, (84, 84))
@@ -82,18 +82,18 @@ def in_order(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], goin
     return [name for _, _, name in sorted((at[end], spans_s[name][end], name) for name, at in shown.items() if at)]
 
 
-def look_at(boxes: Mapping[str, Box], size_wh: Size, question: str) -> str:
+def describe_image(boxes: Mapping[str, Box], size_wh: Size, question: str) -> str:
     """What a picture shows and where; what the question names is marked.
 
     >>> look_at({"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84), "Where is the car?")
     'Upper left blue cup; lower left red car here'
     """
-    here = places(boxes, size_wh)
+    here = positions(boxes, size_wh)
     asked = named_in(question, here)
-    return "; ".join(f"{place} {name}{ASKED * (name in asked)}" for name, place in here.items()).capitalize()
+    return "; ".join(f"{place} {name}{ASKED_MARK * (name in asked)}" for name, place in here.items()).capitalize()
 
 
-def look_through(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], question: str = "") -> str:
+def describe_frames(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], question: str = "") -> str:
     """What each frame shows, by name. Where a thing comes it is counted; what the question names is marked each time.
 
     >>> look_through([["cup"], ["cup", "car"], []], {"cup": (0.0, 4.0), "car": (1.5, 4.0)}, "When is the car there?")
@@ -103,13 +103,13 @@ def look_through(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], 
     count, asked = dict(zip(order, ORDINALS, strict=False)), named_in(question, order)
     said: list[str] = []
     for number, here in enumerate(names, 1):
-        shown = [name + count.get(name, "") + ASKED * (name in asked) for name in here]
+        shown = [name + count.get(name, "") + ASKED_MARK * (name in asked) for name in here]
         said.append(f"frame {number} {', '.join(shown) or 'nothing'}")
         count = {name: ordinal for name, ordinal in count.items() if name not in here}
     return "; ".join(said).capitalize()
 
 
-def inside(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] | None = None) -> str:
+def describe_span(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] | None = None) -> str:
     """The first and the last frame in a span, with their times where it is told how to `say` them.
 
     >>> inside((0.0, 2.0, 4.0, 6.0, 8.0), (1.5, 5.0))
@@ -122,7 +122,7 @@ def inside(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] |
     return f"Seen from {told[0]} to {told[-1]}" if told else "Seen in no frame"
 
 
-def listed(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], going: bool = False) -> str:
+def describe_order(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], going: bool = False) -> str:
     """In which order things come, or go; where they come they are counted as in the look.
 
     >>> listed([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
@@ -131,7 +131,7 @@ def listed(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], going:
     order = in_order(names, spans_s, going)
     said = order if going else _counted(order)
     if len(said) > 1:
-        said[-1] = LAST + said[-1]
+        said[-1] = LAST_MARK + said[-1]
     return f"They {'go' if going else 'come'}: {', '.join(said) or 'nothing'}"
 
 
@@ -139,7 +139,7 @@ def _counted(order: Sequence[str]) -> list[str]:
     return [name + ordinal for name, ordinal in zip(order, ORDINALS, strict=False)]
 
 
-def way_of(name: str, where: Sequence[Mapping[str, str]]) -> str:
+def describe_way(name: str, where: Sequence[Mapping[str, str]]) -> str:
     """Where a thing is in the first and in the last of the frames that show it, by the places in each frame.
 
     >>> way_of("cup", [{}, {"cup": "upper left"}, {"cup": "upper right", "car": "lower left"}])
@@ -149,7 +149,7 @@ def way_of(name: str, where: Sequence[Mapping[str, str]]) -> str:
     return f"From {seen[0]} to {seen[-1]}"
 
 
-def read_off(
+def conclude(
     family: str, question: str, answer: str, names: Sequence[Collection[str]], spans_s: Mapping[str, Span]
 ) -> str:
     """What is asked for, said again with the thing that it is, which is named last; "" where the answer is no thing.
@@ -163,12 +163,12 @@ def read_off(
     name = answer.removeprefix("The ")
     if family == "side":
         return f"On the {'left' if ' left' in question else 'right'} {name}"
-    if family in READ:
-        return f"{READ[family]} {name}"
+    if family in CONCLUSIONS:
+        return f"{CONCLUSIONS[family]} {name}"
     order = in_order(names, spans_s)
     at, counted = order.index(name) if name in order else 0, _counted(order)
     if family == "after" and at > 0:
-        return f"After {counted[at - 1]}, {LAST * (at + 1 == len(order))}{counted[at]}"
+        return f"After {counted[at - 1]}, {LAST_MARK * (at + 1 == len(order))}{counted[at]}"
     if family == "before" and at + 1 < len(order):
         return f"Before {counted[at + 1]}: {counted[at]}"
     return ""
@@ -194,9 +194,9 @@ class WatchedVideo:
     distance: Callable[[int, int], float]
 
     @cached_property
-    def places(self) -> list[dict[str, str]]:
-        """The place of each visible object, by frame and name (see `places`)."""
-        return [places(boxes, self.size_wh) for boxes in self.boxes]
+    def positions(self) -> list[dict[str, str]]:
+        """The place of each visible object, by frame and name (see `positions`)."""
+        return [positions(boxes, self.size_wh) for boxes in self.boxes]
 
     def shown(self, fact: Fact) -> list[tuple[str, int]]:
         """The objects of a fact, each with the number (from 1) of the nearest frame that shows it. To follow an object,
@@ -214,13 +214,13 @@ class WatchedVideo:
 
     def entry(self, name: str, number: int) -> str:
         """An object in a frame (from 1), with its place: "frame 3 red car upper left"."""
-        return f"frame {number} {name} {self.places[number - 1][name]}"
+        return f"frame {number} {name} {self.positions[number - 1][name]}"
 
     def look(self, fact: Fact) -> str:
         """What the answer to a fact is read off: the objects of each frame, their order, the deciding frame."""
-        steps = [look_through(self.places, self.spans_s, fact.question)]
-        if fact.family in (*COMING, *GOING):
-            steps.append(listed(self.places, self.spans_s, fact.family in GOING))
+        steps = [describe_frames(self.positions, self.spans_s, fact.question)]
+        if fact.family in (*BY_ARRIVAL, *BY_DEPARTURE):
+            steps.append(describe_order(self.positions, self.spans_s, fact.family in BY_DEPARTURE))
         return ". ".join(filter(None, (*steps, self.close_look(fact))))
 
     def close_look(self, fact: Fact) -> str:
@@ -228,7 +228,7 @@ class WatchedVideo:
         places and those of the question marked. "" for facts of other families and when no frame shows both."""
         pair = [name for name, _ in fact.pair]
         both = [i for i, boxes in enumerate(self.boxes) if all(name in boxes for name in pair)]
-        if not both or fact.family not in ("side", *BESIDE):
+        if not both or fact.family not in ("side", *SIDE_BY_SIDE):
             return ""
         i = min(both, key=lambda i: self.distance(i, fact.pair[-1][1]))
         boxes, asked = self.boxes[i], named_in(fact.question, self.boxes[i])
@@ -236,22 +236,22 @@ class WatchedVideo:
             order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
             entries = [f"left {order[0]}", *order[1:-1], f"right {order[-1]}"]
         else:
-            entries = [f"{name}{ASKED * (name in asked)} {place}" for name, place in self.places[i].items()]
+            entries = [f"{name}{ASKED_MARK * (name in asked)} {place}" for name, place in self.positions[i].items()]
         return f"Frame {i + 1} {', '.join(entries)}"
 
     def read_off(self, fact: Fact) -> str:
-        """The sentence that follows the look, after a space (see `read_off`); "" without one."""
-        sentence = read_off(fact.family, fact.question, fact.answer, self.places, self.spans_s)
+        """The sentence that follows the look, after a space (see `conclude`); "" without one."""
+        sentence = conclude(fact.family, fact.question, fact.answer, self.positions, self.spans_s)
         return f" {sentence}." if sentence else ""
 
 
-def marked(options: Sequence[str], right: int) -> str:
+def mark_option(options: Sequence[str], right: int) -> str:
     """The options again, of which the right one is marked.
 
     >>> marked(["A. The cup", "B. The car"], 1)
     'A. The cup; B. The car yes'
     """
-    return "; ".join(option + RIGHT * (i == right) for i, option in enumerate(options))
+    return "; ".join(option + RIGHT_MARK * (i == right) for i, option in enumerate(options))
 
 
 def cells_of(boxes: Mapping[str, Sequence[float]], size_wh: Size, columns: int, rows: int) -> dict[str, int]:

@@ -13,10 +13,10 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from o3v.geometry import Span
-from o3v.toyworld.narration import places, watched_frames
+from o3v.toyworld.narration import positions, watched_frames
 from o3v.toyworld.scene import Event, Scene, Sprite
-from o3v.toyworld.scene_view import Fact, Look
-from o3v.toyworld.sprites import COLORS, THINGS
+from o3v.toyworld.scene_view import Fact, SceneView
+from o3v.toyworld.sprites import COLORS, KINDS
 from o3v.toyworld.templates import DEEDS, NUMBERS, PLACE_ANSWERS, WAYS, WRONG_PLACES
 
 APART = 0.12  # of the frame: nearer than this to the middle or to another thing is too close to call
@@ -38,19 +38,19 @@ WRONG_DEEDS: Mapping[str, tuple[str, ...]] = {
 
 def video_facts(scene: Scene) -> list[Fact]:
     """Everything that can be asked about what a scene shows, each in one wording."""
-    look = Look(scene)
+    look = SceneView(scene)
     return [fact for family in (_order, _company, _looks, _deeds, _positions) for fact in family(look)]
 
 
 def time_facts(scene: Scene) -> list[Fact]:
     """Questions whose answer is a span of seconds, "[start, end]", at most `MAX_SPAN` of the video."""
-    look = Look(scene)
+    look = SceneView(scene)
     limits = SHORTEST * scene.duration_s, MAX_SPAN * scene.duration_s
     facts = (fact for family in (_visits, _deed_times) for fact in family(look))
     return [f for f in facts if limits[0] <= f.span_s[1] - f.span_s[0] <= limits[1]]
 
 
-def _order(look: Look) -> Iterator[Fact]:
+def _order(look: SceneView) -> Iterator[Fact]:
     """Who comes, goes and stays when; scenes keep arrivals and departures apart."""
     come, gone = look.sprites, sorted(look.sprites, key=lambda s: s.to_s)
     yield look.fact("first", come[0], [look.early(come[0]), look.early(come[1])])
@@ -68,7 +68,7 @@ def _order(look: Look) -> Iterator[Fact]:
         yield look.fact("before", one, shown, x=other.name, chain="after")
 
 
-def _company(look: Look) -> Iterator[Fact]:
+def _company(look: SceneView) -> Iterator[Fact]:
     """Who is there with whom; a thing half outside counts as there, so that nobody can argue."""
     fringe = round(0.05 * look.scene.n_frames)
     for sprite in look.sprites:
@@ -87,11 +87,11 @@ def _company(look: Look) -> Iterator[Fact]:
                 yield look.fact("already", there[0], shown, x=sprite.name)
 
 
-def _looks(look: Look) -> Iterator[Fact]:
+def _looks(look: SceneView) -> Iterator[Fact]:
     """Colours, kinds, how many, and the place."""
     for sprite in look.sprites:
         shown = [look.middle(sprite.name)]
-        kinds = look.shuffled([f"A {thing}" for thing in THINGS if thing != sprite.thing])
+        kinds = look.shuffled([f"A {thing}" for thing in KINDS if thing != sprite.thing])
         yield look.fact("thing", sprite, shown, f"A {sprite.thing}", kinds)
         if look.is_only(sprite):
             colors = look.shuffled([color.capitalize() for color in COLORS if color != sprite.color])
@@ -103,11 +103,13 @@ def _looks(look: Look) -> Iterator[Fact]:
     number = NUMBERS[count - 1]
     sprite = look.sprites[int(look.rng.integers(count))]
     yield look.fact("count", sprite, claims, number.capitalize(), numbers, number=number, listed=listed)
-    places = [text.capitalize() for text in (*PLACE_ANSWERS.values(), *WRONG_PLACES) if text != place]
-    yield look.fact("place", sprite, [look.middle(sprite.name)], place.capitalize(), look.shuffled(places), place=place)
+    positions = [text.capitalize() for text in (*PLACE_ANSWERS.values(), *WRONG_PLACES) if text != place]
+    yield look.fact(
+        "place", sprite, [look.middle(sprite.name)], place.capitalize(), look.shuffled(positions), place=place
+    )
 
 
-def _deeds(look: Look) -> Iterator[Fact]:
+def _deeds(look: SceneView) -> Iterator[Fact]:
     """What each thing does, and to or with whom."""
     for event in look.scene.events:
         if event.kind not in WRONG_DEEDS:
@@ -130,7 +132,7 @@ def _deeds(look: Look) -> Iterator[Fact]:
             yield look.fact(event.kind, subject, shown, f"The {partner.name}", wrong, **given)
 
 
-def _deed_shown(look: Look, event: Event) -> tuple[list[tuple[str, int]], str]:
+def _deed_shown(look: SceneView, event: Event) -> tuple[list[tuple[str, int]], str]:
     """Where to look for a deed, and the family of its chain."""
     subject, during = look.by_name[event.subject], [int(frame) for frame in look.during(event)]
     if event.object is None:
@@ -141,7 +143,7 @@ def _deed_shown(look: Look, event: Event) -> tuple[list[tuple[str, int]], str]:
     return [(subject.name, during[0]), (event.object, during[0]), (subject.name, during[-1])], event.kind
 
 
-def _wrong_deeds(look: Look, event: Event, other: str) -> list[str]:
+def _wrong_deeds(look: SceneView, event: Event, other: str) -> list[str]:
     """What the subject of an event certainly does not do."""
     kinds = list(WRONG_DEEDS[event.kind])
     if event.kind in WAYS and any(e.kind == "stay" and e.subject == other for e in look.scene.events):
@@ -153,7 +155,7 @@ def _wrong_deeds(look: Look, event: Event, other: str) -> list[str]:
     return [DEEDS[kind][0].format(y=other) for kind in kinds]
 
 
-def _is_only_partner(look: Look, event: Event) -> bool:
+def _is_only_partner(look: SceneView, event: Event) -> bool:
     """True when the subject of an event never changes sides with a third thing (pass), nor has one near (meet)."""
     subject, start = look.scene.tracks_px[event.subject], round(event.span_s[0] * look.scene.fps)
     for name, track in look.scene.tracks_px.items():
@@ -168,7 +170,7 @@ def _is_only_partner(look: Look, event: Event) -> bool:
     return True
 
 
-def _positions(look: Look) -> Iterator[Fact]:
+def _positions(look: SceneView) -> Iterator[Fact]:
     """Where things are: at a time, all the time, and beside each other."""
     quarters = [_region((x, y)) for x in (0, 1) for y in (0, 1)]
     watched = watched_frames(look.scene.n_frames)  # what is at a time is asked of those only: all else is guessed
@@ -177,7 +179,9 @@ def _positions(look: Look) -> Iterator[Fact]:
         seen = np.intersect1d(look.seen[sprite.name], watched)
         if len(seen) >= 3:
             three = [(sprite.name, int(seen[i])) for i in (0, len(seen) // 2, -1)]
-            begin, end = (places(look.scene.boxes_at(frame), (1, 1))[sprite.name] for _, frame in (three[0], three[-1]))
+            begin, end = (
+                positions(look.scene.boxes_at(frame), (1, 1))[sprite.name] for _, frame in (three[0], three[-1])
+            )
             yield look.fact("track", sprite, three, f"From {begin} to {end}")
         corners = (np.abs(centers[frames] - 0.5) > APART).all(axis=1)
         sure = [int(f) for f in np.intersect1d(frames[corners], watched) if _in_corner(look, sprite.name, int(f))]
@@ -201,12 +205,12 @@ def _region(center: Sequence[float]) -> str:
     return f"in the {'upper' if center[1] < 0.5 else 'lower'} {'left' if center[0] < 0.5 else 'right'}"
 
 
-def _in_corner(look: Look, name: str, frame: int) -> bool:
+def _in_corner(look: SceneView, name: str, frame: int) -> bool:
     """True when the thing is in the same corner by thirds of the picture as by halves: no two opinions."""
-    return f"in the {places(look.scene.boxes_at(frame), (1, 1))[name]}" == _region(look.centers[name][frame])
+    return f"in the {positions(look.scene.boxes_at(frame), (1, 1))[name]}" == _region(look.centers[name][frame])
 
 
-def _furthest(look: Look, frame: int) -> Iterator[tuple[str, Sprite, Sprite]]:
+def _furthest(look: SceneView, frame: int) -> Iterator[tuple[str, Sprite, Sprite]]:
     """Sides of the picture on which one thing clearly is and its neighbour is not: (side, that thing, neighbour)."""
     x = {name: float(centers[frame, 0]) for name, centers in look.centers.items() if look.drawn[name][frame]}
     names = sorted(x, key=x.__getitem__)
@@ -216,7 +220,7 @@ def _furthest(look: Look, frame: int) -> Iterator[tuple[str, Sprite, Sprite]]:
                 yield side, look.by_name[one], look.by_name[other]
 
 
-def _visits(look: Look) -> Iterator[Fact]:
+def _visits(look: SceneView) -> Iterator[Fact]:
     """When things are visible, each alone and two together."""
     for number, sprite in enumerate(look.sprites):
         shown = [(sprite.name, int(look.seen[sprite.name][i])) for i in (0, -1)]
@@ -232,7 +236,7 @@ def _visits(look: Look) -> Iterator[Fact]:
             yield look.fact("when both", a, shown, _span_text(span_s), span_s=span_s, y=b.name)
 
 
-def _deed_times(look: Look) -> Iterator[Fact]:
+def _deed_times(look: SceneView) -> Iterator[Fact]:
     """When things do what they do."""
     for event in look.scene.events:
         if event.kind in WAYS or event.object:
@@ -247,9 +251,9 @@ def _span_text(span_s: Span) -> str:
     return f"[{span_s[0]:.1f}, {span_s[1]:.1f}]"
 
 
-def picture_facts(scene: Scene) -> list[Fact]:
+def image_facts(scene: Scene) -> list[Fact]:
     """Questions about one frame of a scene, the fullest without overlaps; answers are names, to be boxed."""
-    look = Look(scene)
+    look = SceneView(scene)
     full = np.sum([scene.visible[name] for name in look.by_name], axis=0).astype(float)
     for a, b in combinations(scene.tracks_px.values(), 2):
         full -= ((np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).min(axis=1) > 0) & (a[:, 0] >= 0)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from o3v.evidence import format_claim, format_time
 from o3v.geometry import Box
-from o3v.toyworld.narration import WatchedVideo, inside, watched_frames, way_of
+from o3v.toyworld.narration import WatchedVideo, describe_span, describe_way, watched_frames
 from o3v.toyworld.scene import Scene
 from o3v.toyworld.scene_view import Fact
 
@@ -49,7 +49,7 @@ def chain_of(scene: Scene, fact: Fact, claimed: bool = True) -> str:
         entries.append(entry)
     sentence, conclusion = fact.chain.format(*entries), video.read_off(fact)
     if not claimed and fact.family in ("deed", "way"):
-        sentence = f"{way_of(fact.subject, video.places)}."
+        sentence = f"{describe_way(fact.subject, video.positions)}."
     elif not claimed and (conclusion or fact.family in NAMES_SUFFICE):
         return f"{video.look(fact)}.{conclusion}"
     return f"{video.look(fact)}. {sentence}{conclusion}"
@@ -57,7 +57,7 @@ def chain_of(scene: Scene, fact: Fact, claimed: bool = True) -> str:
 
 def span_of(scene: Scene, fact: Fact) -> str:
     """The first and the last watched frame in which the fact holds, with their times."""
-    return inside(watch(scene).times_s, fact.span_s, lambda time_s: format_time(round(time_s, 1)))
+    return describe_span(watch(scene).times_s, fact.span_s, lambda time_s: format_time(round(time_s, 1)))
 
 
 def box_of(scene: Scene, name: str, frame: int) -> Box:

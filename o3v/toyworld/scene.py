@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from o3v.geometry import Box, Size, Span
-from o3v.toyworld.motion import MAX_VISIBLE, PLOTS, SHARED, Act, Waypoint, draw_spans, solo
-from o3v.toyworld.sprites import COLORS, PLACES, SIZE_WH, THINGS, Background, background_picture, sprite_picture
+from o3v.toyworld.motion import MAX_VISIBLE, MIN_SHARED, PAIR_MOTIONS, Motion, Waypoint, draw_spans, move_alone
+from o3v.toyworld.sprites import COLORS, KINDS, PLACES, SIZE_WH, Background, background_image, sprite_image
 
-CAST_BYTES = {"sft": 112, "rl": 224, "eval": 256}  # a split's casts hash to a byte below its bound
-SPLITS = tuple(CAST_BYTES)
+SPLIT_BYTES = {"sft": 112, "rl": 224, "eval": 256}  # a split's casts hash to a byte below its bound
+SPLITS = tuple(SPLIT_BYTES)
 DURATIONS_S = {"short": (6.2, 12.0), "medium": (62.0, 100.0), "long": (182.0, 240.0)}  # V-STAR's three kinds
 MIN_INSIDE = 0.6  # share of its box inside the frame from which a thing counts as visible
 MAX_HIDDEN = 0.25  # of the smaller of two boxes, by the other one
@@ -135,20 +135,20 @@ def make_scene(split: str, index: int, seed: int = 0) -> Scene:
     return Scene(f"{split}-{seed}-{index:06d}", split, n_frames / fps, fps, background, *staged)
 
 
-def cast_split(names: Iterable[str]) -> str:
+def split_of_names(names: Iterable[str]) -> str:
     """The split to which a cast of things belongs, whatever its order."""
     first_byte = hashlib.sha256("|".join(sorted(names)).encode()).digest()[0]
-    return next(split for split, below in CAST_BYTES.items() if first_byte < below)
+    return next(split for split, below in SPLIT_BYTES.items() if first_byte < below)
 
 
 def draw_frame(scene: Scene, index: int) -> np.ndarray:
     """Frame `index` as (height, width, 3) uint8 RGB. IndexError outside the scene."""
     if not 0 <= index < scene.n_frames:
         raise IndexError(f"scene {scene.scene_id}: frame {index} of {scene.n_frames}")
-    canvas = background_picture(scene.background, scene.size_wh).copy()
+    canvas = background_image(scene.background, scene.size_wh).copy()
     for sprite in scene.sprites:
         x0, y0, *_ = scene.tracks_px[sprite.name][index].tolist()
-        picture = sprite_picture(sprite.color, sprite.thing, _side_px(sprite.size, scene.size_wh))
+        picture = sprite_image(sprite.color, sprite.thing, _side_px(sprite.size, scene.size_wh))
         canvas.paste(picture, (x0, y0), picture)
     return np.array(canvas)
 
@@ -174,7 +174,7 @@ def track_px(sprite: Sprite, n_frames: int, fps: int, size_wh: Size = SIZE_WH) -
     """Unclipped box of a thing in every frame: (n_frames, 4) int pixels, -9999 (no width) where it is not drawn."""
     times, xs, ys = np.array(sprite.path).T
     now = np.arange(n_frames) / fps
-    width, height = sprite_picture(sprite.color, sprite.thing, _side_px(sprite.size, size_wh)).size
+    width, height = sprite_image(sprite.color, sprite.thing, _side_px(sprite.size, size_wh)).size
     lefts = np.rint(np.interp(now, times, xs) * size_wh[0] - width / 2)
     tops = np.rint(np.interp(now, times, ys) * size_wh[1] - height / 2)
     track = np.stack([lefts, tops, lefts + width, tops + height], axis=1).astype(int)
@@ -218,12 +218,12 @@ def _duration_kind(split: str, index: int) -> str:
 
 def _cast(rng: np.random.Generator, split: str) -> list[tuple[str, str]]:
     """Two to four pairs (colour, thing) of different colours that belong to the split."""
-    colors, things = list(COLORS), list(THINGS)
+    colors, things = list(COLORS), list(KINDS)
     while True:
         size = 2 + int(np.searchsorted((0.3, 0.75), rng.random()))
         picked = zip(rng.permutation(len(colors))[:size], rng.integers(len(things), size=size), strict=True)
         cast = [(colors[color], things[thing]) for color, thing in picked]
-        if cast_split(" ".join(pair) for pair in cast) == split:
+        if split_of_names(" ".join(pair) for pair in cast) == split:
             return cast
 
 
@@ -231,21 +231,21 @@ def _stage(
     rng: np.random.Generator, split: str, n_frames: int, fps: int
 ) -> tuple[tuple[Sprite, ...], tuple[Event, ...]] | None:
     """Things and what they do, or None when this draw gives a scene that is not clear."""
-    cast, plot = _cast(rng, split), str(rng.choice(("none", *PLOTS), p=(0.34, 0.28, 0.19, 0.19)))
-    spans = draw_spans(rng, len(cast), SHARED if plot in PLOTS else -1)
+    cast, plot = _cast(rng, split), str(rng.choice(("none", *PAIR_MOTIONS), p=(0.34, 0.28, 0.19, 0.19)))
+    spans = draw_spans(rng, len(cast), MIN_SHARED if plot in PAIR_MOTIONS else -1)
     if spans is None:
         return None
-    crowded = len(cast) > 2 or plot in PLOTS
+    crowded = len(cast) > 2 or plot in PAIR_MOTIONS
     sizes = (rng.integers(14, 20 if crowded else 26, len(cast)) / 56).tolist()  # few sizes, so pictures are reused
-    pictures = [sprite_picture(*pair, _side_px(size, SIZE_WH)) for pair, size in zip(cast, sizes, strict=True)]
+    pictures = [sprite_image(*pair, _side_px(size, SIZE_WH)) for pair, size in zip(cast, sizes, strict=True)]
     halves = [np.array(picture.size) / SIZE_WH / 2 for picture in pictures]
-    fixed = PLOTS[plot](rng, spans, halves) if plot in PLOTS else ()
-    acts: list[Act] = []
+    fixed = PAIR_MOTIONS[plot](rng, spans, halves) if plot in PAIR_MOTIONS else ()
+    acts: list[Motion] = []
     sprites: list[Sprite] = []
     tracks: list[np.ndarray] = []
     for number, (color, thing) in enumerate(cast):
         for _ in range(1 if number < len(fixed) else 8):
-            act = fixed[number] if number < len(fixed) else solo(rng, spans[number], halves[number])
+            act = fixed[number] if number < len(fixed) else move_alone(rng, spans[number], halves[number])
             sprite = _sprite(color, thing, sizes[number], act, n_frames, fps)
             track = track_px(sprite, n_frames, fps)
             if all(_hidden(track, other) <= MAX_HIDDEN for other in tracks):
@@ -256,7 +256,7 @@ def _stage(
     return (tuple(sprites), _events(sprites, acts, n_frames, fps)) if _is_clear(sprites, n_frames / fps) else None
 
 
-def _sprite(color: str, thing: str, size: float, act: Act, n_frames: int, fps: int) -> Sprite:
+def _sprite(color: str, thing: str, size: float, act: Motion, n_frames: int, fps: int) -> Sprite:
     path = tuple((round(u * n_frames) / fps, round(x, 4), round(y, 4)) for u, x, y in act.path)
     sprite = Sprite(color, thing, size, path, path[0][0], path[-1][0])
     seen = np.flatnonzero(_inside(track_px(sprite, n_frames, fps), SIZE_WH) >= MIN_INSIDE)
@@ -272,13 +272,13 @@ def _is_clear(sprites: list[Sprite], duration_s: float) -> bool:
     return MIN_SHARE <= min(shares) <= 0.5 and apart >= MIN_APART and crowd <= MAX_VISIBLE
 
 
-def _events(sprites: list[Sprite], acts: list[Act], n_frames: int, fps: int) -> tuple[Event, ...]:
+def _events(sprites: list[Sprite], acts: list[Motion], n_frames: int, fps: int) -> tuple[Event, ...]:
     events = []
     for number, (sprite, act) in enumerate(zip(sprites, acts, strict=True)):
         if sprite.from_s > 0:
             events.append(Event("appear", sprite.name, None, (sprite.from_s, sprite.from_s)))
         start_s, end_s = (round(u * n_frames) / fps for u in act.span) if act.span else sprite.span_s
-        other = sprites[1 - number].name if act.kind in PLOTS else None
+        other = sprites[1 - number].name if act.kind in PAIR_MOTIONS else None
         events.append(Event(act.kind, sprite.name, other, (start_s, end_s)))
         if sprite.to_s < n_frames / fps:
             events.append(Event("leave", sprite.name, None, (sprite.to_s, sprite.to_s)))

@@ -1,7 +1,7 @@
 """One synthetic scene as its questioner sees it: who is whole when, who is near, how to word a fact.
 
 A `Fact` is a question with its one right answer, some answers that are false, the short chain of seeing that
-leads there, and when it shows. `Look` holds what the families of `synth_facts` ask of a scene again and again.
+leads there, and when it shows. `SceneView` holds what the families of `synth_facts` ask of a scene again and again.
 Knows nothing of rows, tasks or tags.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 
 from o3v.geometry import Span
 from o3v.toyworld.scene import Event, Scene, Sprite
-from o3v.toyworld.sprites import COLORS, THINGS
-from o3v.toyworld.templates import CHAINS, PICTURE_QUESTIONS, TIME_QUESTIONS, VIDEO_QUESTIONS
+from o3v.toyworld.sprites import COLORS, KINDS
+from o3v.toyworld.templates import CHAINS, IMAGE_QUESTIONS, TIME_QUESTIONS, VIDEO_QUESTIONS
 
-QUESTIONS = VIDEO_QUESTIONS | TIME_QUESTIONS | PICTURE_QUESTIONS
+QUESTIONS = VIDEO_QUESTIONS | TIME_QUESTIONS | IMAGE_QUESTIONS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Fact:
         return self.shown[-2:] if self.family == "meet" else self.shown[:2]
 
 
-class Look:
+class SceneView:
     """A scene with what the families ask of it again and again, and a generator of its own for wordings."""
 
     def __init__(self, scene: Scene) -> None:
@@ -101,7 +101,7 @@ class Look:
     def others(self, sprite: Sprite, asked: str) -> tuple[str, ...]:
         """Names other than this thing's and the asked one's: those of the scene, then some that differ in a word."""
         here = [other.name for other in self.sprites]
-        near = [f"{sprite.color} {thing}" for thing in THINGS] + [f"{color} {sprite.thing}" for color in COLORS]
+        near = [f"{sprite.color} {thing}" for thing in KINDS] + [f"{color} {sprite.thing}" for color in COLORS]
         absent = [name for name in self.shuffled(near) if name not in here]
         return (*self.shuffled([name for name in here if name not in (sprite.name, asked)]), *absent[:3])
 

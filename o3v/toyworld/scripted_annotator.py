@@ -23,7 +23,7 @@ from o3v.data.filter_report import FilterStep
 from o3v.evidence import format_claim
 from o3v.geometry import Box, box_iou
 from o3v.schema import Example, Task
-from o3v.toyworld.scene import COLORS, THINGS, Scene, make_scene, render
+from o3v.toyworld.scene import COLORS, KINDS, Scene, make_scene, render
 from o3v.toyworld.tasks import rows_of
 
 SOURCE = "synth_str_tg"
@@ -39,7 +39,7 @@ def items(split: str, seed: int, numbers: range) -> Iterator[AnnotationItem]:
         yield AnnotationItem(scene.scene_id, SOURCE, path, scene.duration_s, scene.fps, notes)
 
 
-def film(item: AnnotationItem, root: Path | str) -> None:
+def render_video(item: AnnotationItem, root: Path | str) -> None:
     """Renders the film of a synthetic item below `root`, unless it is there."""
     path = Path(root) / item.video_path
     if not path.exists():
@@ -48,7 +48,7 @@ def film(item: AnnotationItem, root: Path | str) -> None:
 
 
 @dataclass(frozen=True)
-class Scripted:
+class ScriptedAnnotator:
     """Annotates synthetic items from their truth and spoils `share` of them, each in one of the ways of `FAULTS`."""
 
     seed: int = 0
@@ -144,7 +144,7 @@ def _wrong_name(said: Annotation, scene: Scene, rng: np.random.Generator) -> Ann
     if rng.random() < 0.5:
         color = str(rng.choice([c for c in COLORS if c != color]))
     else:
-        kind = str(rng.choice([t for t in THINGS if t != kind]))
+        kind = str(rng.choice([t for t in KINDS if t != kind]))
     return _rewrite(said, thing, claim, name=f"{color} {kind}")
 
 
@@ -163,7 +163,7 @@ def _mention_only(said: Annotation, scene: Scene, rng: np.random.Generator) -> A
     """The chain claims something that no key frame boxes."""
     frame, thing, _ = _one(said, rng)
     names = {t["name"] for f in said["key_frames"] for t in f["objects"]}
-    other = next(n for n in (f"{c} {t}" for c in rng.permutation(list(COLORS)) for t in THINGS) if n not in names)
+    other = next(n for n in (f"{c} {t}" for c in rng.permutation(list(COLORS)) for t in KINDS) if n not in names)
     claim = format_claim(other, [tuple(thing["box"])], round(frame["at"], 1))
     return said | {"reasoning": f"{said['reasoning']} Beside it is the {claim}."}
 
@@ -172,7 +172,7 @@ def _evidence_only(said: Annotation, scene: Scene, rng: np.random.Generator) -> 
     """A key frame boxes something that the chain never names."""
     frame, thing, _ = _one(said, rng)
     names = {t["name"] for f in said["key_frames"] for t in f["objects"]}
-    other = next(n for n in (f"{c} {t}" for c in rng.permutation(list(COLORS)) for t in THINGS) if n not in names)
+    other = next(n for n in (f"{c} {t}" for c in rng.permutation(list(COLORS)) for t in KINDS) if n not in names)
     frame["objects"].append({"name": other, "box": list(thing["box"])})
     return said
 
@@ -196,7 +196,7 @@ FAULTS: dict[str, Callable[[Annotation, Scene, np.random.Generator], Annotation]
 }
 
 
-def caught(
+def count_faults(
     faults: Mapping[str, str | None], unread: Iterable[str], steps: Sequence[FilterStep]
 ) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     """What became of each kind of fault: counts by the stage that stopped it, and of the true rows, how many stayed.

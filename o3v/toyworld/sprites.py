@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from o3v.geometry import Size
 
 SIZE_WH: Size = (224, 224)
-MASTER = 400  # side of the large drawings in pixels
+MASTER_PX = 400  # side of the large drawings in pixels
 
 Rgb = tuple[int, int, int]
 
@@ -31,7 +31,7 @@ COLORS: Mapping[str, Rgb] = {
 }
 
 # parts in drawing order: (shape, role, numbers on a canvas of 100 × 100); `outline` parts get a dark edge
-THINGS: Mapping[str, tuple[tuple[str, str, tuple[float, ...]], ...]] = {
+KINDS: Mapping[str, tuple[tuple[str, str, tuple[float, ...]], ...]] = {
     "car": (
         ("outline", "fill", (2, 52, 14, 46, 27, 19, 69, 19, 85, 46, 98, 52, 98, 76, 2, 76)),
         ("shape", "glass", (23, 45, 32, 26, 46, 26, 46, 45)),
@@ -70,7 +70,7 @@ THINGS: Mapping[str, tuple[tuple[str, str, tuple[float, ...]], ...]] = {
         ("oval", "deep", (4, 4, 74, 22)),
     ),
 }
-NAMES = tuple(f"{color} {thing}" for color in COLORS for thing in THINGS)
+NAMES = tuple(f"{color} {thing}" for color in COLORS for thing in KINDS)
 FIXED: Mapping[str, Rgb] = {
     "glass": (190, 226, 242),
     "lamp": (255, 240, 170),
@@ -99,7 +99,7 @@ class Background:
 
 
 @lru_cache(maxsize=512)
-def sprite_picture(color: str, thing: str, side_px: int) -> Image.Image:
+def sprite_image(color: str, thing: str, side_px: int) -> Image.Image:
     """RGBA picture of a thing, its longer side `side_px` pixels; every edge of the canvas is touched."""
     master = _master(color, thing)
     scale = side_px / max(master.size)
@@ -119,23 +119,23 @@ def _master(color: str, thing: str) -> Image.Image:
         "pale": base + (255 - base) * 0.42 if color != "white" else base * 0.84,
     }
     edge = tuple((base * 0.42).astype(int)) if color != "white" else (118, 118, 126)
-    canvas = Image.new("RGBA", (MASTER, MASTER))
+    canvas = Image.new("RGBA", (MASTER_PX, MASTER_PX))
     pen = ImageDraw.Draw(canvas)
-    for shape, role, numbers in THINGS[thing]:
-        points = [n * MASTER / 100 for n in numbers]
+    for shape, role, numbers in KINDS[thing]:
+        points = [n * MASTER_PX / 100 for n in numbers]
         fill = tuple(roles[role].astype(int))
         if shape == "ring":
-            width = MASTER // 8
+            width = MASTER_PX // 8
             pen.ellipse(points, outline=edge, width=width)
-            inset = MASTER // 50
+            inset = MASTER_PX // 50
             inner = [points[0] + inset, points[1] + inset, points[2] - inset, points[3] - inset]
             pen.ellipse(inner, outline=fill, width=width - 2 * inset)
         elif shape == "oval":
-            pen.ellipse(points, fill=fill, outline=edge, width=MASTER // 50)
+            pen.ellipse(points, fill=fill, outline=edge, width=MASTER_PX // 50)
         else:
             pen.polygon(points, fill=fill)
             if shape == "outline":
-                pen.line([*points, *points[:4]], fill=edge, width=MASTER // 50, joint="curve")
+                pen.line([*points, *points[:4]], fill=edge, width=MASTER_PX // 50, joint="curve")
     light = Image.linear_gradient("L").resize(canvas.size).point(lambda v: 255 - v // 5)  # lit from above
     shaded = ImageChops.multiply(canvas.convert("RGB"), Image.merge("RGB", [light] * 3))
     shaded.putalpha(canvas.getchannel("A"))
@@ -143,7 +143,7 @@ def _master(color: str, thing: str) -> Image.Image:
 
 
 @lru_cache(maxsize=4)
-def background_picture(background: Background, size_wh: Size = SIZE_WH) -> Image.Image:
+def background_image(background: Background, size_wh: Size = SIZE_WH) -> Image.Image:
     """RGB picture of a place. Light falls from the left and colours change with height: cues for position."""
     width, height = size_wh
     top, skyline, ground, bottom = (np.array(c, dtype=float) for c in PLACES[background.place])

@@ -18,8 +18,8 @@ from o3v.evidence import format_box, format_object
 from o3v.geometry import Box, rescale_box
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
 from o3v.schema import Example, KeyFrame, Row, Task
-from o3v.toyworld.narration import SO, look_at, marked, places
-from o3v.toyworld.questions import picture_facts, time_facts, video_facts
+from o3v.toyworld.narration import BEFORE_OPTIONS, describe_image, mark_option, positions
+from o3v.toyworld.questions import image_facts, time_facts, video_facts
 from o3v.toyworld.reasoning import box_of, chain_of, snapped, span_of, watch
 from o3v.toyworld.scene import Scene
 from o3v.toyworld.scene_view import Fact
@@ -85,7 +85,7 @@ def rows_of(scene: Scene) -> list[Example]:
     All rows have a chain, also those whose real files have none. Boxes of chains are 0–1 with three decimals, but
     pixels in `visual QA`; times have one decimal. Pictures and key frames are named by scene and frame number.
     """
-    facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: picture_facts(scene)}
+    facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: image_facts(scene)}
     of_video = video_facts(scene)
     rows = []
     for name, source in SOURCES.items():
@@ -215,11 +215,11 @@ def _visual(scene: Scene, fact: Fact, place: int) -> Row:
     for name, _ in fact.shown:
         box_px = rescale_box(boxes[name], (1, 1), scene.size_wh)
         boxed[name] = format_object(name, tuple(round(v) for v in box_px))
-    told = [f"{name} {places(boxes, (1, 1))[name]} {claim}" for name, claim in boxed.items()]
+    told = [f"{name} {positions(boxes, (1, 1))[name]} {claim}" for name, claim in boxed.items()]
     return {
         "question": fact.question,
         "answer": boxed[fact.subject],
-        "reasoning_process": f"{look_at(boxes, (1, 1), fact.question)}. {fact.chain.format(*told)}",
+        "reasoning_process": f"{describe_image(boxes, (1, 1), fact.question)}. {fact.chain.format(*told)}",
         "image_path": _path("images", scene, "jpg", frame),
         "image_size_wh": scene.size_wh,
     }
@@ -246,7 +246,7 @@ def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[
     options = list(fact.wrong[: len(LETTERS) - 1])
     options.insert(place, fact.answer)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    chain = f"{chain_of(scene, fact, claimed=False)}{SO}{fact.answer}. {marked(lines, place)}"
+    chain = f"{chain_of(scene, fact, claimed=False)}{BEFORE_OPTIONS}{fact.answer}. {mark_option(lines, place)}"
     return "\n".join([question, *lines]), chain, LETTERS[place]
 
 

@@ -48,7 +48,7 @@ TIME_QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "when deed": ("When does the {x} {deed}?", "During which time does the {x} {deed}?"),
 }
 
-PICTURE_QUESTIONS: Mapping[str, tuple[str, ...]] = {
+IMAGE_QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "find": ("Where is the {x}?", "Find the {x} in the picture.", "Give the box of the {x}."),
     "find color": ("Where is the {color} object?", "Which object is {color}, and where is it?"),
     "find thing": ("Where is the {thing}?", "Locate the {thing} in the picture."),

@@ -129,13 +129,13 @@ def test_a_bad_box_is_named():
 
 
 def test_the_script_spoils_a_known_share():
-    script = scripted_annotator.Scripted(seed=3, share=0.5)
+    script = scripted_annotator.ScriptedAnnotator(seed=3, share=0.5)
     items = list(scripted_annotator.items("sft", 0, range(120)))
     faults = {one.id: script.fault(one) for one in items}
     assert 40 < sum(fault is not None for fault in faults.values()) < 80
     assert set(filter(None, faults.values())) == set(scripted_annotator.FAULTS)
     for one in items:
-        text, true = script(one).text, scripted_annotator.Scripted(share=0.0)(one).text
+        text, true = script(one).text, scripted_annotator.ScriptedAnnotator(share=0.0)(one).text
         assert (text == true) == (faults[one.id] is None) and script(one).text == text
         if faults[one.id] == scripted_annotator.MALFORMED:
             with pytest.raises(AnnotationError, match="not JSON"):

@@ -28,7 +28,7 @@ def test_frames_are_uniform_then_random_then_the_asked_picture(clips):
         even, random = np.array(clip.times_s[:4]), np.array(clip.times_s[4:6])
         assert even[0] == 0 and np.ptp(np.diff(even)) <= 0.26  # a frame of 8 a second, twice
         assert (np.diff(random) > 0).all()
-        names = {fact.subject for fact in clip.picture_facts}
+        names = {fact.subject for fact in clip.image_facts}
         assert names and names <= clip.boxes_px[-1].keys()
 
 

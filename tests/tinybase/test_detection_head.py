@@ -8,7 +8,7 @@ from o3v.config import FrameConfig
 from o3v.tinybase import architecture, detection_head, pretrain
 from o3v.tinybase.clips import draw_clips
 
-COLORS, THINGS, PLACES = list(toyworld.COLORS), list(toyworld.THINGS), list(toyworld.PLACES)
+COLORS, THINGS, PLACES = list(toyworld.COLORS), list(toyworld.KINDS), list(toyworld.PLACES)
 
 
 def test_targets_by_hand():

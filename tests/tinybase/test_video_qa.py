@@ -121,7 +121,7 @@ def test_what_is_explained_can_be_seen(clip):
     for number, name, place, box, time_s in claims:
         i = int(number) - 1
         assert box == plain_answers.say_box(clip.boxes_px[i][name]) and float(time_s) == round(clip.times_s[i], 1)
-        assert place == narration.places(clip.boxes_px[i], clip.size_wh)[name]
+        assert place == narration.positions(clip.boxes_px[i], clip.size_wh)[name]
     answered = {text.split(evidence.ANSWER_LINE)[1] for text in said}
     assert {fact.answer for fact in clip.video_facts if fact.family == "first"} <= answered
 
@@ -158,7 +158,7 @@ def test_an_answer_can_be_read_off_its_steps():
             counted = [f"{name} {ordinal}" for ordinal, name in zip(ORDINALS, come, strict=False)]
             listed = [*counted[:-1], f"last {counted[-1]}"]
             said = step.split(". ")[2:]
-            if fact.family in narration.COMING:
+            if fact.family in narration.BY_ARRIVAL:
                 assert step.split(". ")[1].rstrip(".") == f"They come: {', '.join(listed)}"
             if fact.family in ("first", "last"):
                 assert not asked and named == come[0 if fact.family == "first" else -1]
@@ -177,14 +177,14 @@ def test_an_answer_can_be_read_off_its_steps():
             assert answer == f"The {order[0 if side == 'left' else -1]}"
             told = ", ".join([f"left {order[0]}", *order[1:-1], f"right {order[-1]}"])
             assert step.endswith(f" {told}. On the {side} {answer[4:]}.")
-        if fact.family in narration.BESIDE:
+        if fact.family in narration.SIDE_BY_SIDE:
             number, told = re.search(r"\. Frame (\d+) ([^.]*)\. [A-Z]", step).groups()
-            at = narration.places(clip.boxes_px[int(number) - 1], clip.size_wh)
-            assert told.replace(narration.ASKED, "") == ", ".join(f"{name} {where}" for name, where in at.items())
-            assert answer.removeprefix("The ") in at and narration.ASKED in told
+            at = narration.positions(clip.boxes_px[int(number) - 1], clip.size_wh)
+            assert told.replace(narration.ASKED_MARK, "") == ", ".join(f"{name} {where}" for name, where in at.items())
+            assert answer.removeprefix("The ") in at and narration.ASKED_MARK in told
         if fact.family in ("deed", "way"):
             ends = [n for n in frames if fact.subject in clip.boxes_px[n]]
-            at = [narration.places(clip.boxes_px[n], clip.size_wh)[fact.subject] for n in (ends[0], ends[-1])]
+            at = [narration.positions(clip.boxes_px[n], clip.size_wh)[fact.subject] for n in (ends[0], ends[-1])]
             assert step.endswith(f". From frame {ends[0] + 1} {at[0]} to frame {ends[-1] + 1} {at[1]}.")
     assert {"after", "color", "deed", "way", "side", "where"} <= families
 

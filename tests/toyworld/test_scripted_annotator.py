@@ -10,7 +10,7 @@ from o3v.toyworld.scene import make_scene
 
 @pytest.fixture(scope="module")
 def annotated():
-    script = scripted_annotator.Scripted(seed=1, share=0.5)
+    script = scripted_annotator.ScriptedAnnotator(seed=1, share=0.5)
     items = list(scripted_annotator.items("sft", 0, range(160)))
     examples, unread = [], []
     for item in items:
@@ -39,7 +39,7 @@ def judge(crops, questions):
 def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
     faults, unread, examples = annotated
     steps = filter_report.run_filters(examples, filters.pipeline_stages(see, judge, filters.IS_THIS_QUESTION))
-    table, true = scripted_annotator.caught(faults, unread, steps)
+    table, true = scripted_annotator.count_faults(faults, unread, steps)
     assert set(table) == set(scripted_annotator.FAULTS)
     assert true["kept"] == true["rows"] > 60
     for fault, counts in table.items():
@@ -52,7 +52,7 @@ def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
 
 def test_without_a_judge_what_only_shows_in_pictures_is_missed(annotated):
     faults, unread, examples = annotated
-    table, true = scripted_annotator.caught(faults, unread, filter_report.run_filters(examples))
+    table, true = scripted_annotator.count_faults(faults, unread, filter_report.run_filters(examples))
     for fault in ("shifted box", "wrong name", "evidence without mention"):
         assert table[fault]["missed"] == table[fault]["rows"] > 0
     for fault in ("oversized box", "wrong time", "mention without evidence", "truncated chain"):

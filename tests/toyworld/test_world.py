@@ -21,9 +21,9 @@ from o3v.evidence import ANSWER_LINE
 from o3v.geometry import box_iou, rescale_box
 from o3v.schema import Example, Task
 from o3v.toyworld.dataset import eval_item, make_dataset, rows_of
-from o3v.toyworld.narration import ASKED, RIGHT, SO, places
-from o3v.toyworld.questions import picture_facts, time_facts, video_facts
-from o3v.toyworld.scene import SIZE_WH, SPLITS, Scene, Sprite, cast_split, draw_frame, make_scene, render
+from o3v.toyworld.narration import ASKED_MARK, BEFORE_OPTIONS, RIGHT_MARK, positions
+from o3v.toyworld.questions import image_facts, time_facts, video_facts
+from o3v.toyworld.scene import SIZE_WH, SPLITS, Scene, Sprite, draw_frame, make_scene, render, split_of_names
 from o3v.toyworld.tasks import SOURCES
 
 SOME = [(split, index) for split in SPLITS for index in range(14)]
@@ -158,7 +158,7 @@ def test_splits_share_neither_ids_nor_casts():
                 scene = make_scene(split, index, seed)
                 ids[scene.scene_id] += 1
                 casts[split].add(frozenset(sprite.name for sprite in scene.sprites))
-                assert cast_split(sprite.name for sprite in scene.sprites[::-1]) == split
+                assert split_of_names(sprite.name for sprite in scene.sprites[::-1]) == split
     assert max(ids.values()) == 1
     assert not casts["sft"] & casts["rl"] and not casts["sft"] & casts["eval"] and not casts["rl"] & casts["eval"]
 
@@ -335,7 +335,7 @@ def test_a_deed_takes_place_in_its_span():
 
 def test_pictures_are_asked_about_what_they_show():
     for scene, film in films():
-        for fact in picture_facts(scene):
+        for fact in image_facts(scene):
             boxes = film[fact.shown[0][1]]
             x = {name: center(box)[0] for name, box in boxes.items()}
             area = {name: (box[2] - box[0]) * (box[3] - box[1]) for name, box in boxes.items()}
@@ -399,7 +399,7 @@ def test_a_claim_follows_the_number_of_its_frame_the_name_and_the_place():
             for (number, name, place), claim in zip(told, claims, strict=True):
                 frame = video.uniform_indices(scene.n_frames, 12)[int(number) - 1]
                 assert claim.time_s == round(scene.frame_time_s(frame), 1)
-                assert name == claim.name and place == places(scene.boxes_at(frame), (1, 1))[claim.name]
+                assert name == claim.name and place == positions(scene.boxes_at(frame), (1, 1))[claim.name]
 
 
 def test_a_picture_is_looked_at_before_a_box_is_claimed():
@@ -409,12 +409,12 @@ def test_a_picture_is_looked_at_before_a_box_is_claimed():
         if row.task is Task.SPATIAL:
             look, chain = row.reasoning_process.split(". ", 1)
             (frame,) = (int(n) for n in re.findall(r"-(\d+)\.jpg$", row.image_path))
-            where = places(scene.boxes_at(frame), (1, 1))
-            assert look.lower().replace(ASKED, "") == "; ".join(f"{place} {name}" for name, place in where.items())
+            where = positions(scene.boxes_at(frame), (1, 1))
+            assert look.lower().replace(ASKED_MARK, "") == "; ".join(f"{place} {name}" for name, place in where.items())
             claims = evidence.parse_response(evidence.format_response(chain, "x")).claims
             told = re.findall(r"(\w+ \w+) (\w+ \w+) <obj>", chain)
             assert told == [(claim.name, where[claim.name]) for claim in claims]
-            marked += ASKED in look
+            marked += ASKED_MARK in look
     assert marked > 20
 
 
@@ -426,8 +426,8 @@ def test_a_chain_ends_with_what_is_answered():
         if row.task in (Task.MCQ, Task.TEMPORAL_MCQ):
             lines = row.question.split("\n")[1:]
             answer = next(line[3:] for line in lines if line[0] == row.answer[0])
-            marked = "; ".join(line + RIGHT * (line[0] == row.answer[0]) for line in lines)
-            assert f"{SO}{answer}. {marked}" in chain
+            marked = "; ".join(line + RIGHT_MARK * (line[0] == row.answer[0]) for line in lines)
+            assert f"{BEFORE_OPTIONS}{answer}. {marked}" in chain
         elif row.task in (Task.FREE_FORM, Task.SPATIO_TEMPORAL) and row.answer.startswith("The "):
             named = re.findall("|".join(sprite.name for sprite in scene.sprites), chain)
             assert named[-1] == row.answer.removeprefix("The ")

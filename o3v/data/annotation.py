@@ -1,6 +1,6 @@
-"""Annotations: what is to be annotated, the JSON that comes back, and the row it becomes.
+"""Annotation data: the items to annotate, the JSON schema of an annotation, and its conversion to an STGR row.
 
-Boxes are shares of the frame. An annotation is only read here; whether it is true is `curate`'s to find out.
+Boxes are shares of the frame (0–1). This module checks the form of an annotation; `filters` judges whether it is true.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 @dataclass(frozen=True)
 class AnnotationItem:
-    """A video to be annotated. `notes` are (start_s, end_s, text): what its data set says about it.
+    """A video to annotate. `notes` are (start, end, text): what its data set says about it.
 
-    kind: "segment", a described action (the grounding collections), or "regions", dense captions, which speak of
-    frame indices (PLM-Rdcap).
+    `kind` is "segment" for a described action (the grounding collections), with starts and ends in seconds, or
+    "regions" for dense captions (PLM-Rdcap), with starts and ends as frame indices.
     """
 
     id: str
@@ -36,12 +36,11 @@ class AnnotationItem:
 
 
 def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
-    """An item for each video of a folder, by name, and one line for each that cannot be read.
+    """Returns an item for each video of a folder, sorted by name, and an error message for each unreadable video.
 
-    Hidden files are passed over: unfinished ones of a killed run, and the doubles that some systems lay beside videos.
-    Raises FileNotFoundError for a folder without videos.
+    Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError for a folder without videos.
     """
-    found, unreadable = [], []
+    items, errors = [], []
     paths = sorted(
         p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and not p.name.startswith(".")
     )
@@ -52,19 +51,18 @@ def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
         try:
             info = video.probe(resolve_inside(folder, name))
         except (video.VideoError, SchemaError, OSError) as error:
-            unreadable.append(str(error))
+            errors.append(str(error))
             continue
-        found.append(
-            AnnotationItem(name.rsplit(".", 1)[0], "own", name, info.duration_s, len(info.times_s) / info.duration_s)
-        )
-    return found, unreadable
+        fps = len(info.times_s) / info.duration_s
+        items.append(AnnotationItem(name.rsplit(".", 1)[0], "own", name, info.duration_s, fps))
+    return items, errors
 
 
 class AnnotationError(ValueError):
-    """An answer that is no annotation; the message says why."""
+    """An answer that is not a valid annotation. The message gives the reason."""
 
 
-ANNOTATION_SCHEMA: Mapping[str, Any] = {  # the JSON schema of an annotation; boxes are shares of the frame
+ANNOTATION_SCHEMA: Mapping[str, Any] = {  # boxes are shares of the frame
     "type": "object",
     "required": ["question", "answer", "key_frames", "reasoning"],
     "properties": {
@@ -97,34 +95,27 @@ ANNOTATION_SCHEMA: Mapping[str, Any] = {  # the JSON schema of an annotation; bo
 
 
 def parse_annotation(text: str) -> dict[str, Any]:
-    """The JSON of an annotation, its types checked, fences of Markdown removed. Raises AnnotationError."""
+    """Reads an annotation and checks it against `ANNOTATION_SCHEMA`. Accepts JSON inside a Markdown code fence.
+
+    Raises AnnotationError with the place in the value and what the schema expects there.
+    """
+    from jsonschema import Draft202012Validator  # here, because the import takes a second
+
     try:
         value = json.loads(re.sub(r"^\s*```(?:json)?|```\s*$", "", text))
     except json.JSONDecodeError as error:
         raise AnnotationError(f"is not JSON: {error.msg}") from None
-    _check(value, ANNOTATION_SCHEMA, "annotation")
+    for error in Draft202012Validator(ANNOTATION_SCHEMA).iter_errors(value):
+        wrong_type = f"must be of type {error.validator_value}, found {error.instance!r:.40}"
+        reason = wrong_type if error.validator == "type" else error.message
+        raise AnnotationError(f"annotation{error.json_path[1:]} {reason}")
     return value
 
 
-_TYPES = {"object": dict, "array": list, "string": str, "number": (int, float)}
-
-
-def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Holds a value to the few words of JSON Schema that `ANNOTATION_SCHEMA` uses."""
-    if not isinstance(value, _TYPES[schema["type"]]) or isinstance(value, bool):
-        raise AnnotationError(f"{where} must be of type {schema['type']}, found {value!r:.40}")
-    for name in schema.get("required", ()):
-        if name not in value:
-            raise AnnotationError(f"{where} has no {name!r}")
-        _check(value[name], schema["properties"][name], f"{where}.{name}")
-    for position, part in enumerate(value if schema["type"] == "array" else ()):
-        _check(part, schema["items"], f"{where}[{position}]")
-
-
-def read_annotations(said: Iterable[tuple[AnnotationItem, str]]) -> tuple[list[Example], list[DroppedRow]]:
-    """Rows of annotations, and the answers that are none, each with its reason."""
+def read_annotations(answers: Iterable[tuple[AnnotationItem, str]]) -> tuple[list[Example], list[DroppedRow]]:
+    """Converts answers to rows. Also returns the answers that are not valid annotations, each with its reason."""
     examples, dropped = [], []
-    for item, text in said:
+    for item, text in answers:
         try:
             examples.append(to_example(item, text))
         except AnnotationError as error:
@@ -133,24 +124,24 @@ def read_annotations(said: Iterable[tuple[AnnotationItem, str]]) -> tuple[list[E
 
 
 def to_example(item: AnnotationItem, text: str) -> Example:
-    """An annotation as an STGR row, frame indices of "regions" as seconds. Raises AnnotationError with the reason."""
-    said = parse_annotation(text)
+    """Converts an annotation to an STGR row; frame indices of "regions" become seconds. Raises AnnotationError."""
+    annotation = parse_annotation(text)
     frames, items = [], {}
-    for frame in said["key_frames"]:
+    for frame in annotation["key_frames"]:
         time_s = frame["at"] / item.fps if item.kind == "regions" else float(frame["at"])
-        idx = round(time_s * item.fps) if abs(time_s) < 1e9 else -1
+        idx = round(time_s * item.fps) if abs(time_s) < 1e9 else -1  # -1 (also for NaN): `from_row` rejects it
         frames.append({"idx": idx, "time": round(time_s, 3), "path": None})
-        for thing in frame["objects"]:
-            items.setdefault(str(idx), {}).setdefault(thing["name"], []).append(thing["box"])
-    chain = said["reasoning"]
+        for obj in frame["objects"]:
+            items.setdefault(str(idx), {}).setdefault(obj["name"], []).append(obj["box"])
+    chain = annotation["reasoning"]
     if item.kind == "regions":
         chain = evidence.map_times(chain, lambda index: round(index / item.fps, 1))
     row = {
         "id": item.id,
         "task": str(Task.SPATIO_TEMPORAL),
         "source": item.source,
-        "question": said["question"],
-        "answer": said["answer"],
+        "question": annotation["question"],
+        "answer": annotation["answer"],
         "reasoning_process": chain,
         "video_path": item.video_path,
         "key_frames": frames,

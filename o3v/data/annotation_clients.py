@@ -1,13 +1,15 @@
-"""Large models as annotators: Gemini, and whatever speaks OpenAI's protocol (a vLLM server, say).
+"""Clients of large models that annotate videos: Gemini, and any server of OpenAI's protocol (for example vLLM).
 
-Both get the same words and the same frames, each after its time, and must answer in the JSON of
-`annotate.ANNOTATION`. Keys come from the environment, and are never logged or stored. Source of the two prompts:
-paper, annotation pipeline, step 1, in our words.
+Both send the same prompt and the same frames, each frame after a line with its time, and ask for JSON of the schema
+`annotation.ANNOTATION_SCHEMA`. API keys come from the environment and are never logged or stored. Source of the two
+prompts: paper, annotation pipeline, step 1, in our words. This module does not know retries or caching
+(`annotation_requests`).
 """
 
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import os
@@ -24,7 +26,6 @@ from o3v.data.annotation import ANNOTATION_SCHEMA, AnnotationItem
 from o3v.data.annotation_requests import Annotator, Reply, ServiceUnavailable
 from o3v.schema import resolve_inside
 
-# what an annotator is told (paper, annotation pipeline, step 1), by kind of item
 _RULES = """Make one training example for a model that must show evidence for its answers.
 Ask one question about a specific object or person, such that one has to watch to answer it, and answer it briefly.
 Choose 1 to 5 key frames ("at": {at}) and give in each the boxes of 1 to 3 objects that matter, each box
@@ -32,20 +33,22 @@ Choose 1 to 5 key frames ("at": {at}) and give in each the boxes of 1 to 3 objec
 Then reason step by step from what is seen to the answer. Whenever the reasoning names an object, write
 <obj>name</obj><box>[x0,y0,x1,y1]</box>at<t>{at_tag}</t>s with a name, box and time that stand in the key frames;
 name nothing that does not. Output JSON only."""
-
-
-ANNOTATION_PROMPTS: Mapping[str, str] = {
+ANNOTATION_PROMPTS: Mapping[str, str] = {  # by kind of item
     "segment": "These are frames of a video of {duration_s:.1f} seconds with an action in it.\n{notes}\n"
     + _RULES.format(at="the time in seconds", at_tag="seconds"),
     "regions": "These are frames of a video at {fps:g} frames a second, with captions of regions by frame index.\n"
     "{notes}\n" + _RULES.format(at="the frame index", at_tag="frame index"),
 }
 
-BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
+BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which a retry may help
 
 
 def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str = "") -> Annotator:
-    """The annotator "gemini" or "openai". Raises ValueError for another name or a missing model."""
+    """Returns the annotator "gemini" or "openai" for the videos below `root`.
+
+    "openai" needs a `model`. An empty `endpoint` stands for the URL of the service itself. Raises ValueError for
+    another name or a missing model.
+    """
     if name == "gemini":
         return Gemini(root, model or Gemini.model, base_url=endpoint or None)
     if name == "openai" and model:
@@ -54,38 +57,41 @@ def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str =
 
 
 @dataclass(frozen=True)
-class _Network:
-    """What the two have in common. `root` is the folder that items' paths start from."""
+class _Client:
+    """What both clients share: a video becomes `n_frames` JPEG images of at most `max_pixels`.
+
+    `root` is the folder that the items' paths start from, `timeout_s` the limit of one request.
+    """
 
     root: Path | str
     model: str
-    frames: int = 16
+    n_frames: int = 16
     max_pixels: int = 512 * 512
     timeout_s: float = 120.0
     base_url: str | None = None
-    repeats: bool = field(default=False, init=False)
+    deterministic: bool = field(default=False, init=False)
 
     @property
     def name(self) -> str:
-        """All that decides the answers."""
-        return f"{type(self).__name__} {self.model} {self.frames}×{self.max_pixels} {ANNOTATION_PROMPTS!r}"
+        """Everything that determines the answers."""
+        return f"{type(self).__name__} {self.model} {self.n_frames}×{self.max_pixels} {ANNOTATION_PROMPTS!r}"
 
-    def _words(self, item: AnnotationItem) -> str:
-        notes = "\n".join(f"From {a:g} to {b:g}: {text}" for a, b, text in item.notes)
+    def _prompt(self, item: AnnotationItem) -> str:
+        notes = "\n".join(f"From {start:g} to {end:g}: {text}" for start, end, text in item.notes)
         return ANNOTATION_PROMPTS[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
 
-    def _pictures(self, item: AnnotationItem) -> Iterator[tuple[str, bytes]]:
-        """The frames as JPEG, each with the words before it."""
-        read = video.sample_frames(resolve_inside(self.root, item.video_path), self.frames, self.max_pixels)
-        for index, time_s, image in zip(read.indices, read.times_s, read.images, strict=True):
-            packed = io.BytesIO()
-            Image.fromarray(image).save(packed, "JPEG", quality=85)
-            yield f"Frame {int(index)} at {time_s:.1f}s:", packed.getvalue()
+    def _images(self, item: AnnotationItem) -> Iterator[tuple[str, bytes]]:
+        """Each frame as JPEG, together with the line of text that precedes it."""
+        frames = video.sample_frames(resolve_inside(self.root, item.video_path), self.n_frames, self.max_pixels)
+        for index, time_s, image in zip(frames.indices, frames.times_s, frames.images, strict=True):
+            jpeg = io.BytesIO()
+            Image.fromarray(image).save(jpeg, "JPEG", quality=85)
+            yield f"Frame {int(index)} at {time_s:.1f}s:", jpeg.getvalue()
 
 
 @dataclass(frozen=True)
-class Gemini(_Network):
-    """Google's Gemini (google-genai). Reads its key from GEMINI_API_KEY."""
+class Gemini(_Client):
+    """Google's Gemini, through google-genai. Reads the API key from GEMINI_API_KEY."""
 
     model: str = "gemini-2.5-pro"
 
@@ -96,37 +102,40 @@ class Gemini(_Network):
         return genai.Client(api_key=_key("GEMINI_API_KEY"), http_options=options)
 
     def __call__(self, item: AnnotationItem) -> Reply:
-        """Asks once. Raises Unavailable when the service is busy, slow or answers half, ValueError without a key."""
+        """Sends one request.
+
+        Raises ServiceUnavailable for a busy or slow service or a broken reply, ValueError without a key.
+        """
         from google.genai import errors, types
 
-        parts: list[Any] = [self._words(item)]
-        for words, jpeg in self._pictures(item):
-            parts += [words, types.Part.from_bytes(data=jpeg, mime_type="image/jpeg")]
+        parts: list[Any] = [self._prompt(item)]
+        for caption, jpeg in self._images(item):
+            parts += [caption, types.Part.from_bytes(data=jpeg, mime_type="image/jpeg")]
         config = types.GenerateContentConfig(
             response_mime_type="application/json", response_json_schema=dict(ANNOTATION_SCHEMA), temperature=0.0
         )
         try:
-            said = self._client.models.generate_content(model=self.model, contents=parts, config=config)
+            response = self._client.models.generate_content(model=self.model, contents=parts, config=config)
         except errors.APIError as error:
             if error.code in BUSY:
                 raise ServiceUnavailable(f"{self.model}: {error.code}") from None
             raise
-        except Exception as error:  # whichever client carries the requests has errors of its own
-            lost = isinstance(error, json.JSONDecodeError | errors.UnknownApiResponseError | OSError)
-            if lost or type(error).__module__.startswith(("httpx", "httpcore", "aiohttp")):
+        except Exception as error:  # google-genai lets the errors of its HTTP library through, whichever that is
+            broken = isinstance(error, json.JSONDecodeError | errors.UnknownApiResponseError | OSError)
+            if broken or type(error).__module__.startswith(("httpx", "httpcore", "aiohttp")):
                 raise ServiceUnavailable(f"{self.model}: {type(error).__name__}") from None
             raise
-        used = said.usage_metadata
+        usage = response.usage_metadata
         return Reply(
-            said.text or "",
-            (used.prompt_token_count or 0) if used else 0,
-            ((used.candidates_token_count or 0) + (used.thoughts_token_count or 0)) if used else 0,
+            response.text or "",
+            (usage.prompt_token_count or 0) if usage else 0,
+            ((usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)) if usage else 0,
         )
 
 
 @dataclass(frozen=True)
-class OpenAICompatible(_Network):
-    """Any server of OpenAI's protocol (openai). Reads its key from OPENAI_API_KEY; a local server may need none."""
+class OpenAICompatible(_Client):
+    """Any server of OpenAI's protocol. Reads the API key from OPENAI_API_KEY; optional for your own server."""
 
     @cached_property
     def _client(self) -> Any:
@@ -135,35 +144,36 @@ class OpenAICompatible(_Network):
         return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout_s, max_retries=0)
 
     def __call__(self, item: AnnotationItem) -> Reply:
-        """Asks once. Raises Unavailable when the service is busy, slow or answers half, ValueError without a key."""
+        """Sends one request.
+
+        Raises ServiceUnavailable for a busy or slow service or a broken reply, ValueError without a key.
+        """
         import openai
 
-        content: list[dict[str, Any]] = [{"type": "text", "text": self._words(item)}]
-        for words, jpeg in self._pictures(item):
+        content: list[dict[str, Any]] = [{"type": "text", "text": self._prompt(item)}]
+        for caption, jpeg in self._images(item):
             url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-            content += [{"type": "text", "text": words}, {"type": "image_url", "image_url": {"url": url}}]
+            content += [{"type": "text", "text": caption}, {"type": "image_url", "image_url": {"url": url}}]
         schema = {"name": "annotation", "schema": dict(ANNOTATION_SCHEMA)}
         try:
-            said = self._client.chat.completions.create(
+            response = self._client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": "user", "content": content}],
                 response_format={"type": "json_schema", "json_schema": schema},
                 temperature=0.0,
             )
-            text = said.choices[0].message.content or ""
+            text = response.choices[0].message.content or ""
         except openai.APIStatusError as error:
             if error.status_code in BUSY:
                 raise ServiceUnavailable(f"{self.model}: {error.status_code}") from None
             raise
         except (openai.APIError, json.JSONDecodeError, AttributeError, IndexError, TypeError) as error:
             raise ServiceUnavailable(f"{self.model}: {type(error).__name__}") from None
-        used = said.usage
-        return Reply(text, used.prompt_tokens if used else 0, used.completion_tokens if used else 0)
+        usage = response.usage
+        return Reply(text, usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
 
 
 def _import(module: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -172,5 +182,5 @@ def _import(module: str) -> Any:
 
 def _key(name: str) -> str:
     if not os.environ.get(name):
-        raise ValueError(f"the environment variable {name} is not set; put the service's key there")
+        raise ValueError(f"the environment variable {name} is not set; set it to the API key of the service")
     return os.environ[name]

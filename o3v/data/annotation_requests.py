@@ -1,9 +1,9 @@
-"""Annotation: from a video and what is known about it to a question with an answer and evidence.
+"""Requests to annotators: many at a time, with a rate limit, retries and a cache on disk.
 
-An annotator is a callable from an `Item` to the JSON text of an annotation; `annotate` asks one for many items at
-a time, patiently and never twice for the same. Every answer is kept on disk as soon as it is there, by the content
-of the request, so a run that was killed goes on where it was. Source: paper, annotation pipeline, step 1. Which
-models there are to ask is another module's (`annotators`); what is wrong with an answer is `curate`'s.
+An annotator is a callable that takes an `AnnotationItem` and returns the JSON text of an annotation. Each answer is
+stored as soon as it arrives, under a hash of its request, so a killed run resumes without repeating requests. Source:
+paper, annotation pipeline, step 1. This module does not know the models (`annotation_clients`) or whether an answer
+is true (`filters`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from o3v.data.annotation import AnnotationError, AnnotationItem, parse_annotatio
 
 @dataclass(frozen=True)
 class Reply:
-    """What an annotator said, and its cost in tokens."""
+    """The text of an answer and its cost in tokens."""
 
     text: str
     tokens_in: int = 0
@@ -36,13 +36,16 @@ class Reply:
 
 
 class Annotator(Protocol):
-    """`name` is all that decides its answers (model, prompt, settings); `repeats` whether asking again is in vain."""
+    """`name` holds everything that determines the answers: model, prompt, settings.
+
+    `deterministic` annotators give the same answer every time, so a malformed answer is not requested again.
+    """
 
     name: str
-    repeats: bool
+    deterministic: bool
 
     def __call__(self, item: AnnotationItem) -> Reply:
-        """The annotation of an item as JSON text. Raises `ServiceUnavailable` when asking later may help."""
+        """Returns the annotation of an item as JSON text. Raises `ServiceUnavailable` if a later retry may help."""
 
 
 class ServiceUnavailable(RuntimeError):
@@ -51,20 +54,23 @@ class ServiceUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """How to ask: `workers` at a time, at most `per_minute` starts, `attempts` each, waiting up to `longest_s`."""
+    """`workers` requests at a time, at most `per_minute` starts, at most `attempts` for an item.
+
+    Before a retry the wait is random, from `min_wait_s` to an exponentially growing limit of at most `max_wait_s`.
+    """
 
     workers: int = 8
     per_minute: float = 120.0
     attempts: int = 5
-    shortest_s: float = 1.0
-    longest_s: float = 60.0
+    min_wait_s: float = 1.0
+    max_wait_s: float = 60.0
 
 
 @dataclass
 class RequestReport:
-    """What a run cost. Tokens are those of this run's requests, `cached` answers cost nothing."""
+    """Counts of a run. Tokens are those of this run's requests; `cached` answers cost nothing."""
 
-    asked: int = 0
+    requests: int = 0
     cached: int = 0
     failed: int = 0
     retries: int = 0
@@ -74,110 +80,112 @@ class RequestReport:
     lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def add(self, **counts: int) -> None:
-        """Adds to the counts, from any thread."""
+        """Adds to the counts. Safe to call from any thread."""
         with self.lock:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
     def cost_usd(self, per_million_in: float, per_million_out: float) -> float:
-        """The run's price at these prices of a million tokens."""
+        """The price of the run, given the prices of a million input and output tokens in US dollars."""
         return (self.tokens_in * per_million_in + self.tokens_out * per_million_out) / 1e6
 
 
 def annotate(
     items: Iterable[AnnotationItem],
     annotator: Annotator,
-    cache: Path | str,
-    pace: RequestLimits,
+    cache_dir: Path | str,
+    limits: RequestLimits,
     report: RequestReport | None = None,
 ) -> Iterator[tuple[AnnotationItem, str]]:
-    """Items with the text that the annotator gave for each, in order; those for which it gave none are left out.
+    """Yields items with the text of their answers, in order. Skips items that get no answer.
 
-    Answers already in the folder `cache` are not asked for again, whatever they say.
+    Args:
+        items: What to annotate; read lazily, a few items ahead of the results.
+        annotator: Called from several threads at a time. Errors other than ServiceUnavailable stop the run.
+        cache_dir: Folder of the stored answers. A stored answer is never requested again, even a malformed one.
+        limits: Number of parallel requests, rate and retries.
+        report: Receives the counts of this run.
     """
-    report, started, gate = (
-        report if report is not None else RequestReport(),
-        time.perf_counter(),
-        _Gate(pace.per_minute),
-    )
-    ask = _Asker(annotator, Path(cache), pace, report, gate)
-    items, waiting = iter(items), []
-    with ThreadPoolExecutor(pace.workers) as pool, tqdm(desc="annotating", mininterval=5) as bar:
+    report, start_s = report if report is not None else RequestReport(), time.perf_counter()
+    request = _CachedAnnotator(annotator, Path(cache_dir), limits, report, _RateLimiter(limits.per_minute))
+    items, pending = iter(items), []
+    with ThreadPoolExecutor(limits.workers) as pool, tqdm(desc="annotating", mininterval=5) as bar:
         try:
             while True:
-                fresh = list(islice(items, 2 * pace.workers - len(waiting)))
-                waiting += [(item, pool.submit(ask, item)) for item in fresh]
-                if not waiting:
+                fresh = list(islice(items, 2 * limits.workers - len(pending)))
+                pending += [(item, pool.submit(request, item)) for item in fresh]
+                if not pending:
                     break
-                item, future = waiting.pop(0)
+                item, future = pending.pop(0)
                 text = future.result()
                 bar.update()
                 if text is not None:
                     yield item, text
         finally:
-            report.elapsed_s += time.perf_counter() - started
-            for _, future in waiting:
+            report.elapsed_s += time.perf_counter() - start_s
+            for _, future in pending:
                 future.cancel()
 
 
-class _Gate:
-    """Lets requests begin one by one, `per_minute` at most."""
+class _RateLimiter:
+    """Spaces the starts of requests evenly, at most `per_minute`."""
 
     def __init__(self, per_minute: float) -> None:
-        self.between_s, self.next_s, self.lock = 60 / per_minute, 0.0, threading.Lock()
+        self.interval_s, self.next_s, self.lock = 60 / per_minute, 0.0, threading.Lock()
 
     def wait(self) -> None:
-        """Returns when the next request may begin."""
+        """Blocks until the next request may start."""
         with self.lock:
-            begin_s = max(self.next_s, time.monotonic())
-            self.next_s = begin_s + self.between_s
-        time.sleep(max(0.0, begin_s - time.monotonic()))
+            start_s = max(self.next_s, time.monotonic())
+            self.next_s = start_s + self.interval_s
+        time.sleep(max(0.0, start_s - time.monotonic()))
 
 
 @dataclass(frozen=True)
-class _Asker:
+class _CachedAnnotator:
     annotator: Annotator
-    cache: Path
-    pace: RequestLimits
+    cache_dir: Path
+    limits: RequestLimits
     report: RequestReport
-    gate: _Gate
+    rate_limiter: _RateLimiter
 
     def __call__(self, item: AnnotationItem) -> str | None:
-        """The kept or the fresh answer; None when there is none to be had, which is reported."""
-        path = self.cache / f"{request_key(self.annotator, item)}.json"
+        """The stored or a new answer; None if no attempt gets an answer."""
+        path = self.cache_dir / f"{request_key(self.annotator, item)}.json"
         if path.exists():
             self.report.add(cached=1)
             return files.read_json(path)["text"]
-        patience = Retrying(
-            stop=stop_after_attempt(self.pace.attempts),
-            wait=wait_random_exponential(self.pace.shortest_s, self.pace.longest_s),
+        retrying = Retrying(
+            stop=stop_after_attempt(self.limits.attempts),
+            wait=wait_random_exponential(self.limits.min_wait_s, self.limits.max_wait_s),
             retry=retry_if_exception_type((ServiceUnavailable, AnnotationError)),
             before_sleep=lambda _: self.report.add(retries=1),
             reraise=True,
         )
-        last: list[Reply] = []
+        replies: list[Reply] = []
         try:
-            patience(self._once, item, last)
+            retrying(self._request, item, replies)
         except (ServiceUnavailable, AnnotationError) as error:
-            if not last:
+            if not replies:
                 self.report.add(failed=1)
-                tqdm.write(f"{item.id}: no annotation after {self.pace.attempts} attempts: {error}")
+                tqdm.write(f"{item.id}: no annotation after {self.limits.attempts} attempts: {error}")
                 return None
-        # it did answer, well or badly; bad answers are for the filters to tell
-        files.write_json(path, {"item": asdict(item), "annotator": self.annotator.name, **asdict(last[-1])})
-        return last[-1].text
+        # The last reply may be malformed. It is stored too: the filters report it.
+        files.write_json(path, {"item": asdict(item), "annotator": self.annotator.name, **asdict(replies[-1])})
+        return replies[-1].text
 
-    def _once(self, item: AnnotationItem, last: list[Reply]) -> None:
-        self.gate.wait()
-        self.report.add(asked=1)
-        answer = self.annotator(item)
-        last.append(answer)
-        self.report.add(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
-        if not self.annotator.repeats:
-            parse_annotation(answer.text)
+    def _request(self, item: AnnotationItem, replies: list[Reply]) -> None:
+        """Makes one attempt and appends its reply. Raises AnnotationError for a malformed one, to retry."""
+        self.rate_limiter.wait()
+        self.report.add(requests=1)
+        reply = self.annotator(item)
+        replies.append(reply)
+        self.report.add(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+        if not self.annotator.deterministic:
+            parse_annotation(reply.text)
 
 
 def request_key(annotator: Annotator, item: AnnotationItem) -> str:
-    """What a request is known by in the cache: a hash of the annotator's name and all of the item."""
+    """The key of a request in the cache: a hash of the annotator's name and of the whole item."""
     text = json.dumps([annotator.name, asdict(item)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""Rows for other trainers: TRL, ms-swift and LLaMA-Factory, one conversation a line.
+"""Exports rows for other trainers: TRL, ms-swift and LLaMA-Factory, one conversation per row.
 
-Question and answer stay in the method's grammar, with its system prompt. Boxes become thousandths, which Qwen3-VL
-speaks; Qwen2.5-VL's pixels depend on the size that a trainer gives its frames, so they cannot be written ahead.
+Question and answer keep the evidence grammar, with its system prompt. Boxes become thousandths, the space of Qwen3-VL.
+The pixel boxes of Qwen2.5-VL cannot be exported: they depend on the frame size that the trainer chooses.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ THOUSANDTHS = BOX_SPACES["thousandths"]
 
 
 def to_trl(example: Example, response: str) -> Row:
-    """TRL: `prompt` and `completion` as messages, `videos` or `images` beside them."""
-    kind = "image" if example.task is Task.SPATIAL else "video"
-    asked = [{"type": kind}, {"type": "text", "text": example.question}]
+    """TRL: `prompt` and `completion` as messages, with `videos` or `images`."""
+    kind = _media_kind(example)
+    question = [{"type": kind}, {"type": "text", "text": example.question}]
     return {
         "prompt": [
             {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[example.task]}]},
-            {"role": "user", "content": asked},
+            {"role": "user", "content": question},
         ],
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": response}]}],
         f"{kind}s": [example.media_path],
@@ -29,8 +29,8 @@ def to_trl(example: Example, response: str) -> Row:
 
 
 def to_swift(example: Example, response: str) -> Row:
-    """ms-swift: `messages` with a mark for the medium."""
-    kind = "image" if example.task is Task.SPATIAL else "video"
+    """ms-swift: `messages` with a placeholder for the video or image."""
+    kind = _media_kind(example)
     return {
         "messages": [
             {"role": "system", "content": SYSTEM_PROMPTS[example.task]},
@@ -42,8 +42,8 @@ def to_swift(example: Example, response: str) -> Row:
 
 
 def to_llama_factory(example: Example, response: str) -> Row:
-    """LLaMA-Factory: ShareGPT's `conversations`, the system prompt beside them."""
-    kind = "image" if example.task is Task.SPATIAL else "video"
+    """LLaMA-Factory: `conversations` in the ShareGPT format, with the system prompt in `system`."""
+    kind = _media_kind(example)
     return {
         "conversations": [
             {"from": "human", "value": f"<{kind}>{example.question}"},
@@ -54,6 +54,10 @@ def to_llama_factory(example: Example, response: str) -> Row:
     }
 
 
+def _media_kind(example: Example) -> str:
+    return "image" if example.task is Task.SPATIAL else "video"
+
+
 FORMATS: Mapping[str, Callable[[Example, str], Row]] = {
     "trl": to_trl,
     "swift": to_swift,
@@ -62,9 +66,9 @@ FORMATS: Mapping[str, Callable[[Example, str], Row]] = {
 
 
 def export_rows(examples: Iterable[Example], name: str) -> Iterator[Row]:
-    """Rows in the format `name`. Rows without a chain (RL) get the bare answer as their response.
+    """Converts rows to the format `name`. The response of a row without reasoning (RL) is its answer alone.
 
-    Raises ValueError for a format that does not exist.
+    Raises ValueError for an unknown format.
     """
     if name not in FORMATS:
         raise ValueError(f"format {name!r} does not exist; choose one of {', '.join(FORMATS)}")

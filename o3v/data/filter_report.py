@@ -1,4 +1,4 @@
-"""The filters one after another, and what became of every row: counts by stage and reason, and the cases to look at."""
+"""Runs the filters one after another and reports what each one dropped, by stage, reason and source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from o3v.schema import Example
 
 @dataclass(frozen=True)
 class FilterStep:
-    """One stage of a run: its name, how many rows it got, and what it left."""
+    """One stage of a run: its name, the number of rows it received, and its result."""
 
     stage: str
     rows_before: int
@@ -20,7 +20,7 @@ class FilterStep:
 
 
 def run_filters(examples: Iterable[Example], stages: Mapping[str, Stage] = MODEL_FREE_STAGES) -> list[FilterStep]:
-    """Runs the stages in order, each on what the one before it kept."""
+    """Runs the stages in order, each on the rows that the previous stage kept."""
     steps, kept = [], list(examples)
     for name, stage in stages.items():
         steps.append(FilterStep(name, len(kept), stage(kept)))
@@ -29,7 +29,7 @@ def run_filters(examples: Iterable[Example], stages: Mapping[str, Stage] = MODEL
 
 
 def report_table(steps: Iterable[FilterStep]) -> list[dict]:
-    """Counts by stage, reason and source, with the rows before and after."""
+    """Counts drops by stage, reason and source, with the number of rows before and after the stage."""
     lines = []
     for step in steps:
         counts = Counter((drop.reason, drop.source) for drop in step.result.dropped) or {("nothing", "all"): 0}
@@ -43,6 +43,6 @@ def report_table(steps: Iterable[FilterStep]) -> list[dict]:
 def filter_rows(
     examples: Sequence[Example], stages: Mapping[str, Stage] = MODEL_FREE_STAGES
 ) -> tuple[list[Example], list[dict]]:
-    """Runs the stages in order. Returns the kept rows and the audit."""
+    """Runs the stages in order. Returns the kept rows and the table of `report_table`."""
     steps = run_filters(examples, stages)
     return (steps[-1].result.kept if steps else list(examples)), report_table(steps)

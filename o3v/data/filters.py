@@ -1,8 +1,8 @@
-"""The data pipeline's filters: which annotated rows are good enough to learn from, and why the others are not.
+"""The filters of the data pipeline: which annotated rows are good enough to train on.
 
-A stage is a pure function from examples to a `FilterResult`: what is kept and what was dropped, each drop with its
-reason. Source: paper, annotation pipeline, steps 2 and 3. Two stages ask a model about crops; which model, and how
-crops are cut, they are given.
+A stage is a pure function from examples to a `FilterResult`: the kept rows, and each drop with its reason. Source:
+paper, annotation pipeline, steps 2 and 3. Two stages ask a model about crops. This module does not know which model
+answers or where crops come from: both are arguments.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIME_TOLERANCE_S = 0.051  # chains give times to a tenth of a second
 
 @dataclass(frozen=True)
 class FilterResult:
-    """What a stage leaves: the rows that go on, in order, and the drops."""
+    """The rows that a stage keeps, in order, and what it drops."""
 
     kept: list[Example]
     dropped: list[DroppedRow]
@@ -34,16 +34,16 @@ Stage = Callable[[Iterable[Example]], FilterResult]
 
 
 def drop_large_boxes(examples: Iterable[Example], max_share: float = MAX_BOX_SHARE) -> FilterResult:
-    """Removes boxes of key frames that cover more than `max_share` of the frame; the rows stay. Paper, step 2."""
+    """Removes key-frame boxes that cover more than `max_share` of the frame; keeps the rows. Paper, step 2."""
     kept, dropped = [], []
     for example in examples:
-        gone = [entry for entry in _boxes(example) if box_area(entry[2]) > max_share]
-        kept.append(_without(example, gone))
-        dropped += [_drop(example, "large box", f": {box_area(box):.0%}", f, name, box) for f, name, box in gone]
+        removed = [entry for entry in _boxes(example) if box_area(entry[2]) > max_share]
+        kept.append(_without(example, removed))
+        dropped += [_drop(example, "large box", f": {box_area(box):.0%}", f, name, box) for f, name, box in removed]
     return FilterResult(kept, dropped)
 
 
-Entry = tuple[KeyFrame, str, Box]  # one box of an example: its frame and what it is called
+Entry = tuple[KeyFrame, str, Box]  # one box of an example, with its frame and object name
 
 
 def _boxes(example: Example) -> list[Entry]:
@@ -51,9 +51,9 @@ def _boxes(example: Example) -> list[Entry]:
     return [(f, name, box) for f in example.key_frames for name, boxes in f.items.items() for box in boxes]
 
 
-def _without(example: Example, gone: Sequence[Entry]) -> Example:
-    """The example without these boxes, and without the key frames that have lost all of theirs."""
-    lost = {(frame.idx, name, box) for frame, name, box in gone}
+def _without(example: Example, removed: Sequence[Entry]) -> Example:
+    """The example without these boxes, and without the key frames that lose their last box."""
+    lost = {(frame.idx, name, box) for frame, name, box in removed}
     frames = []
     for frame in example.key_frames:
         items = {n: tuple(b for b in boxes if (frame.idx, n, b) not in lost) for n, boxes in frame.items.items()}
@@ -64,113 +64,119 @@ def _without(example: Example, gone: Sequence[Entry]) -> Example:
 
 
 def _drop(example: Example, reason: str, note: str, frame: KeyFrame, name: str, box: Box) -> DroppedRow:
-    """What is said of a box that went."""
     return DroppedRow(example.id, example.source, reason, f"{name} in frame {frame.idx}{note}", frame.idx, box)
 
 
-Verifier = Callable[[Sequence[np.ndarray], Sequence[str]], list[bool]]  # crops and a question of each → yes?
-CropReader = Callable[[Example, Sequence[tuple[float, Box]]], list[np.ndarray]]  # moments with boxes → crops
+Verifier = Callable[[Sequence[np.ndarray], Sequence[str]], list[bool]]  # crops and a question about each → is it yes?
+CropReader = Callable[[Example, Sequence[tuple[float, Box]]], list[np.ndarray]]  # times with boxes (0–1) → crops
 IS_THIS_QUESTION = "Is this a {name}?"  # paper, step 2
 SENTENCE_QUESTION = 'Does the picture agree with this sentence: "{sentence}" Answer yes or no.'
 
 
 def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReader:
-    """Cuts boxes out of the videos below `root`, each from the frame that is shown at its time."""
+    """Returns a function that cuts boxes out of the videos below `root`, each from the frame shown at its time."""
 
-    def cut(example: Example, wanted: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
-        frames = video.frames_at(resolve_inside(root, example.media_path), [time_s for time_s, _ in wanted], max_pixels)
+    def read_crops(example: Example, boxes: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
+        """Crops (height, width, 3) uint8 RGB of (time in seconds, box) pairs. Raises the errors of `frames_at`."""
+        frames = video.frames_at(resolve_inside(root, example.media_path), [time_s for time_s, _ in boxes], max_pixels)
         size_wh: Size = (frames.images.shape[2], frames.images.shape[1])
-        boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in wanted]
+        boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in boxes]
         return [video.crop(image, box_px) for image, box_px in zip(frames.images, boxes_px, strict=True)]
 
-    return cut
+    return read_crops
 
 
 def verify_crops(
-    examples: Iterable[Example], cut: CropReader, judge: Verifier, question: str = IS_THIS_QUESTION
+    examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = IS_THIS_QUESTION
 ) -> FilterResult:
-    """Removes boxes of key frames that a model does not take for what they are called; the rows stay. Paper, step 2."""
-    examples, listed, crops = list(examples), [], []
-    for at, example in enumerate(examples):
-        found = _boxes(example)
-        listed += [(at, entry) for entry in found]
-        crops += cut(example, [(frame.time_s, box) for frame, _, box in found]) if found else []
-    said = judge(crops, [question.format(name=name) for _, (_, name, _) in listed])
+    """Removes key-frame boxes that do not show what they are called, by a model; keeps the rows. Paper, step 2."""
+    examples, entries, crops = list(examples), [], []
+    for row, example in enumerate(examples):
+        boxes = _boxes(example)
+        entries += [(row, entry) for entry in boxes]
+        crops += read_crops(example, [(frame.time_s, box) for frame, _, box in boxes]) if boxes else []
+    verdicts = judge(crops, [question.format(name=name) for _, (_, name, _) in entries])
     refused: dict[int, list[Entry]] = {}
-    for (at, entry), yes in zip(listed, said, strict=True):
+    for (row, entry), yes in zip(entries, verdicts, strict=True):
         if not yes:
-            refused.setdefault(at, []).append(entry)
-    kept = [_without(example, refused.get(at, ())) for at, example in enumerate(examples)]
+            refused.setdefault(row, []).append(entry)
+    kept = [_without(example, refused.get(row, ())) for row, example in enumerate(examples)]
     dropped = [
-        _drop(examples[at], "not what it is called", "", *entry) for at, gone in refused.items() for entry in gone
+        _drop(examples[row], "not what it is called", "", *entry)
+        for row, removed in refused.items()
+        for entry in removed
     ]
     return FilterResult(kept, dropped)
 
 
 def verify_sentences(
-    examples: Iterable[Example], cut: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION
+    examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION
 ) -> FilterResult:
-    """Drops rows with a sentence that does not fit the region it points at. Paper, step 3.
+    """Drops rows with a sentence that does not fit the region it points at, by a model. Paper, step 3.
 
-    `question` may name the sentence (plain words, no tags) or what the claim calls its region.
+    `question` may contain `{sentence}` (the sentence without tags) or `{name}` (the object name of the claim).
     """
-    examples, listed, crops = list(examples), [], []
-    for at, example in enumerate(examples):
+    examples, sentences, crops = list(examples), [], []
+    for row, example in enumerate(examples):
         chain = example.reasoning_process or ""
         claims = [c for c in _parsed(example).claims if c.time_s is not None] if example.key_frames else []
-        listed += [(at, claim, _sentence(chain, claim.start - len("<think>"))) for claim in claims]
-        moments = [next((f.time_s for f in _frames_at(example, c.time_s)), c.time_s) for c in claims]
+        sentences += [(row, claim, _sentence(chain, claim.start - len("<think>"))) for claim in claims]
+        times_s = [next((f.time_s for f in _frames_at(example, c.time_s)), c.time_s) for c in claims]
         boxes = [claim.boxes[0] for claim in claims]
-        crops += cut(example, list(zip(moments, boxes, strict=True))) if claims else []
-    said = judge(crops, [question.format(sentence=text, name=claim.name) for _, claim, text in listed])
-    wrong = {at: (claim, text) for (at, claim, text), yes in zip(listed, said, strict=True) if not yes}
+        crops += read_crops(example, list(zip(times_s, boxes, strict=True))) if claims else []
+    verdicts = judge(crops, [question.format(sentence=text, name=claim.name) for _, claim, text in sentences])
+    wrong = {row: (claim, text) for (row, claim, text), yes in zip(sentences, verdicts, strict=True) if not yes}
     dropped = [
-        DroppedRow(e.id, e.source, "sentence does not fit", wrong[at][1], None, wrong[at][0].boxes[0])
-        for at, e in enumerate(examples)
-        if at in wrong
+        DroppedRow(e.id, e.source, "sentence does not fit", wrong[row][1], None, wrong[row][0].boxes[0])
+        for row, e in enumerate(examples)
+        if row in wrong
     ]
-    return FilterResult([e for at, e in enumerate(examples) if at not in wrong], dropped)
+    return FilterResult([e for row, e in enumerate(examples) if row not in wrong], dropped)
 
 
-def _sentence(chain: str, at: int) -> str:
-    """The sentence around a place of a chain, without tags."""
-    start = max(chain.rfind(". ", 0, at) + 2, 0) if ". " in chain[:at] else 0
-    end = chain.find(". ", at)
+def _sentence(chain: str, offset: int) -> str:
+    """The sentence around an offset of a reasoning chain, without tags."""
+    start = chain.rfind(". ", 0, offset) + 2 if ". " in chain[:offset] else 0
+    end = chain.find(". ", offset)
     return evidence.strip_tags(chain[start : end + 1 if end >= 0 else None]).strip()
 
 
 def drop_unmentioned_boxes(examples: Iterable[Example]) -> FilterResult:
-    """Removes boxes of key frames that the chain never claims; the rows stay. Paper, step 3."""
+    """Removes key-frame boxes that the reasoning never claims; keeps the rows. Paper, step 3."""
     kept, dropped = [], []
     for example in examples:
-        if example.task is not Task.SPATIO_TEMPORAL or not example.reasoning_process:
+        if not _has_chain(example):
             kept.append(example)
             continue
         claims = [claim for claim in _parsed(example).claims if claim.time_s is not None]
         claimed = {(frame.idx, claim.name) for claim in claims for frame in _frames_at(example, claim.time_s)}
-        gone = [(frame, name, box) for frame, name, box in _boxes(example) if (frame.idx, name) not in claimed]
-        kept.append(_without(example, gone))
-        dropped += [_drop(example, "box without mention", "", *entry) for entry in gone]
+        removed = [(frame, name, box) for frame, name, box in _boxes(example) if (frame.idx, name) not in claimed]
+        kept.append(_without(example, removed))
+        dropped += [_drop(example, "box without mention", "", *entry) for entry in removed]
     return FilterResult(kept, dropped)
 
 
 def rewrite_chains(examples: Iterable[Example]) -> FilterResult:
-    """Gives every claim of a chain the boxes and the time of its key frame, so that all agree. Paper, step 3."""
+    """Rewrites every claim of the reasoning with the boxes and the time of its key frame. Paper, step 3."""
     return FilterResult([_rewritten(example) for example in examples], [])
 
 
 def _rewritten(example: Example) -> Example:
-    if example.task is not Task.SPATIO_TEMPORAL or not example.reasoning_process:
+    if not _has_chain(example):
         return example
     chain, shift = example.reasoning_process, len("<think>")
     last_end = len(chain) + 1
     for claim in reversed(_parsed(example).claims):
         frames = [f for f in _frames_at(example, claim.time_s) if claim.name in f.items] if claim.time_s else []
         if frames and claim.end - shift <= last_end:
-            said = evidence.format_claim(claim.name, frames[0].items[claim.name], round(frames[0].time_s, 1))
-            chain = chain[: claim.start - shift] + said + chain[claim.end - shift :]
+            rewritten = evidence.format_claim(claim.name, frames[0].items[claim.name], round(frames[0].time_s, 1))
+            chain = chain[: claim.start - shift] + rewritten + chain[claim.end - shift :]
             last_end = claim.start - shift
     return replace(example, reasoning_process=chain)
+
+
+def _has_chain(example: Example) -> bool:
+    return example.task is Task.SPATIO_TEMPORAL and bool(example.reasoning_process)
 
 
 def _parsed(example: Example) -> evidence.Response:
@@ -178,19 +184,18 @@ def _parsed(example: Example) -> evidence.Response:
 
 
 def drop_inconsistent_rows(examples: Iterable[Example]) -> FilterResult:
-    """Drops spatio-temporal rows whose chain names a time or object that no key frame covers. Paper, step 3."""
+    """Drops spatio-temporal rows whose reasoning names a time or object without a key frame. Paper, step 3."""
     kept, dropped = [], []
     for example in examples:
-        found = _uncovered(example) if example.task is Task.SPATIO_TEMPORAL and example.reasoning_process else None
-        if found:
-            dropped.append(DroppedRow(example.id, example.source, *found))
+        if problem := _inconsistency(example) if _has_chain(example) else None:
+            dropped.append(DroppedRow(example.id, example.source, *problem))
         else:
             kept.append(example)
     return FilterResult(kept, dropped)
 
 
-def _uncovered(example: Example) -> tuple[str, str] | None:
-    """Reason and detail of the first thing wrong with a chain, or None."""
+def _inconsistency(example: Example) -> tuple[str, str] | None:
+    """Reason and detail of the first problem of the reasoning, or None."""
     response = _parsed(example)
     if response.problems:
         return "malformed chain", response.problems[0].message
@@ -212,13 +217,13 @@ def _frames_at(example: Example, time_s: float) -> list[KeyFrame]:
 MODEL_FREE_STAGES: Mapping[str, Stage] = {"large boxes": drop_large_boxes, "consistency": drop_inconsistent_rows}
 
 
-def pipeline_stages(cut: CropReader, judge: Verifier, sentence: str = SENTENCE_QUESTION) -> dict[str, Stage]:
-    """Every stage of the paper's pipeline, those that ask a model included. `sentence` as in `verify_sentences`."""
+def pipeline_stages(read_crops: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION) -> dict[str, Stage]:
+    """Returns every stage of the paper's pipeline, with those that ask a model. `question` as in `verify_sentences`."""
     return {
         "large boxes": drop_large_boxes,
-        "crops": partial(verify_crops, cut=cut, judge=judge),
+        "crops": partial(verify_crops, read_crops=read_crops, judge=judge),
         "consistency": drop_inconsistent_rows,
-        "sentences": partial(verify_sentences, cut=cut, judge=judge, question=sentence),
+        "sentences": partial(verify_sentences, read_crops=read_crops, judge=judge, question=question),
         "unmentioned": drop_unmentioned_boxes,
         "rewriting": rewrite_chains,
     }

@@ -1,14 +1,15 @@
-"""The filters at any size: rows in Parquet shards, a shard at a time, in a pool of processes here or in Ray Data.
+"""The filters for files of any size: rows in Parquet shards, filtered in parallel by local processes or by Ray Data.
 
-A shard that is done lies on disk whole, so a run that was killed goes on with the next. Both engines give the same
-rows in the same order. Stages must be functions that can be sent to another process.
+A finished shard is complete on disk, so a killed run resumes with the next one. Both engines give the same rows in the
+same order. Stages must be picklable.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,15 +27,15 @@ from o3v.data import filter_report, stgr
 from o3v.data.filters import Stage
 from o3v.schema import Example
 
-ROWS_PER_SHARD = 5_000  # rows
+ROWS_PER_SHARD = 5_000
 ENGINES = ("local", "ray")
-# what a row is looked up by, then all of it as JSON: Arrow would merge the names of all rows' boxes into one struct
+# `row` is the whole row as JSON: as an Arrow struct it would get the object names of all other rows too
 COLUMNS = pa.schema([("id", pa.string()), ("task", pa.string()), ("source", pa.string()), ("row", pa.string())])
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """One shard after its stages: how many rows came and went, and the audit's lines."""
+    """One filtered shard: the number of rows before and after, and the lines of `filter_report.report_table`."""
 
     rows: int
     kept: int
@@ -42,7 +43,7 @@ class ShardResult:
 
 
 def write_shard(path: Path, examples: Iterable[Example]) -> None:
-    """A shard, whole or not at all."""
+    """Writes a shard, whole or not at all."""
     rows = [e.to_row() for e in examples]
     columns = {name: [row[name] for row in rows] for name in ("id", "task", "source")}
     columns["row"] = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
@@ -51,103 +52,110 @@ def write_shard(path: Path, examples: Iterable[Example]) -> None:
 
 
 def read_shard(path: Path) -> list[Example]:
-    """The examples of a shard, in order."""
+    """Reads the examples of a shard, in order."""
     return [Example.from_row(json.loads(text)) for text in pq.read_table(path, columns=["row"])["row"].to_pylist()]
 
 
-def split_into_shards(source: Path | str, folder: Path | str, rows: int = ROWS_PER_SHARD, **reading: Any) -> list[Path]:
-    """Cuts an STGR file into shards of good rows; bad rows stand in `faults.jsonl` beside them. Goes on where it was.
+def split_into_shards(
+    source: Path | str, folder: Path | str, rows_per_shard: int = ROWS_PER_SHARD, **read_options: Any
+) -> list[Path]:
+    """Splits the good rows of an STGR file into shards and lists the bad ones in `faults.jsonl`. Resumes a killed run.
 
-    `reading` is passed on to `stgr.read_stgr`. A folder cut from another file is refused with ValueError.
+    `read_options` go to `stgr.read_stgr`. Raises ValueError for a folder that holds the shards of another file.
     """
-    folder, facts = Path(folder), {"source": files.hash_path(source), "rows": rows}
-    note = folder / "cut.json"
-    if note.exists() and files.read_json(note)["facts"] != facts:
-        raise ValueError(f"{folder} holds shards of another file; choose another folder or remove it")
-    if note.exists():
-        return [folder / name for name in files.read_json(note)["shards"]]
-    found, faults, paths = stgr.read_stgr(source, **reading), [], []
+    folder, facts = Path(folder), {"source": files.hash_path(source), "rows": rows_per_shard}
+    record = folder / "cut.json"
+    if record.exists():
+        recorded = files.read_json(record)
+        if recorded["facts"] != facts:
+            raise ValueError(f"{folder} holds shards of another file; choose another folder or remove it")
+        return [folder / name for name in recorded["shards"]]
+    bad_rows, paths = [], []
 
-    def good() -> Iterator[Example]:
-        for one in found:
-            if isinstance(one, stgr.BadRow):
-                faults.append(one)
+    def good_rows() -> Iterator[Example]:
+        for row in stgr.read_stgr(source, **read_options):
+            if isinstance(row, stgr.BadRow):
+                bad_rows.append(row)
             else:
-                yield one
+                yield row
 
-    examples = good()
-    while part := list(islice(examples, rows)):
+    examples = good_rows()
+    while shard := list(islice(examples, rows_per_shard)):
         paths.append(folder / f"part-{len(paths):05d}.parquet")
-        write_shard(paths[-1], part)
-    lines = (json.dumps(asdict(fault), ensure_ascii=False) + "\n" for fault in faults)
-    files.write_text(folder / "faults.jsonl", "".join(lines))
-    files.write_json(note, {"facts": facts, "shards": [path.name for path in paths]})
+        write_shard(paths[-1], shard)
+    files.write_jsonl(folder / "faults.jsonl", map(asdict, bad_rows))
+    files.write_json(record, {"facts": facts, "shards": [path.name for path in paths]})
     return paths
 
 
 def filter_shard(path: Path, out: Path, stages: Mapping[str, Stage]) -> ShardResult:
-    """Sifts one shard into the folder `out`, unless it lies there already."""
-    kept_path, note = out / path.name, out / f"{path.stem}.json"
-    if not (kept_path.exists() and note.exists()):
+    """Filters one shard into the folder `out`, unless its result already exists there."""
+    kept_path, record = out / path.name, out / f"{path.stem}.json"
+    if not (kept_path.exists() and record.exists()):
         examples = read_shard(path)
         kept, lines = filter_report.filter_rows(examples, stages)
         write_shard(kept_path, kept)
-        files.write_json(note, {"rows": len(examples), "kept": len(kept), "audit": lines})
-    return ShardResult(**files.read_json(note))
+        files.write_json(record, {"rows": len(examples), "kept": len(kept), "audit": lines})
+    return ShardResult(**files.read_json(record))
 
 
 def filter_shards(
     paths: Iterable[Path], out: Path | str, stages: Mapping[str, Stage], engine: str = "local", workers: int = 2
 ) -> list[ShardResult]:
-    """Sifts shards into the folder `out`, in order, with `workers` processes. Raises ValueError for another engine."""
+    """Filters shards in parallel. Returns their results in the order of `paths`.
+
+    Args:
+        paths: Shards of `split_into_shards`.
+        out: Folder of the filtered shards and their counts; finished shards in it are not filtered again.
+        stages: Filters by name, in order.
+        engine: "local" or "ray". Raises ValueError for another name.
+        workers: Number of processes.
+    """
     paths, work = list(paths), partial(filter_shard, out=Path(out), stages=stages)
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} does not exist; choose one of {', '.join(ENGINES)}")
-    bar = partial(tqdm, total=len(paths), desc="sifting", mininterval=5)
+    progress = partial(tqdm, total=len(paths), desc="filtering", mininterval=5)
     if engine == "ray":
-        return list(bar(_in_ray(paths, work, workers)))
+        return list(progress(_filter_with_ray(paths, work, workers)))
     if workers <= 1:
-        return list(bar(map(work, paths)))
+        return list(progress(map(work, paths)))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(bar(pool.map(work, paths)))
+        return list(progress(pool.map(work, paths)))
 
 
-def _in_ray(paths: list[Path], work: Any, workers: int) -> Iterator[ShardResult]:
-    """The same work as Ray Data, on this machine or the cluster that is connected; folders must be shared."""
+def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], workers: int) -> Iterator[ShardResult]:
+    """The same work in Ray Data, on this machine or on a connected cluster that shares the folders."""
     try:
         import ray
     except ImportError:
         raise ImportError("ray is not installed; pip install 'o3v[cluster]'") from None
     if not ray.is_initialized():
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to the outside
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not send usage statistics
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    listed = [{"number": n, "path": str(path)} for n, path in enumerate(paths)]
+    items = [{"number": n, "path": str(path)} for n, path in enumerate(paths)]
 
-    def task(row: dict[str, Any]) -> dict[str, Any]:
-        return row | {"done": json.dumps(asdict(work(Path(row["path"]))))}
+    def task(item: dict[str, Any]) -> dict[str, Any]:
+        return item | {"result": json.dumps(asdict(work(Path(item["path"]))))}
 
-    data = ray.data.from_items(listed, override_num_blocks=max(1, len(listed))).map(task)
+    data = ray.data.from_items(items, override_num_blocks=max(1, len(items))).map(task)
     rows = sorted(data.iter_rows(), key=lambda row: row["number"])
-    yield from (ShardResult(**json.loads(row["done"])) for row in rows)
+    yield from (ShardResult(**json.loads(row["result"])) for row in rows)
 
 
-def merge_reports(done: Iterable[ShardResult]) -> list[dict[str, Any]]:
-    """One audit of all shards: counts by stage, reason and source, in the order of the stages."""
-    totals: dict[tuple[str, str, str], int] = {}
-    rows: dict[str, list[int]] = {}
-    for shard in done:
-        seen = set()
-        for line in shard.audit:
-            key = (line["stage"], line["reason"], line["source"])
-            totals[key] = totals.get(key, 0) + line["count"]
-            if line["stage"] not in seen:
-                seen.add(line["stage"])
-                before = rows.setdefault(line["stage"], [0, 0])
-                before[0] += line["rows_before"]
-                before[1] += line["rows_after"]
-    dropped_in = {stage for (stage, reason, _), count in totals.items() if count}
+def merge_reports(results: Iterable[ShardResult]) -> list[dict[str, Any]]:
+    """Adds up the reports of all shards: counts by stage, reason and source, in the order of the stages."""
+    totals: Counter[tuple[str, str, str]] = Counter()
+    rows: dict[str, tuple[int, int]] = {}  # stage → rows before and after
+    for result in results:
+        for line in result.audit:
+            totals[line["stage"], line["reason"], line["source"]] += line["count"]
+        for stage, line in {line["stage"]: line for line in result.audit}.items():
+            before, after = rows.get(stage, (0, 0))
+            rows[stage] = (before + line["rows_before"], after + line["rows_after"])
+    order = list(rows)
+    stages_with_drops = {stage for (stage, _, _), count in totals.items() if count}
     return [
         {"stage": s, "reason": r, "source": o, "count": n, "rows_before": rows[s][0], "rows_after": rows[s][1]}
-        for (s, r, o), n in sorted(totals.items(), key=lambda item: (list(rows).index(item[0][0]), item[0][1:]))
-        if n or s not in dropped_in
+        for (s, r, o), n in sorted(totals.items(), key=lambda item: (order.index(item[0][0]), item[0][1:]))
+        if n or s not in stages_with_drops
     ]

@@ -53,7 +53,7 @@ class ScriptedAnnotator:
 
     seed: int = 0
     share: float = 0.3
-    repeats: bool = field(default=True, init=False)
+    deterministic: bool = field(default=True, init=False)
 
     @property
     def name(self) -> str:

@@ -51,19 +51,19 @@ def test_a_run_killed_ten_times_asks_for_nothing_twice(films, tmp_path):
         running = subprocess.Popen(
             command(films, out, server.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        enough = len(server.got) + int(rng.integers(1, 8))
-        while running.poll() is None and not (any(out.glob(appears)) if appears else len(server.got) >= enough):
+        enough = len(server.requests) + int(rng.integers(1, 8))
+        while running.poll() is None and not (any(out.glob(appears)) if appears else len(server.requests) >= enough):
             time.sleep(0.002)
         os.kill(running.pid, signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL  # it was not over before
         answered = list((out / "answers").glob("[!.]*.json"))  # and unfinished ones, hidden
     assert len(answered) == FILMS
-    asked = len(server.got)
+    asked = len(server.requests)
     said = subprocess.run(command(films, out, server.url), capture_output=True, text=True, check=True).stdout
-    assert len(server.got) == asked and re.search(rf"asked 0 times, {FILMS} answers kept from before", said)
+    assert len(server.requests) == asked and re.search(rf"asked 0 times, {FILMS} answers kept from before", said)
     whole = tmp_path / "whole"
     subprocess.run(command(films, whole, server.url), capture_output=True, check=True)
-    assert len(server.got) - asked == FILMS and asked - FILMS <= WORKERS * len(stages)  # those under way when killed
+    assert len(server.requests) - asked == FILMS and asked - FILMS <= WORKERS * len(stages)  # those under way when killed
     for name in ("kept.json", "audit.json", "rows.jsonl", "unread.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     rows = list(stgr.read_stgr(out / "kept.json", sources=lambda _: True))

@@ -1,4 +1,4 @@
-"""Asking annotators: order, patience, and never twice for the same."""
+"""Requests to annotators: order, retries, and a cache that prevents repeated requests."""
 
 import json
 import threading
@@ -6,142 +6,81 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from o3v.data import annotation_requests
-from o3v.data.annotation import AnnotationError, AnnotationItem, parse_annotation, to_example
-from o3v.data.annotation_requests import Reply, RequestLimits, RequestReport, ServiceUnavailable
-from o3v.evidence import parse_response
-from o3v.toyworld import scripted_annotator
+from o3v.data.annotation import AnnotationItem
+from o3v.data.annotation_requests import Reply, RequestLimits, RequestReport, ServiceUnavailable, annotate
 
-QUICK = RequestLimits(workers=4, per_minute=1e6, attempts=3, shortest_s=0.0, longest_s=0.01)
-GOOD = {
-    "question": "Who comes?",
-    "answer": "The man",
-    "key_frames": [{"at": 4.7, "objects": [{"name": "man", "box": [0.1, 0.2, 0.5, 0.9]}]}],
-    "reasoning": "The <obj>man</obj><box>[0.1,0.2,0.5,0.9]</box>at<t>4.7</t>s comes.",
-}
+LIMITS = RequestLimits(workers=4, per_minute=1e6, attempts=3, min_wait_s=0.0, max_wait_s=0.01)
+VALID = json.dumps({"question": "Who?", "answer": "He", "key_frames": [], "reasoning": "So."})
+MALFORMED = VALID.replace('"He"', "7")
 
 
-def item(number=0, **change):
-    return AnnotationItem(
-        f"i{number}", "STR_coin", f"videos/{number}.mp4", **({"duration_s": 10.0, "fps": 10.0} | change)
-    )
+def make_items(count):
+    return [AnnotationItem(f"i{n}", "STR_coin", f"videos/{n}.mp4", duration_s=10.0, fps=10.0) for n in range(count)]
 
 
 @dataclass
-class Fake:
-    """Answers from a list for each item, the last one for ever; an exception in it is raised."""
+class FakeAnnotator:
+    """Gives the answers listed for an item in turn and repeats the last one; raises an answer that is an exception."""
 
-    script: dict = field(default_factory=dict)
-    repeats: bool = False
+    answers: dict = field(default_factory=dict)
+    deterministic: bool = False
     name: str = "fake"
-    asked: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, one):
+    def __call__(self, item):
         with self.lock:
-            self.asked.append(one.id)
-            turns = self.script.get(one.id, [json.dumps(GOOD)])
-            said = turns[min(self.asked.count(one.id), len(turns)) - 1]
-        if isinstance(said, Exception):
-            raise said
-        return Reply(said, 10, 5)
+            self.requests.append(item.id)
+            answers = self.answers.get(item.id, [VALID])
+            answer = answers[min(self.requests.count(item.id), len(answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return Reply(answer, 10, 5)
 
 
-def run(fake, items, folder, report=None):
-    return [(one.id, text) for one, text in annotation_requests.annotate(items, fake, folder, QUICK, report)]
+def run(annotator, items, folder, report=None):
+    return [(item.id, text) for item, text in annotate(items, annotator, folder, LIMITS, report)]
 
 
-def test_answers_come_in_order_and_are_kept(tmp_path):
-    fake, report = Fake(), RequestReport()
-    found = run(fake, [item(n) for n in range(50)], tmp_path, report)
-    assert [name for name, _ in found] == [f"i{n}" for n in range(50)]
-    assert (report.asked, report.cached, report.tokens_in, report.tokens_out) == (50, 0, 500, 250)
+def test_answers_come_in_order_and_are_stored(tmp_path):
+    annotator, report = FakeAnnotator(), RequestReport()
+    answers = run(annotator, make_items(50), tmp_path, report)
+    assert [name for name, _ in answers] == [f"i{n}" for n in range(50)]
+    assert (report.requests, report.cached, report.tokens_in, report.tokens_out) == (50, 0, 500, 250)
     assert report.cost_usd(2.0, 10.0) == pytest.approx(0.0035)
-    again = RequestReport()
-    assert run(fake, [item(n) for n in range(51)], tmp_path, again)[:50] == found
-    assert (again.asked, again.cached) == (1, 50) and len(fake.asked) == 51
+    second = RequestReport()
+    assert run(annotator, make_items(51), tmp_path, second)[:50] == answers
+    assert (second.requests, second.cached) == (1, 50)
 
 
-def test_another_item_of_the_same_name_is_asked_about_anew(tmp_path):
-    fake = Fake()
-    run(fake, [item(0), item(0, duration_s=11.0)], tmp_path)
-    assert len(fake.asked) == 2
+def test_a_changed_item_of_the_same_id_is_a_new_request(tmp_path):
+    annotator = FakeAnnotator()
+    changed = AnnotationItem("i0", "STR_coin", "videos/0.mp4", duration_s=11.0, fps=10.0)
+    run(annotator, [*make_items(1), changed], tmp_path)
+    assert annotator.requests == ["i0", "i0"]
 
 
-def test_a_busy_service_is_asked_again_and_bad_answers_too(tmp_path):
+def test_requests_are_repeated_for_a_busy_service_and_for_a_malformed_answer(tmp_path):
     report = RequestReport()
-    fake = Fake(
-        {"i0": [ServiceUnavailable("429"), '{"half', json.dumps(GOOD)], "i1": [json.dumps(GOOD | {"answer": 7})]}
-    )
-    found = dict(run(fake, [item(0), item(1)], tmp_path, report))
-    assert json.loads(found["i0"]) == GOOD and json.loads(found["i1"])["answer"] == 7  # told, for the filters to see
-    assert fake.asked.count("i0") == 3 and fake.asked.count("i1") == 3 and report.retries == 4
+    annotator = FakeAnnotator({"i0": [ServiceUnavailable("429"), '{"half', VALID], "i1": [MALFORMED]})
+    answers = dict(run(annotator, make_items(2), tmp_path, report))
+    assert answers == {"i0": VALID, "i1": MALFORMED}  # after the last attempt, a malformed answer is kept too
+    assert sorted(annotator.requests) == ["i0"] * 3 + ["i1"] * 3 and report.retries == 4
 
 
-def test_a_service_that_is_down_loses_its_items_only(tmp_path):
-    report, fake = RequestReport(), Fake({"i1": [ServiceUnavailable("500")]})
-    assert [name for name, _ in run(fake, [item(n) for n in range(3)], tmp_path, report)] == ["i0", "i2"]
+def test_a_deterministic_annotator_is_not_asked_again(tmp_path):
+    annotator = FakeAnnotator({"i0": [MALFORMED]}, deterministic=True)
+    assert run(annotator, make_items(1), tmp_path) == [("i0", MALFORMED)] and annotator.requests == ["i0"]
+
+
+def test_a_service_that_is_down_loses_only_its_own_items(tmp_path):
+    report, annotator = RequestReport(), FakeAnnotator({"i1": [ServiceUnavailable("500")]})
+    assert [name for name, _ in run(annotator, make_items(3), tmp_path, report)] == ["i0", "i2"]
     assert report.failed == 1
-    fake.script = {}
-    assert len(run(fake, [item(n) for n in range(3)], tmp_path)) == 3  # no failure was kept
+    annotator.answers = {}
+    assert len(run(annotator, make_items(3), tmp_path)) == 3  # the failure was not stored
 
 
-def test_what_asking_again_cannot_help_stops_the_run(tmp_path):
+def test_an_error_that_a_retry_cannot_solve_stops_the_run(tmp_path):
     with pytest.raises(ValueError, match="no key"):
-        run(Fake({"i1": [ValueError("no key")]}), [item(n) for n in range(3)], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"question": "a', "is not JSON"),
-        ("[]", "must be of type object"),
-        (json.dumps({k: v for k, v in GOOD.items() if k != "reasoning"}), "has no 'reasoning'"),
-        (json.dumps(GOOD | {"key_frames": [{"at": "4", "objects": []}]}), r"key_frames\[0\].at must be of type number"),
-    ],
-)
-def test_what_is_no_annotation(text, message):
-    with pytest.raises(AnnotationError, match=message):
-        parse_annotation(text)
-
-
-def test_fences_are_no_harm():
-    assert parse_annotation(f"```json\n{json.dumps(GOOD)}\n```") == GOOD
-
-
-def test_an_annotation_becomes_a_row():
-    example = to_example(item(), json.dumps(GOOD))
-    assert (example.id, example.source, example.video_path) == ("i0", "STR_coin", "videos/0.mp4")
-    (frame,) = example.key_frames
-    assert (frame.idx, frame.time_s, frame.items) == (47, 4.7, {"man": ((0.1, 0.2, 0.5, 0.9),)})
-
-
-def test_frame_indices_become_seconds():
-    said = GOOD | {"key_frames": [GOOD["key_frames"][0] | {"at": 47}], "reasoning": "At <t>47</t>s."}
-    example = to_example(item(kind="regions"), json.dumps(said))
-    assert example.key_frames[0].time_s == 4.7 and example.reasoning_process == "At <t>4.7</t>s."
-
-
-def test_a_bad_box_is_named():
-    bad = json.dumps(GOOD).replace("[0.1, 0.2, 0.5, 0.9]", "[0.1, 0.2, 5, 0.9]")
-    with pytest.raises(AnnotationError, match=r"key_items\.47\.man"):
-        to_example(item(), bad)
-
-
-def test_the_script_spoils_a_known_share():
-    script = scripted_annotator.ScriptedAnnotator(seed=3, share=0.5)
-    items = list(scripted_annotator.items("sft", 0, range(120)))
-    faults = {one.id: script.fault(one) for one in items}
-    assert 40 < sum(fault is not None for fault in faults.values()) < 80
-    assert set(filter(None, faults.values())) == set(scripted_annotator.FAULTS)
-    for one in items:
-        text, true = script(one).text, scripted_annotator.ScriptedAnnotator(share=0.0)(one).text
-        assert (text == true) == (faults[one.id] is None) and script(one).text == text
-        if faults[one.id] == scripted_annotator.MALFORMED:
-            with pytest.raises(AnnotationError, match="not JSON"):
-                parse_annotation(text)
-            continue
-        example = to_example(one, text)
-        assert all(frame.time_s <= one.duration_s for frame in example.key_frames)
-        problems = parse_response(f"<think>{example.reasoning_process}</think><answer>x</answer>").problems
-        assert bool(problems) == (faults[one.id] == "truncated chain")
+        run(FakeAnnotator({"i1": [ValueError("no key")]}), make_items(3), tmp_path)

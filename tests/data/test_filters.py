@@ -1,4 +1,4 @@
-"""Filters on hand-made rows: each fault dropped for its reason, clean rows kept."""
+"""Filters on rows made by hand: each fault is dropped for its reason, and clean rows are kept."""
 
 from dataclasses import replace
 
@@ -26,13 +26,13 @@ CLEAN = Example(
 
 
 def test_a_clean_row_passes_unchanged():
-    kept, audit = filter_rows([CLEAN])
+    kept, report = filter_rows([CLEAN])
     assert kept == [CLEAN]
-    assert [line["count"] for line in audit] == [0, 0]
+    assert [line["count"] for line in report] == [0, 0]
 
 
 @pytest.mark.parametrize(("side", "kept"), [(0.894, 1), (0.895, 0)])  # 0.894² = 0.799, 0.895² = 0.801
-def test_boxes_over_four_fifths_go(side, kept):
+def test_boxes_over_80_percent_of_the_frame_are_removed(side, kept):
     row = replace(CLEAN, key_frames=(KeyFrame(20, 2.0, None, {"dog": ((0.0, 0.0, side, side),)}),))
     result = drop_large_boxes([row])
     assert len(result.kept[0].key_frames) == kept
@@ -48,34 +48,37 @@ def test_boxes_over_four_fifths_go(side, kept):
         (CHAIN.replace("</box>", ""), "malformed chain"),
     ],
 )
-def test_chains_that_say_more_than_was_annotated(chain, reason):
+def test_a_row_whose_reasoning_goes_beyond_its_annotation_is_dropped(chain, reason):
     result = drop_inconsistent_rows([replace(CLEAN, reasoning_process=chain), CLEAN])
     assert result.kept == [CLEAN]
     assert [d.reason for d in result.dropped] == [reason]
 
 
-def test_other_tasks_need_no_key_frames():
+def test_rows_of_other_tasks_need_no_key_frames():
     general = replace(CLEAN, task=Task.FREE_FORM, key_frames=(), reasoning_process="Just so.")
     assert drop_inconsistent_rows([general]).kept == [general]
 
 
-def test_a_lost_box_makes_its_chain_inconsistent():
+def test_a_removed_box_makes_its_reasoning_inconsistent():
     huge = replace(CLEAN, id="huge", key_frames=(KeyFrame(20, 2.0, None, {"dog": ((0.0, 0.0, 1.0, 1.0),)}),))
-    kept, audit = filter_rows([CLEAN, huge])
+    kept, report = filter_rows([CLEAN, huge])
     assert kept == [CLEAN]
-    assert [(line["reason"], line["rows_after"]) for line in audit] == [("large box", 2), ("time without key frame", 1)]
+    assert [(line["reason"], line["rows_after"]) for line in report] == [
+        ("large box", 2),
+        ("time without key frame", 1),
+    ]
 
 
-def eyes(truth):
-    """A cut and a judge that see what `truth` says is in each box at each time."""
+def perfect_judge(truth):
+    """A crop reader and a judge that know from `truth` what is in each box at each time."""
 
-    def cut(example, wanted):
-        return [truth.get((time_s, box), "nothing") for time_s, box in wanted]
+    def read_crops(example, boxes):
+        return [truth.get((time_s, box), "nothing") for time_s, box in boxes]
 
     def judge(crops, questions):
         return [crop in question for crop, question in zip(crops, questions, strict=True)]
 
-    return cut, judge
+    return read_crops, judge
 
 
 BOX, OTHER = (0.1, 0.1, 0.5, 0.5), (0.6, 0.1, 0.9, 0.5)
@@ -87,28 +90,32 @@ TWO = replace(
 )
 
 
-def test_boxes_of_other_things_go():
-    cut, judge = eyes({(2.0, BOX): "dog", (2.0, OTHER): "cow"})
-    result = filters.verify_crops([TWO], cut, judge)
+def test_boxes_of_other_objects_are_removed():
+    read_crops, judge = perfect_judge({(2.0, BOX): "dog", (2.0, OTHER): "cow"})
+    result = filters.verify_crops([TWO], read_crops, judge)
     assert result.kept[0].key_frames == (KeyFrame(20, 2.0, None, {"dog": (BOX,)}),)
     assert [(d.reason, d.detail, d.box) for d in result.dropped] == [
         ("not what it is called", "cat in frame 20", OTHER)
     ]
-    cut, judge = eyes({})
-    assert filters.verify_crops([TWO], cut, judge).kept[0].key_frames == ()
-    assert filters.verify_crops([], cut, judge) == filters.FilterResult([], [])
+    read_crops, judge = perfect_judge({})
+    assert filters.verify_crops([TWO], read_crops, judge).kept[0].key_frames == ()
+    assert filters.verify_crops([], read_crops, judge) == filters.FilterResult([], [])
 
 
-def test_a_sentence_that_does_not_fit_costs_its_row():
-    cut, judge = eyes({(2.0, BOX): "Here is the dog at 2.0s.", (2.0, OTHER): "There is the cat at 2.0s."})
-    assert filters.verify_sentences([TWO], cut, judge, "{sentence}").kept == [TWO]
-    cut, judge = eyes({(2.0, BOX): "Here is the dog at 2.0s.", (2.0, OTHER): "There is the cow at 2.0s."})
-    result = filters.verify_sentences([TWO, CLEAN], cut, judge, "{sentence}")
+def test_a_row_with_a_sentence_that_does_not_fit_is_dropped():
+    read_crops, judge = perfect_judge(
+        {(2.0, BOX): "Here is the dog at 2.0s.", (2.0, OTHER): "There is the cat at 2.0s."}
+    )
+    assert filters.verify_sentences([TWO], read_crops, judge, "{sentence}").kept == [TWO]
+    read_crops, judge = perfect_judge(
+        {(2.0, BOX): "Here is the dog at 2.0s.", (2.0, OTHER): "There is the cow at 2.0s."}
+    )
+    result = filters.verify_sentences([TWO, CLEAN], read_crops, judge, "{sentence}")
     assert [d.detail for d in result.dropped][:1] == ["There is the cat at 2.0s."]
     assert TWO not in result.kept
 
 
-def test_boxes_that_the_chain_never_claims_go():
+def test_boxes_that_the_reasoning_never_claims_are_removed():
     silent = replace(TWO, reasoning_process=TWO.reasoning_process.split(" There")[0])
     result = filters.drop_unmentioned_boxes([silent, TWO])
     assert [frame.items for frame in result.kept[0].key_frames] == [{"dog": (BOX,)}]
@@ -116,7 +123,7 @@ def test_boxes_that_the_chain_never_claims_go():
     assert [(d.reason, d.detail, d.box) for d in result.dropped] == [("box without mention", "cat in frame 20", OTHER)]
 
 
-def test_chains_are_brought_to_agree_with_their_key_frames():
+def test_claims_are_rewritten_from_their_key_frames():
     near = (0.11, 0.1, 0.5, 0.5)
     exact, rough = (format_claim("dog", [box], 2.0) for box in (BOX, near))
     loose = replace(TWO, reasoning_process=TWO.reasoning_process.replace(exact, rough))
@@ -124,7 +131,7 @@ def test_chains_are_brought_to_agree_with_their_key_frames():
     assert filters.rewrite_chains([loose, TWO]).kept == [TWO, TWO]
 
 
-def test_crops_come_from_their_frame(tmp_path):
+def test_crops_come_from_the_frame_at_their_time(tmp_path):
     frames = np.zeros((20, 56, 56, 3), np.uint8)
     frames[10:, :28, 28:] = (200, 30, 30)
     video.write_video(tmp_path / "a.mp4", frames, fps=10)

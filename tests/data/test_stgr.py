@@ -1,11 +1,10 @@
-"""Real files: every good row kept, every bad one named, and the same bytes back."""
+"""STGR files: every good row is read, every bad one is reported, and writing gives the same bytes."""
 
 import json
 from dataclasses import replace
 
 import pytest
 
-from o3v import schema
 from o3v.data import stgr
 from o3v.data.stgr import BadRow
 from o3v.schema import Example, SchemaError, Task
@@ -29,7 +28,7 @@ def boxes(*box):
     return {"key_items": {"142": {"man": [list(box)]}}}
 
 
-BAD = {  # kind → (change of a good row, field that is named)
+BAD = {  # kind → (change of a good row, field that is reported)
     "wrong type": ({"question": 7}, "question"),
     "missing field": ({"answer": None}, "answer"),
     "not a number": (boxes(0.1, float("nan"), 0.5, 0.5), "key_items.142.man"),
@@ -40,7 +39,7 @@ BAD = {  # kind → (change of a good row, field that is named)
     "key frame without items": ({"key_items": {}}, "key_items"),
     "items without key frame": ({"key_frames": []}, "key_items"),
     "unknown task": ({"task": "spatial QA"}, "task"),
-    "unknown source": ({"source": "STR_unheard"}, "source"),
+    "unknown source": ({"source": "STR_unknown"}, "source"),
     "time beyond the video": ({"key_frames": [{"idx": 142, "time": 99.0, "path": None}]}, "key_frames[0].time"),
     "huge text": ({"reasoning_process": "x" * 200_000}, "reasoning_process"),
     "path out of the folder": ({"video_path": "videos/../../secret.mp4"}, "video_path"),
@@ -52,11 +51,11 @@ def row(number, **change):
     return json.dumps(ROW | {"id": f"r{number}"} | change, ensure_ascii=False)
 
 
-ROWS = 38_000  # as many as the RL file has, one in a hundred bad
+ROWS = 38_000  # about as many as in the RL file; one in a hundred is bad
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["list", "lines"])
-def test_every_good_row_is_kept_and_every_bad_one_named(tmp_path, listed):
+def test_every_good_row_is_read_and_every_bad_one_reported(tmp_path, listed):
     kinds, rows, expected = list(BAD), [], {}
     for number in range(1, ROWS):
         kind = kinds[number // 100 % len(kinds)] if number % 100 == 0 else None
@@ -71,22 +70,22 @@ def test_every_good_row_is_kept_and_every_bad_one_named(tmp_path, listed):
     expected[ROWS] = ""
     path = tmp_path / "rows.json"
     path.write_bytes(b"[\n" + b",\n".join(rows) if listed else b"\n".join(rows))
-    found = list(stgr.read_stgr(path, {"videos/a.mp4": 30.0}))
-    faults = {fault.number: fault for fault in found if isinstance(fault, BadRow)}
-    assert {number: fault.field for number, fault in faults.items()} == expected
-    assert all(fault.reason and str(fault).startswith(f"row {number}") for number, fault in faults.items())
-    kept = [e.id for e in found if isinstance(e, Example)]
+    read = list(stgr.read_stgr(path, {"videos/a.mp4": 30.0}))
+    bad_rows = {row.number: row for row in read if isinstance(row, BadRow)}
+    assert {number: row.field for number, row in bad_rows.items()} == expected
+    assert all(row.reason and str(row).startswith(f"row {number}") for number, row in bad_rows.items())
+    kept = [e.id for e in read if isinstance(e, Example)]
     assert kept == [f"r{n}" for n in range(1, ROWS + 1) if n not in expected]
 
 
-def test_rows_across_the_borders_of_chunks(tmp_path, monkeypatch):
+def test_rows_across_chunk_borders(tmp_path, monkeypatch):
     monkeypatch.setattr(stgr, "CHUNK", 64)
     path = tmp_path / "rows.json"
     path.write_text("  [ " + " , ".join(row(n) for n in range(30)) + " ] ", encoding="utf-8")
     assert [e.id for e in stgr.read_stgr(path)] == [f"r{n}" for n in range(30)]
 
 
-def test_a_malformed_row_in_the_middle_costs_itself_only(tmp_path):
+def test_a_malformed_row_does_not_affect_its_neighbours(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text("[" + ",\n".join([row(1), row(2)[:-1] + ', "x": }', row(3)]) + "]", encoding="utf-8")
     good, bad, last = stgr.read_stgr(path)
@@ -97,19 +96,19 @@ def test_a_malformed_row_in_the_middle_costs_itself_only(tmp_path):
 def test_short_files(tmp_path, text, count):
     path = tmp_path / "rows.json"
     path.write_text(text, encoding="utf-8")
-    found = list(stgr.read_stgr(path))
-    assert len(found) == count and all(isinstance(fault, BadRow) for fault in found)
+    read = list(stgr.read_stgr(path))
+    assert len(read) == count and all(isinstance(row, BadRow) for row in read)
 
 
 @pytest.mark.parametrize("text", ["", "rows", '"[]"'])
-def test_a_file_of_something_else(tmp_path, text):
+def test_a_file_of_another_format_is_an_error(tmp_path, text):
     path = tmp_path / "rows.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(SchemaError, match=r"rows\.json: expected a JSON list"):
+    with pytest.raises(SchemaError, match=r"rows\.json: expected"):
         list(stgr.read_stgr(path))
 
 
-def test_the_same_bytes_come_back(tmp_path):
+def test_reading_and_writing_gives_the_same_bytes(tmp_path):
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     rows = [ROW, ROW | {"id": "r1", "question": "Où?", "reasoning_process": None}]
     stgr.write_stgr(first, [Example.from_row(r) for r in rows])
@@ -124,9 +123,9 @@ def temporal(span, **change):
     return replace(example, key_frames=(), **change)
 
 
-def test_filters_by_hand():
-    assert schema.answer_span_s(temporal("[2.0, 9.0]")) == (2.0, 9.0)
-    assert schema.answer_span_s(replace(temporal("B\n[2.0, 9.0]"), task=Task.TEMPORAL_MCQ)) == (2.0, 9.0)
+def test_filters_by_source():
+    assert temporal("[2.0, 9.0]").span_s == (2.0, 9.0)
+    assert replace(temporal("B\n[2.0, 9.0]"), task=Task.TEMPORAL_MCQ).span_s == (2.0, 9.0)
     assert stgr.short_span(temporal("[2.0, 8.9]"), 10.0) and not stgr.short_span(temporal("[2.0, 9.0]"), 10.0)
     assert stgr.short_action(temporal("[2.0, 7.0]"), 10.0) and not stgr.short_action(temporal("[2.0, 7.1]"), 10.0)
     assert stgr.short_reasoning(temporal("[0, 1]", reasoning_process="x" * 5_999))
@@ -134,7 +133,7 @@ def test_filters_by_hand():
     assert [stgr.fitting_length(s) for s in (9.9, 10.0, 180.0, 180.1)] == [False, True, True, False]
 
 
-def test_drawing_keeps_order_and_repeats():
+def test_a_sample_keeps_the_order_and_is_reproducible():
     rows = [temporal("[0, 1]", id=str(n)) for n in range(1_000)]
     drawn = stgr.draw_sample(iter(rows), 100, seed=1)
     ids = [int(e.id) for e in drawn]
@@ -143,11 +142,11 @@ def test_drawing_keeps_order_and_repeats():
     assert stgr.draw_sample(rows[:5], 100, seed=1) == rows[:5]
 
 
-def test_in_what_boxes_speak():
-    def said(text, **change):
+def test_coordinate_space():
+    def space(text, **change):
         return stgr.coordinate_space(temporal("[0, 1]", reasoning_process=text, **change))
 
-    assert said("no box") == "none"
-    assert said("<box>[0.1,0.2,0.5,0.9]</box>") == "0–1"
-    assert said("<box>[10,20,50,90]</box>", image_size_wh=(100, 100)) == "pixels"
-    assert said("<box>[10,20,50,190]</box>", image_size_wh=(100, 100)) == "beyond the picture"
+    assert space("no box") == "none"
+    assert space("<box>[0.1,0.2,0.5,0.9]</box>") == "0–1"
+    assert space("<box>[10,20,50,90]</box>", image_size_wh=(100, 100)) == "pixels"
+    assert space("<box>[10,20,50,190]</box>", image_size_wh=(100, 100)) == "beyond the picture"

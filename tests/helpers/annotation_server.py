@@ -1,21 +1,21 @@
-"""A local server that speaks Gemini's and OpenAI's protocols, with faults on demand. Used by tests."""
+"""A local server for tests: the protocols of Gemini and OpenAI, with faults on demand."""
 
 import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-GOOD = json.dumps({"question": "Who?", "answer": "He", "key_frames": [], "reasoning": "So."})
+ANNOTATION = json.dumps({"question": "Who?", "answer": "He", "key_frames": [], "reasoning": "So."})
 
 
 class Server(ThreadingHTTPServer):
-    """Plays a script of faults, then answers well. Keeps what it was sent."""
+    """Replies with each of `faults` in turn (a status code or a name), then with `text`. Records the `requests`."""
 
     daemon_threads = True
 
-    def __init__(self, script=(), delay_s=0.0, text=GOOD):
+    def __init__(self, faults=(), delay_s=0.0, text=ANNOTATION):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.got, self.delay_s, self.text = list(script), [], delay_s, text
+        self.faults, self.requests, self.delay_s, self.text = list(faults), [], delay_s, text
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -29,21 +29,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.path, dict(self.headers), json.loads(body)))
-        fault = self.server.script.pop(0) if self.server.script else None
+        self.server.requests.append((self.path, dict(self.headers), json.loads(body)))
+        fault = self.server.faults.pop(0) if self.server.faults else None
         if isinstance(fault, int):
             return self._send(fault, json.dumps({"error": {"code": fault, "message": "no", "status": "NO"}}))
         if fault == "time-out":
             time.sleep(1.5)
         time.sleep(self.server.delay_s)
-        said = {"half an answer": GOOD[:20], "wrong types": GOOD.replace('"He"', "7")}.get(fault, self.server.text)
+        broken = {"half an answer": ANNOTATION[:20], "wrong types": ANNOTATION.replace('"He"', "7")}
+        answer = broken.get(fault, self.server.text)
         if "generateContent" in self.path:
             reply = {
-                "candidates": [{"content": {"role": "model", "parts": [{"text": said}]}, "finishReason": "STOP"}],
+                "candidates": [{"content": {"role": "model", "parts": [{"text": answer}]}, "finishReason": "STOP"}],
                 "usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 20, "thoughtsTokenCount": 3},
             }
         else:
-            message = {"role": "assistant", "content": said}
+            message = {"role": "assistant", "content": answer}
             reply = {
                 "id": "x",
                 "object": "chat.completion",

@@ -3,6 +3,7 @@
 import pytest
 
 from o3v.data import annotation, filter_report, filters
+from o3v.evidence import parse_response
 from o3v.geometry import box_iou
 from o3v.toyworld import scripted_annotator
 from o3v.toyworld.scene import make_scene
@@ -58,3 +59,22 @@ def test_without_a_judge_what_only_shows_in_pictures_is_missed(annotated):
     for fault in ("oversized box", "wrong time", "mention without evidence", "truncated chain"):
         assert table[fault]["missed"] == 0
     assert true["kept"] == true["rows"]
+
+
+def test_a_known_share_of_the_annotations_is_faulty():
+    annotator = scripted_annotator.ScriptedAnnotator(seed=3, share=0.5)
+    items = list(scripted_annotator.items("sft", 0, range(120)))
+    faults = {item.id: annotator.fault(item) for item in items}
+    assert 40 < sum(fault is not None for fault in faults.values()) < 80
+    assert set(filter(None, faults.values())) == set(scripted_annotator.FAULTS)
+    for item in items:
+        text, true_text = annotator(item).text, scripted_annotator.ScriptedAnnotator(share=0.0)(item).text
+        assert (text == true_text) == (faults[item.id] is None) and annotator(item).text == text
+        if faults[item.id] == scripted_annotator.MALFORMED:
+            with pytest.raises(annotation.AnnotationError, match="not JSON"):
+                annotation.parse_annotation(text)
+            continue
+        example = annotation.to_example(item, text)
+        assert all(frame.time_s <= item.duration_s for frame in example.key_frames)
+        problems = parse_response(f"<think>{example.reasoning_process}</think><answer>x</answer>").problems
+        assert bool(problems) == (faults[item.id] == "truncated chain")

@@ -1,7 +1,7 @@
-"""The tiny twin: Qwen2.5-VL's classes, processor and chat template with 2–3 million random parameters.
+"""The untrained tiny model: Qwen2.5-VL's classes, processor and chat template with 2.9 million random parameters.
 
-A tokenizer of a few hundred tokens, made from given texts, keeps sequences short. The evidence tags are ordinary
-tokens in it that nothing has trained yet. Not part of the paper.
+Its tokenizer is trained on given texts and has some 1,200 tokens, which keeps sequences short. The evidence tags are
+ordinary tokens of it. Not part of the paper.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from o3v.models.vlm import FrameProcessor, VideoModel, forbid_vision_tokens
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VISION = ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
-# The name of a thing, the number of a frame and a time under twelve seconds are one token each, so that one look finds
-# them again. Words bring the space before them and, before a number, the one after. Other numbers go by two digits,
-# tenths are one token.
+# The name of an object, the number of a frame and a time under twelve seconds are one token each, so that one attention
+# step can find them again. A word includes the space before it and, before a number, the space after it. Other numbers
+# are split into pairs of digits; a tenth (".5") is one token.
 PIECES = Regex(
     rf" ?(?:{'|'.join(toyworld.COLORS)}) (?:{'|'.join(toyworld.KINDS)})(?![a-z])"
     r"| ?[Ff]rame \d{1,2}(?!\d)| ?[A-Za-z]+(?: (?=\d))?|(?<![\d.])(?:\d|1[01])\.\d(?!\d)"
@@ -29,9 +29,9 @@ PIECES = Regex(
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 1536) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with Qwen's special tokens; any text can be encoded and comes back whole.
+    """Trains a byte-level BPE tokenizer with Qwen's special tokens. It encodes and restores any text.
 
-    The evidence tags are ordinary tokens, so that decoding keeps them.
+    The evidence tags are ordinary tokens, not special ones, so that decoding keeps them.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -57,24 +57,24 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1536) -> PreTrainedT
 
 
 def build(texts: Iterable[str], seed: int) -> VideoModel:
-    """The tiny twin with random weights and a tokenizer made from `texts`."""
+    """Builds the tiny model with random weights, and its tokenizer from `texts`."""
     tokenizer = train_tokenizer(texts)
-    token = tokenizer.convert_tokens_to_ids
+    token_id = tokenizer.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": 192,
             "intermediate_size": 512,
             "num_hidden_layers": 4,
-            "initializer_range": 0.07,  # 1/√192; at the usual 0.02 so small a model learns several times slower
+            "initializer_range": 0.07,  # 1/√192; at the usual 0.02 so small a model learns far more slowly
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 2048,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [8, 8, 8]},
             "tie_word_embeddings": True,
             "bos_token_id": None,
-            "eos_token_id": token("<|im_end|>"),
-            "pad_token_id": token("<|endoftext|>"),
+            "eos_token_id": token_id("<|im_end|>"),
+            "pad_token_id": token_id("<|endoftext|>"),
         },
         vision_config={
             "depth": 3,
@@ -84,16 +84,16 @@ def build(texts: Iterable[str], seed: int) -> VideoModel:
             "out_hidden_size": 192,
             "fullatt_block_indexes": [0, 1, 2],
         },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
+        image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"),
+        vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
         tie_word_embeddings=True,
     )
     set_seed(seed)
     model = apply_speedups(Qwen2_5_VLForConditionalGeneration._from_config(config))
-    model.generation_config.eos_token_id = token("<|im_end|>")
-    model.generation_config.pad_token_id = token("<|endoftext|>")
+    model.generation_config.eos_token_id = token_id("<|im_end|>")
+    model.generation_config.pad_token_id = token_id("<|endoftext|>")
     forbid_vision_tokens(model, tokenizer)
     images = FrameImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 128 * 28 * 28})
     return VideoModel(model, FrameProcessor(images, tokenizer, tokenizer.chat_template), "pixels")

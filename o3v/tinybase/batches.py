@@ -1,18 +1,19 @@
-"""What a base model is taught from: batches of clips, each with questions about some of its frames.
+"""Training batches for the base model: rows of a few kinds, each with images and many questions about them.
 
-Of a film there are many questions, of a few frames only those that these decide. Knows nothing of models.
+Frames are sampled at random; each row asks only about what its frames show. This module does not know about models.
+Not part of the paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from o3v import toyworld
+from o3v import prompts, toyworld
 from o3v.tinybase import crop_qa, video_qa
 from o3v.tinybase.clips import Clip
 from o3v.tinybase.plain_answers import QuestionAnswer
@@ -20,152 +21,181 @@ from o3v.toyworld.narration import BEFORE_OPTIONS
 from o3v.toyworld.scene_view import Fact
 from o3v.toyworld.sprites import NAMES
 
-# rows in a batch, as a multiple of its films: questions about a few frames, their caption, the same of whole films, …
-ROWS_AS = {"short": 1.5, "glance": 1.5, "film": 1, "caption": 1, "picture": 4, "crop": 2}
-FEW, MANY = (2, 4), (10, 15)  # frames of a short, and of a film in which key frames stand among the uniform ones
-PICTURE_QUESTIONS = 6
+# rows per batch of each kind, as a multiple of the batch size in videos
+ROW_FACTORS = {"short": 1.5, "glance": 1.5, "film": 1, "caption": 1, "picture": 4, "crop": 2}
+FEW, MANY = (2, 4), (10, 15)  # range of the number of frames: in a short row, and in a row of a whole video
+IMAGE_QUESTIONS = 6  # about the image of a clip, at most
+
+Row = tuple[np.ndarray, tuple[Sequence[float], float], list[QuestionAnswer]]
 
 
 @dataclass
 class Batch:
-    """Rows of one kind: what each sees and what is asked."""
+    """Rows of one kind.
+
+    images: (n, height, width, 3) uint8, the frames of all rows in order.
+    videos: for each row the times of its frames and the duration of the video in seconds; ((), 0.0) for one image.
+    qa_pairs: for each row its questions and answers.
+    """
 
     images: np.ndarray
-    films: list[tuple[tuple[float, ...], float]]
-    asked: list[list[QuestionAnswer]]
+    videos: list[tuple[Sequence[float], float]]
+    qa_pairs: list[list[QuestionAnswer]]
 
 
 def draw_batch(kind: str, clips: Sequence[Clip], rows: int, rng: np.random.Generator) -> Batch:
-    """A batch of one kind: `picture`, `crop`, `film` (many questions), `caption` (one dense caption), or the last two
-    of a few frames: `short` and `glance`."""
-    picked = [clips[i] for i in rng.integers(len(clips), size=rows)]
-    make = {
-        "picture": _picture,
-        "crop": _crop,
-        "short": _short,
-        "glance": partial(_caption, few=True),
-        "film": _film,
-        "caption": _caption,
-    }[kind]
-    made = [make(clip, rng) for clip in picked]
-    return Batch(np.concatenate([m[0] for m in made]), [m[1] for m in made], [m[2] for m in made])
+    """Draws `rows` rows of one kind from random clips.
+
+    Kinds: `picture` (one image), `crop`, `film` (many questions about a whole video), `caption` (its dense caption),
+    `short` and `glance` (the last two for two to four frames). Raises KeyError for another kind.
+    """
+    chosen = [clips[i] for i in rng.integers(len(clips), size=rows)]
+    images, videos, qa_pairs = zip(*[MAKERS[kind](clip, rng) for clip in chosen], strict=True)
+    return Batch(np.concatenate(images), list(videos), list(qa_pairs))
 
 
-def _picture(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
-    kept = _some(video_qa.find_in_picture(clip), PICTURE_QUESTIONS - 3, rng)
-    looks = [video_qa.choice(fact, fact.answer, rng) for fact in _some(_looks(clip, clip.boxes_px[-1]), 2, rng)]
-    return clip.images[-1:], ((), 0.0), [video_qa.one_picture(clip), *kept, *looks]
+def sample_frames(clip: Clip, rng: np.random.Generator, few: bool = False) -> list[int]:
+    """Indices of frames of a clip in the order of time.
 
-
-def _crop(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
-    i = int(rng.integers(len(clip.crops)))
-    shown = clip.crop_names[i]
-    asked = [*crop_qa.is_this(shown, rng), *crop_qa.is_this(shown, rng), crop_qa.name_it(shown)]
-    asked += crop_qa.relevance(clip, shown, rng)
-    return clip.crops[i : i + 1], ((), 0.0), asked
-
-
-def some_frames(clip: Clip, rng: np.random.Generator, few: bool = False) -> list[int]:
-    """Frames of a film in the order of time: evenly spread, as at inference, or at random, a few or about as many."""
+    Half of the time the evenly spaced frames of inference, else about as many random ones; with `few` always two to
+    four random ones.
+    """
     if not few and rng.random() < 0.5:
-        return list(range(clip.uniform))
-    fewest, most = FEW if few else MANY
-    count = int(rng.integers(min(fewest, len(clip.images)), min(most, len(clip.images)) + 1))
-    picked = rng.choice(len(clip.images), count, replace=False)
-    return sorted(picked.tolist(), key=lambda i: clip.times_s[i])
+        return list(range(clip.n_uniform))
+    low, high = (min(bound, len(clip.images)) for bound in (FEW if few else MANY))
+    count = int(rng.integers(low, high + 1))
+    indices = rng.choice(len(clip.images), count, replace=False)
+    return sorted(indices.tolist(), key=lambda i: clip.times_s[i])
 
 
-def _seen(clip: Clip, frames: list[int]) -> tuple[np.ndarray, Any]:
+def _image_row(clip: Clip, rng: np.random.Generator) -> Row:
+    qa_pairs = [
+        video_qa.image_caption(clip),
+        *_sample(video_qa.find_in_image(clip), IMAGE_QUESTIONS - 3, rng),
+        *[video_qa.choice(f, f.answer, rng) for f in _sample(_appearances(clip, clip.boxes_px[-1]), 2, rng)],
+    ]
+    return clip.images[-1:], ((), 0.0), qa_pairs
+
+
+def _crop_row(clip: Clip, rng: np.random.Generator) -> Row:
+    i = int(rng.integers(len(clip.crops)))
+    name = clip.crop_names[i]
+    qa_pairs = [*crop_qa.is_this(name, rng), *crop_qa.is_this(name, rng), crop_qa.name_it(name)]
+    return clip.crops[i : i + 1], ((), 0.0), [*qa_pairs, *crop_qa.relevance(clip, name, rng)]
+
+
+def _short_row(clip: Clip, rng: np.random.Generator) -> Row:
+    frames = sample_frames(clip, rng, few=True)
+    facts = _appearances(clip, {name for i in frames for name in clip.boxes_px[i]})
+    qa_pairs = [
+        *_frame_questions(clip, frames, list(video_qa.when(clip, frames)), rng),
+        *[video_qa.fact_question(fact, clip, frames) for fact in _sample(facts, 1, rng)],
+        *_choices(clip, frames, _sample(facts, 1, rng), rng),
+    ]
+    return *_frames_of(clip, frames), qa_pairs
+
+
+def _video_row(clip: Clip, rng: np.random.Generator) -> Row:
+    frames = sample_frames(clip, rng)
+    spans = list(video_qa.when(clip, frames))
+    with_boxes = [
+        video_qa.with_boxes(qa, clip, frames, name)
+        for qa in _sample(spans, 1, rng)
+        for name in _sample(clip.spans_s, 1, rng)
+    ]
+    qa_pairs = [
+        *_frame_questions(clip, frames, spans, rng),
+        *with_boxes,
+        *_sample(video_qa.what(clip, frames), 3, rng),
+        *_choices(clip, frames, _sample(video_qa.worded_facts(clip), 2, rng), rng),
+        *_sample(video_qa.explain(clip, frames), 2, rng),
+    ]
+    return *_frames_of(clip, frames), qa_pairs
+
+
+def _caption_row(clip: Clip, rng: np.random.Generator, few: bool = False) -> Row:
+    frames = sample_frames(clip, rng, few)
+    return *_frames_of(clip, frames), [video_qa.dense_caption(clip, frames)]
+
+
+MAKERS: dict[str, Callable[[Clip, np.random.Generator], Row]] = {
+    "picture": _image_row,
+    "crop": _crop_row,
+    "short": _short_row,
+    "glance": partial(_caption_row, few=True),
+    "film": _video_row,
+    "caption": _caption_row,
+}
+
+
+def _frame_questions(
+    clip: Clip, frames: Sequence[int], spans: Sequence[QuestionAnswer], rng: np.random.Generator
+) -> list[QuestionAnswer]:
+    """Questions that any number of frames can answer; `spans` are those of `video_qa.when` to choose from."""
+    return [
+        *_sample(video_qa.frame_times(clip, frames, rng), 1, rng),
+        *_sample(video_qa.order(clip, frames), 1, rng),
+        *_sample(video_qa.follow(clip, frames, rng), 1, rng),
+        video_qa.frame_caption(clip, frames, int(rng.integers(len(frames))) + 1),
+        *_sample(video_qa.find(clip, frames), 3, rng),
+        *_sample(video_qa.in_frame(clip, frames, rng), 4, rng),
+        *_sample([qa for qa in spans if qa.ability == "visible"], 1, rng),
+        *_sample([qa for qa in spans if qa.ability == "when"], 1, rng),
+    ]
+
+
+def _choices(
+    clip: Clip, frames: Sequence[int], facts: Sequence[Fact], rng: np.random.Generator
+) -> list[QuestionAnswer]:
+    return [video_qa.choice(f, video_qa.stepwise_answer(f, clip, frames, BEFORE_OPTIONS), rng) for f in facts]
+
+
+def _frames_of(clip: Clip, frames: list[int]) -> tuple[np.ndarray, tuple[Sequence[float], float]]:
     return clip.images[frames], (tuple(clip.times_s[i] for i in frames), clip.duration_s)
 
 
-def _looks(clip: Clip, here: Iterable[str]) -> list[Fact]:
-    """What the looks of these things decide."""
-    return [f for f in video_qa.choosable(clip) if f.family in video_qa.LOOKS and f.subject in here]
+def _appearances(clip: Clip, names: Iterable[str]) -> list[Fact]:
+    """Facts about the colour or kind of these objects."""
+    return [f for f in video_qa.worded_facts(clip) if f.family in video_qa.APPEARANCE and f.subject in names]
 
 
-def _some(asked: Iterable[Any], count: int, rng: np.random.Generator) -> list[Any]:
-    found = list(asked)
-    return [found[i] for i in rng.permutation(len(found))[:count]]
+def _sample(items: Iterable[Any], count: int, rng: np.random.Generator) -> list[Any]:
+    """At most `count` random items without replacement."""
+    items = list(items)
+    return [items[i] for i in rng.permutation(len(items))[:count]]
 
 
-def _short(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
-    """Only what the few frames themselves decide is asked."""
-    frames = some_frames(clip, rng, few=True)
-    spans = list(video_qa.when(clip, frames))
-    here = {name for i in frames for name in clip.boxes_px[i]}
-    looks = _looks(clip, here)
-    asked = [
-        *_some(video_qa.times(clip, frames, rng), 1, rng),
-        *_some(video_qa.order(clip, frames), 1, rng),
-        *_some(video_qa.follow(clip, frames, rng), 1, rng),
-        video_qa.one_frame(clip, frames, int(rng.integers(len(frames))) + 1),
-        *_some(video_qa.find(clip, frames), 3, rng),
-        *_some(video_qa.in_frame(clip, frames, rng), 4, rng),
-        *_some([a for a in spans if a.ability == "visible"], 1, rng),
-        *_some([a for a in spans if a.ability == "when"], 1, rng),
-        *[video_qa.asks(fact, clip, frames) for fact in _some(looks, 1, rng)],
-        *[
-            video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, BEFORE_OPTIONS), rng)
-            for fact in _some(looks, 1, rng)
-        ],
-    ]
-    return *_seen(clip, frames), asked
-
-
-def _film(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
-    frames = some_frames(clip, rng)
-    facts, spans = video_qa.choosable(clip), list(video_qa.when(clip, frames))
-
-    told = [video_qa.told_boxes(a, clip, frames, n) for a in _some(spans, 1, rng) for n in _some(clip.spans_s, 1, rng)]
-    asked = [
-        *_some(video_qa.times(clip, frames, rng), 1, rng),
-        *_some(video_qa.order(clip, frames), 1, rng),
-        *_some(video_qa.follow(clip, frames, rng), 1, rng),
-        video_qa.one_frame(clip, frames, int(rng.integers(len(frames))) + 1),
-        *_some(video_qa.find(clip, frames), 3, rng),
-        *_some(video_qa.in_frame(clip, frames, rng), 4, rng),
-        *_some([a for a in spans if a.ability == "visible"], 1, rng),
-        *_some([a for a in spans if a.ability == "when"], 1, rng),
-        *told,
-        *_some(video_qa.what(clip, frames), 3, rng),
-        *[
-            video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, BEFORE_OPTIONS), rng)
-            for fact in _some(facts, 2, rng)
-        ],
-        *_some(video_qa.explain(clip, frames), 2, rng),
-    ]
-    return *_seen(clip, frames), asked
-
-
-def _caption(clip: Clip, rng: np.random.Generator, few: bool = False) -> tuple[np.ndarray, Any, list[QuestionAnswer]]:
-    frames = some_frames(clip, rng, few)
-    return *_seen(clip, frames), [video_qa.every_frame(clip, frames)]
-
-
-def plain_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
-    """What a base model reads and says about these clips, for making a tokenizer."""
+def tokenizer_texts(clips: Sequence[Clip], seed: int) -> Iterator[str]:
+    """Texts to train the tokenizer on: questions and answers about these clips, system prompts and frame prompts."""
     rng = np.random.default_rng(seed)
     words = (*toyworld.COLORS, *toyworld.KINDS, *NAMES)
     yield from (space + word for word in words for space in ("", " ") for _ in clips)
     for clip in clips:
-        frames, facts = range(len(clip.images)), video_qa.choosable(clip)
-        spans = list(video_qa.when(clip, frames))
-        asked = [
-            video_qa.every_frame(clip, frames),
-            *video_qa.find(clip, frames),
-            *video_qa.find_in_picture(clip),
-            *video_qa.follow(clip, frames, rng),
-            video_qa.one_picture(clip),
-            *video_qa.times(clip, frames, rng),
-            *video_qa.order(clip, frames),
-            *video_qa.what(clip, frames),
-            *spans,
-            *video_qa.explain(clip, frames),
-            *video_qa.in_frame(clip, frames, rng),
-            *[video_qa.choice(fact, video_qa.in_steps(fact, clip, frames, BEFORE_OPTIONS), rng) for fact in facts],
-            *[video_qa.told_boxes(a, clip, frames, name) for a, name in zip(spans, clip.spans_s, strict=False)],
-        ]
-        for name in clip.crop_names:
-            asked += [crop_qa.name_it(name), *crop_qa.is_this(name, rng), *crop_qa.relevance(clip, name, rng)]
-        yield from (text for a in asked for text in (a.question, a.answer))
+        yield from (text for qa in _all_questions(clip, rng) for text in (qa.question, qa.answer))
+    yield from prompts.SYSTEM_PROMPTS.values()
+    for clip in clips:
+        parts = prompts.frame_parts(clip.times_s, clip.duration_s)
+        yield from (part["text"] for part in parts if part["type"] == "text")
+
+
+def _all_questions(clip: Clip, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
+    """Every question about a clip and its crops."""
+    frames = range(len(clip.images))
+    spans = list(video_qa.when(clip, frames))
+    yield video_qa.dense_caption(clip, frames)
+    yield from video_qa.find(clip, frames)
+    yield from video_qa.find_in_image(clip)
+    yield from video_qa.follow(clip, frames, rng)
+    yield video_qa.image_caption(clip)
+    yield from video_qa.frame_times(clip, frames, rng)
+    yield from video_qa.order(clip, frames)
+    yield from video_qa.what(clip, frames)
+    yield from spans
+    yield from video_qa.explain(clip, frames)
+    yield from video_qa.in_frame(clip, frames, rng)
+    yield from _choices(clip, frames, video_qa.worded_facts(clip), rng)
+    yield from (video_qa.with_boxes(qa, clip, frames, name) for qa, name in zip(spans, clip.spans_s, strict=False))
+    for name in clip.crop_names:
+        yield crop_qa.name_it(name)
+        yield from crop_qa.is_this(name, rng)
+        yield from crop_qa.relevance(clip, name, rng)

@@ -1,13 +1,14 @@
-"""What is asked about a crop: what it is, whether it is this, how far it helps with a question.
+"""Questions about a crop: what it shows, whether it shows a given object, how relevant it is to a question.
 
-The data pipeline asks the second ("Is this a red car?"), test-time scaling the third (relevance 0, 1 or 2). Knows
-nothing of models.
+The data pipeline asks the second question ("Is this a red car?"), test-time scaling the third (relevance 0, 1 or 2).
+This module does not know about models. Not part of the paper.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,58 +21,57 @@ from o3v.tinybase.plain_answers import NOTHING, QuestionAnswer
 WHAT_IS_IT = "What is this?"
 
 
-def is_this(shown: str, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
-    """Questions about a crop of `shown` ("" for background): one to say yes to (if any), the others to say no to."""
-    colors, things = list(toyworld.COLORS), list(toyworld.KINDS)
-    color, thing = shown.split(" ") if shown else ("", "")
-    other_color = str(rng.choice([c for c in colors if c != color]))
-    other_thing = str(rng.choice([t for t in things if t != thing]))
-    if shown:
-        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=shown), "yes", "right")
-        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=f"{other_color} {thing}"), "no", "wrong colour")
-        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=f"{color} {other_thing}"), "no", "wrong thing")
+def is_this(name: str | None, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
+    """Yes-no questions about a crop of an object: one with "yes", two with "no". One with "no" about background.
+
+    `name` is the colour and kind of the object, None for background. The truth is the sort of question.
+    """
+    color, kind = name.split(" ") if name else (None, None)
+    other_color = str(rng.choice([c for c in toyworld.COLORS if c != color]))
+    other_kind = str(rng.choice([k for k in toyworld.KINDS if k != kind]))
+    if name:
+        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=name), "yes", "right")
+        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=f"{other_color} {kind}"), "no", "wrong colour")
+        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=f"{color} {other_kind}"), "no", "wrong thing")
     else:
-        yield QuestionAnswer(
-            "is this", IS_THIS_QUESTION.format(name=f"{other_color} {other_thing}"), "no", "background"
-        )
+        yield QuestionAnswer("is this", IS_THIS_QUESTION.format(name=f"{other_color} {other_kind}"), "no", "background")
 
 
-def name_it(shown: str) -> QuestionAnswer:
-    """What a crop shows."""
-    return QuestionAnswer("name", WHAT_IS_IT, f"a {shown}" if shown else NOTHING)
+def name_it(name: str | None) -> QuestionAnswer:
+    """Asks what a crop shows: an object or, when `name` is None, background."""
+    return QuestionAnswer("name", WHAT_IS_IT, f"a {name}" if name else NOTHING)
 
 
-def relevance(clip: Clip, shown: str, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
-    """Questions about the clip, and how far a crop of `shown` helps: 2 it shows what the question names, by name,
-    colour or kind; 1 it shows something else; 0 it shows nothing."""
+def relevance(clip: Clip, name: str | None, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
+    """Asks how relevant a crop is to up to two questions about its clip, one of each level of `relevance_of`.
+
+    About a crop of background both have level 0.
+    """
     facts = [*clip.video_facts, *clip.time_facts]
-    for wanted in (2, 1):
-        fitting = [f for f in facts if relevance_of(shown, f.question) == (wanted if shown else 0)]
-        if fitting:
-            fact = fitting[int(rng.integers(len(fitting)))]
-            level = relevance_of(shown, fact.question)
+    for level in (2, 1) if name else (0, 0):
+        matching = [fact for fact in facts if relevance_of(name, fact.question) == level]
+        if matching:
+            fact = matching[int(rng.integers(len(matching)))]
             yield QuestionAnswer("relevance", RELEVANCE.format(question=fact.question), str(level), level)
 
 
-def relevance_of(shown: str, question: str) -> int:
-    """0 for a crop of nothing, 2 when the question names what it shows, else 1.
+def relevance_of(name: str | None, question: str) -> int:
+    """0 for a crop of background, 2 when the question names the object in the crop, else 1.
 
-    A thing is named by colour and kind, or by one of them where the question gives no other.
+    A question names an object by colour and kind, or by one of the two when it does not mention the other.
 
     >>> relevance_of("red car", "When is the red car visible?"), relevance_of("red car", "Where is the red ball?")
     (2, 1)
-    >>> relevance_of("red car", "What colour is the car?"), relevance_of("", "What colour is the car?")
+    >>> relevance_of("red car", "What colour is the car?"), relevance_of(None, "What colour is the car?")
     (2, 0)
     """
-    if not shown:
+    if not name:
         return 0
-    color, thing = shown.split(" ")
+    color, kind = name.split(" ")
     words = re.findall(r"[a-z]+", question.lower())
-    for here, after in zip(words, [*words[1:], ""], strict=True):
-        if here == color and after in (thing, "object"):
-            return 2
+    if any(word == color and after in (kind, "object") for word, after in pairwise(words)):
+        return 2
     colors = set(toyworld.COLORS) & set(words)
     if not colors:
-        return 2 if thing in words else 1
-    kinds = set(toyworld.KINDS) & set(words)
-    return 2 if color in colors and not kinds else 1
+        return 2 if kind in words else 1
+    return 2 if color in colors and not set(toyworld.KINDS) & set(words) else 1

@@ -1,9 +1,8 @@
-"""The first stage of pretraining: the vision tower learns to see under a detection head that is thrown away.
+"""The first stage of pretraining: the vision tower learns object detection with a head that is discarded afterwards.
 
-Each token says whether a thing has its centre in the token's cell, and names its colour, its kind, the four sides of
-its box and the place around it: in words of the language model's own vocabulary, through its embeddings, so that
-numbers already lie in order there when the language model begins. Knows nothing of language otherwise. Not part of the
-paper.
+For each image token the head predicts whether the centre of an object lies in the token's cell, and the colour, kind,
+box sides and background. It scores words through the embeddings of the language model, so that the embeddings of
+numbers are already ordered when the language model starts to learn. Not part of the paper.
 """
 
 from __future__ import annotations
@@ -23,15 +22,16 @@ from o3v.tinybase.clips import Boxes, Clip
 from o3v.toyworld.narration import cells_of
 from o3v.toyworld.sprites import NAMES
 
-EMPTY = -1
-SAID = 7  # of a thing: its colour, its kind, the sides of its box, its place
-NOISE = 4.0  # standard deviation of the grain added to pixel values of 0–255; films are compressed
+EMPTY = -1  # target without a label
+ATTRIBUTES = 7  # of an object: colour, kind, the four sides of its box, background
+NOISE = 4.0  # standard deviation of noise on pixel values of 0–255, for robustness to video compression
 
 
 def patches(images: np.ndarray, noise: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches (n · patches a frame, 1176) and grid (n, 3) of equal frames, as the image processor gives them.
+    """Patches (n · patches per image, 1176) and grid (n, 3) of n images (n, height, width, 3) uint8 of equal size.
 
-    The same numbers in one go, since pretraining sees many thousands of frames. `noise` adds grain.
+    The values are those of the image processor, computed for all images at once. With a generator `noise`, Gaussian
+    noise is added to the pixels.
     """
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (FrameImageProcessor.image_mean, FrameImageProcessor.image_std))
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
@@ -46,72 +46,81 @@ def patches(images: np.ndarray, noise: torch.Generator | None = None) -> tuple[t
 
 
 class Detector(nn.Module):
-    """The head: a linear map for each thing to be said, read through the embeddings of the words there are for it."""
+    """The detection head: a linear map per attribute, whose output is compared with the embeddings of its words.
+
+    Args:
+        width: size of the image tokens and of the embeddings.
+        tokenizer: tokenizer of the language model.
+        side_px: longest side of an image in pixels.
+
+    Raises ValueError when the tokenizer does not encode each word as one token.
+    """
 
     def __init__(self, width: int, tokenizer: Any, side_px: int) -> None:
         super().__init__()
         numbers = [str(n) for n in range(side_px + 1)]
-        choices = [[f" {c}" for c in toyworld.COLORS], [f" {t}" for t in toyworld.KINDS], *[numbers] * 4]
-        choices += [[f" {place}" for place in toyworld.PLACES]]
-        choices += [NAMES, [f" {name}" for name in NAMES]]  # at the beginning of a text and within it
-        self.words = [torch.tensor([_only(tokenizer, word) for word in words]) for words in choices]
-        self.there = nn.Linear(width, 1)
-        self.maps = nn.Linear(width, len(choices) * width)
+        words = [[f" {c}" for c in toyworld.COLORS], [f" {k}" for k in toyworld.KINDS], *[numbers] * 4]
+        words += [[f" {place}" for place in toyworld.PLACES]]
+        words += [NAMES, [f" {name}" for name in NAMES]]  # the whole name, at the start of a text and within it
+        self.words = [torch.tensor([_token_id(tokenizer, word) for word in choices]) for choices in words]
+        self.there = nn.Linear(width, 1)  # is an object there
+        self.maps = nn.Linear(width, len(words) * width)
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """tokens (n, cells, width); targets (n, cells, 7), EMPTY where no centre is; embeddings (vocabulary, width)."""
-        there = targets[..., 0] != EMPTY
-        loss = F.binary_cross_entropy_with_logits(self.there(tokens).squeeze(-1), there.float())
-        found, targets = self.maps(tokens[there]).chunk(len(self.words), dim=-1), targets[there]
+        """tokens (n, cells, width); targets (n, cells, 7) of `cell_targets`; embeddings (vocabulary, width)."""
+        is_object = targets[..., 0] != EMPTY
+        loss = F.binary_cross_entropy_with_logits(self.there(tokens).squeeze(-1), is_object.float())
+        mapped, targets = self.maps(tokens[is_object]).chunk(len(self.words), dim=-1), targets[is_object]
         names = targets[:, :1] * len(toyworld.KINDS) + targets[:, 1:2]
         targets = torch.cat([targets, names, names], dim=1)
-        for number, (said, words) in enumerate(zip(found, self.words, strict=True)):
-            missed = F.cross_entropy(said @ embeddings[words].T, targets[:, number], ignore_index=EMPTY)
-            loss = loss + missed / len(self.words)
+        for number, (output, words) in enumerate(zip(mapped, self.words, strict=True)):
+            part = F.cross_entropy(output @ embeddings[words].T, targets[:, number], ignore_index=EMPTY)
+            loss = loss + part / len(self.words)
         return loss
 
     @torch.no_grad()
-    def read(self, tokens: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether a thing is in each cell (n, cells), and what is said of it (n, cells, 7)."""
-        said = self.maps(tokens).chunk(len(self.words), dim=-1)[:SAID]
-        best = [(s @ embeddings[words].T).argmax(-1) for s, words in zip(said, self.words, strict=False)]
+    def predict(self, tokens: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether an object is in each cell, (n, cells), and its attributes as in the targets, (n, cells, 7)."""
+        mapped = self.maps(tokens).chunk(len(self.words), dim=-1)[:ATTRIBUTES]
+        best = [(output @ embeddings[words].T).argmax(-1) for output, words in zip(mapped, self.words, strict=False)]
         return self.there(tokens).squeeze(-1) > 0, torch.stack(best, dim=-1)
 
 
-def _only(tokenizer: Any, word: str) -> int:
+def _token_id(tokenizer: Any, word: str) -> int:
     ids = tokenizer(word)["input_ids"]
     if len(ids) != 1:
-        raise ValueError(f"{word!r} is {len(ids)} tokens; the tokenizer must know it as one")
+        raise ValueError(f"{word!r} is {len(ids)} tokens; the tokenizer must encode it as one")
     return ids[0]
 
 
-def cells(boxes_px: Boxes, size_wh: Size, place: str = "") -> torch.Tensor:
-    """Targets of one frame, a row for each token: colour, kind, box and place of the thing whose centre lies nearest.
+def cell_targets(boxes_px: Boxes, size_wh: Size, place: str | None = None) -> torch.Tensor:
+    """Targets of one frame, (cells, 7): colour, kind, box and background of the object of each cell.
 
-    Each thing has one cell (`geometry.cells_of`).
+    Each object has its own cell (`narration.cells_of`). Cells without an object, and the background when `place` is
+    None, are EMPTY.
     """
     columns, rows = (side // PATCH_FACTOR for side in size_wh)
-    targets = torch.full((rows * columns, SAID), EMPTY)
+    targets = torch.full((rows * columns, ATTRIBUTES), EMPTY)
+    background = list(toyworld.PLACES).index(place) if place else EMPTY
     for name, cell in cells_of(boxes_px, size_wh, columns, rows).items():
-        color, thing = name.split(" ")
-        names = [list(toyworld.COLORS).index(color), list(toyworld.KINDS).index(thing)]
-        around = list(toyworld.PLACES).index(place) if place else EMPTY
-        targets[cell] = torch.tensor([*names, *boxes_px[name], around])
+        color, kind = name.split(" ")
+        color_and_kind = list(toyworld.COLORS).index(color), list(toyworld.KINDS).index(kind)
+        targets[cell] = torch.tensor([*color_and_kind, *boxes_px[name], background])
     return targets
 
 
 def detection_set(clips: Sequence[Clip]) -> tuple[np.ndarray, torch.Tensor]:
-    """All frames and crops of the clips, (n, height, width, 3), and their targets, (n, cells, 7).
+    """All frames and crops of the clips, (n, height, width, 3) uint8, with their targets, (n, cells, 7).
 
-    Of a crop the cell in the middle names what is there, without box and place.
+    The target of a crop is in the middle cell and has no box and no background.
     """
     images = np.concatenate([x for clip in clips for x in (clip.images, clip.crops)])
     size_wh = clips[0].size_wh
     targets = []
     for clip in clips:
-        targets += [cells(boxes, size_wh, clip.place) for boxes in clip.boxes_px]
+        targets += [cell_targets(boxes, size_wh, clip.place) for boxes in clip.boxes_px]
         for name in clip.crop_names:
-            crop = cells({name: (0, 0, *size_wh)} if name else {}, size_wh)
+            crop = cell_targets({name: (0, 0, *size_wh)} if name else {}, size_wh)
             crop[:, 2:] = EMPTY
             targets.append(crop)
     return images, torch.stack(targets)

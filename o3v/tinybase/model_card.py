@@ -1,6 +1,6 @@
-"""The model card of the tiny base: what it can do, beside what is asked of it, and how it was made.
+"""The model card of the tiny base: its measured abilities, the required values, and how it was made.
 
-Every number comes from `measure`; this module only sets them in a table and a page.
+Every number comes from `probes.measure`; this module only formats them. Not part of the paper.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from o3v.evaluation.bootstrap import MeanWithInterval
 
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.json"
-# what is asked of a base before SFT, at least; of those in AT_MOST at most so much
+# required value of each measure before SFT: at least this value, for those in AT_MOST at most this value
 BARS: Mapping[str, float] = {
     "per-frame recall": 0.95,
     "box IoU of the found": 0.70,
@@ -32,9 +32,9 @@ AT_MOST = ("format reward",)
 
 PAGE = """# o3v-tiny-base
 
-A Qwen2.5-VL of {parameters:.1f} million parameters that sees the synthetic world of this repository and speaks of it in
-plain words. It stands in for Qwen2.5-VL-7B-Instruct on a laptop: SFT and GSPO start from it. It has never met the
-evidence tags.
+A Qwen2.5-VL of {parameters:.1f} million parameters that answers questions about the synthetic videos of this repository
+in plain words. It replaces Qwen2.5-VL-7B-Instruct on a laptop: SFT and GSPO start from it. Its training texts contain
+no evidence tags.
 
 ## What it can do
 
@@ -57,40 +57,39 @@ the same weights on the same kind of machine; another processor rounds different
 
 ## Limits
 
-It knows six kinds of things in six colours, three places, pictures of 84×84 pixels and some 1,200 tokens. On anything
-else, real films included, what it says means nothing.
+It knows six kinds of objects in six colours, three backgrounds, images of 84×84 pixels and some 1,200 tokens. Its
+answers about anything else, such as real videos, are meaningless.
 
-Apache-2.0; every picture and text it was trained on was drawn and written by this repository's code.
+Apache-2.0. The code of this repository generated every image and text that it was trained on.
 """
 
 
 def table(measures: Mapping[str, MeanWithInterval]) -> pd.DataFrame:
-    """One row a measure: value, interval, items, and what is asked of it, where something is."""
+    """One row per measure: value, interval, number of items, and the required value if there is one."""
     rows = {}
-    for name, found in measures.items():
+    for name, mean in measures.items():
         bar = BARS.get(name)
-        asked = "" if bar is None else f"at {'most' if name in AT_MOST else 'least'} {bar:.2f}"
         rows[name] = {
-            "value": f"{found.value:.3f}",
-            "95% interval": f"{found.low:.3f}–{found.high:.3f}",
-            "items": found.items,
-            "asked": asked,
-            "reached": "" if bar is None else "yes" if reached(name, found.value) else "no",
+            "value": f"{mean.value:.3f}",
+            "95% interval": f"{mean.low:.3f}–{mean.high:.3f}",
+            "items": mean.items,
+            "required": "" if bar is None else f"at {'most' if name in AT_MOST else 'least'} {bar:.2f}",
+            "reached": "" if bar is None else "yes" if reached(name, mean.value) else "no",
         }
     return pd.DataFrame(rows).T
 
 
 def reached(name: str, value: float) -> bool:
-    """Whether a value is what BARS asks of the measure."""
+    """Whether a value satisfies the requirement of BARS for the measure."""
     return value <= BARS[name] if name in AT_MOST else value >= BARS[name]
 
 
 def by_family(measures: Mapping[str, MeanWithInterval]) -> pd.DataFrame:
-    """One row a kind of question within each measure that has several, hardest first."""
+    """One row per kind of question, for the measures that have several. Hardest kinds come first."""
     rows = [
         {"measure": name, "kind": kind, "value": round(value, 3), "items": items}
-        for name, found in measures.items()
-        for kind, (value, items) in sorted(found.families.items(), key=lambda family: family[1])
+        for name, mean in measures.items()
+        for kind, (value, items) in sorted(mean.families.items(), key=lambda family: family[1])
     ]
     return pd.DataFrame(rows)
 
@@ -101,12 +100,16 @@ def write(
     small: Mapping[str, MeanWithInterval],
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes README.md and metrics.json beside the weights.
+    """Writes README.md and metrics.json next to the weights.
 
-    `small` are the same measures on the few clips on which a test repeats them.
+    Args:
+        folder: folder that holds the weights.
+        measures: measured abilities by name.
+        small: the same measures on a few clips, which a test computes again.
+        facts: how the model was made, by name; `parameters` is the number of its parameters.
     """
     made = dict(facts) | {"weights, sha256": files.hash_path(folder / WEIGHTS)}
-    numbers = {name: {k: asdict(m) for k, m in found.items()} for name, found in (("all", measures), ("small", small))}
+    numbers = {name: {k: asdict(m) for k, m in means.items()} for name, means in (("all", measures), ("small", small))}
     files.write_json(folder / METRICS, numbers | {"made": made})
     text = PAGE.format(
         parameters=facts["parameters"] / 1e6,
@@ -118,6 +121,6 @@ def write(
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """A table as Markdown."""
+    """Formats a table as Markdown."""
     lines = [list(rows.columns), ["---"] * len(rows.columns), *rows.astype(str).values.tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,13 +1,14 @@
-"""What a model can do in plain words on held-out clips: one number an ability, each with its interval.
+"""Probes: measures what a model can answer in plain words about held-out clips, one number with interval per ability.
 
-The abilities are those of `abilities`; the scenes are of the `eval` split, whose casts no training scene shows.
-Greedy decoding. Intervals are 95% percentile bootstraps over items.
+The questions are those of `video_qa` and `crop_qa`. The clips are of the `eval` split, whose combinations of objects
+are in no training clip. Decoding is greedy. Intervals are 95% percentile bootstraps over items. Not part of the paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -21,155 +22,159 @@ from o3v.rewards.grounded import format_score
 from o3v.schema import Task
 from o3v.tinybase import crop_qa, plain_answers, video_qa
 from o3v.tinybase.clips import Boxes, Clip
-from o3v.tinybase.plain_answers import QuestionAnswer
+from o3v.tinybase.plain_answers import SCORES, QuestionAnswer
 from o3v.toyworld.narration import BEFORE_OPTIONS
 
 
 @dataclass(frozen=True)
 class Item:
-    """A question to a model about a clip, and what is right. `family` says of which sort it is within its ability."""
+    """A prompt about a clip with its correct answer. `family` is the kind of question, "" if there is only one."""
 
     prompt: Prompt
-    asked: QuestionAnswer
+    qa: QuestionAnswer
     family: str = ""
 
 
-def _about(clip: Clip, images: np.ndarray, question: str) -> Prompt:
-    """A plain question about one picture or crop of a clip."""
-    return prompts.plain_prompt(images, (), 0.0, question)
+def _image_item(image: np.ndarray, qa: QuestionAnswer, family: str = "") -> Item:
+    return Item(prompts.plain_prompt(image[None], (), 0.0, qa.question), qa, family)
 
 
-def _film(clip: Clip, asked: QuestionAnswer, family: str = "") -> Item:
-    kept = clip.uniform
-    asks = prompts.plain_prompt(clip.images[:kept], clip.times_s[:kept], clip.duration_s, asked.question)
-    return Item(asks, asked, family)
+def _video_item(clip: Clip, qa: QuestionAnswer, family: str = "") -> Item:
+    n = clip.n_uniform
+    return Item(prompts.plain_prompt(clip.images[:n], clip.times_s[:n], clip.duration_s, qa.question), qa, family)
 
 
-def _one(
-    asked: Iterator[QuestionAnswer] | Sequence[QuestionAnswer], rng: np.random.Generator, ability: str
-) -> QuestionAnswer | None:
-    found = [a for a in asked if a.ability == ability]
-    return found[int(rng.integers(len(found)))] if found else None
+def _choose(qa_pairs: Iterable[QuestionAnswer], ability: str, rng: np.random.Generator) -> QuestionAnswer | None:
+    """A random question of the ability, None when there is none."""
+    matching = [qa for qa in qa_pairs if qa.ability == ability]
+    return matching[int(rng.integers(len(matching)))] if matching else None
 
 
-def _every_frame(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    yield _film(clip, video_qa.every_frame(clip, range(clip.uniform)))
+def _dense_caption(clip: Clip, rng: np.random.Generator) -> Item:
+    return _video_item(clip, video_qa.dense_caption(clip, range(clip.n_uniform)))
 
 
-def _find(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    asked = _one(video_qa.find(clip, range(clip.uniform)), rng, "find")
-    if asked:
-        yield _film(clip, asked)
+def _find(clip: Clip, rng: np.random.Generator) -> Item | None:
+    qa = _choose(video_qa.find(clip, range(clip.n_uniform)), "find", rng)
+    return qa and _video_item(clip, qa)
 
 
-def _picture(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    asked = _one(video_qa.find_in_picture(clip), rng, "find")
-    yield Item(_about(clip, clip.images[-1:], asked.question), asked)
+def _find_in_image(clip: Clip, rng: np.random.Generator) -> Item:
+    return _image_item(clip.images[-1], _choose(video_qa.find_in_image(clip), "find", rng))
 
 
-def _visible(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    asked = _one(video_qa.when(clip, range(clip.uniform)), rng, "visible")
-    if asked:
-        yield _film(clip, asked)
+def _visible(clip: Clip, rng: np.random.Generator) -> Item | None:
+    qa = _choose(video_qa.when(clip, range(clip.n_uniform)), "visible", rng)
+    return qa and _video_item(clip, qa)
 
 
-def _what(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    asked = _one(video_qa.what(clip, range(clip.uniform)), rng, "what")
-    yield _film(clip, asked, asked.truth)
+def _what(clip: Clip, rng: np.random.Generator) -> Item:
+    qa = _choose(video_qa.what(clip, range(clip.n_uniform)), "what", rng)
+    return _video_item(clip, qa, qa.truth)
 
 
-def _choice(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    facts = video_qa.choosable(clip)
+def _choice(clip: Clip, rng: np.random.Generator) -> Item:
+    facts = video_qa.worded_facts(clip)
     fact = facts[int(rng.integers(len(facts)))]
-    said = video_qa.in_steps(fact, clip, range(clip.uniform), BEFORE_OPTIONS)
-    yield _film(clip, video_qa.choice(fact, said, rng), fact.family)
+    answer = video_qa.stepwise_answer(fact, clip, range(clip.n_uniform), BEFORE_OPTIONS)
+    return _video_item(clip, video_qa.choice(fact, answer, rng), fact.family)
 
 
-def _is_this(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    """A yes half of the time, else a no: as often wrong in colour, wrong in kind, and background."""
-    wanted = ("right", "wrong colour", "right", "wrong thing", "right", "background")[int(rng.integers(6))]
-    order = rng.permutation(len(clip.crops)).tolist()
-    for i in order:
-        for _ in range(4):
-            for asked in crop_qa.is_this(clip.crop_names[i], rng):
-                if asked.truth == wanted:
-                    yield Item(_about(clip, clip.crops[i : i + 1], asked.question), asked, asked.truth)
-                    return
-
-
-def _relevance(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
-    wanted = int(rng.integers(3))
+def _is_this(clip: Clip, rng: np.random.Generator) -> Item | None:
+    """The answer is "yes" half of the time. The three reasons for "no" are equally frequent."""
+    family = ("right", "wrong colour", "right", "wrong thing", "right", "background")[int(rng.integers(6))]
     for i in rng.permutation(len(clip.crops)).tolist():
-        for asked in crop_qa.relevance(clip, clip.crop_names[i], rng):
-            if asked.truth == wanted:
-                yield Item(_about(clip, clip.crops[i : i + 1], asked.question), asked, str(wanted))
-                return
+        for _ in range(4):
+            for qa in crop_qa.is_this(clip.crop_names[i], rng):
+                if qa.truth == family:
+                    return _image_item(clip.crops[i], qa, family)
+    return None
 
 
-def _format(clip: Clip, rng: np.random.Generator) -> Iterator[Item]:
+def _relevance(clip: Clip, rng: np.random.Generator) -> Item | None:
+    """The three levels are equally frequent."""
+    level = int(rng.integers(3))
+    for i in rng.permutation(len(clip.crops)).tolist():
+        for qa in crop_qa.relevance(clip, clip.crop_names[i], rng):
+            if qa.truth == level:
+                return _image_item(clip.crops[i], qa, str(level))
+    return None
+
+
+def _evidence(clip: Clip, rng: np.random.Generator) -> Item:
     """A question with the system prompt that asks for evidence."""
-    asked = _one(video_qa.what(clip, range(clip.uniform)), rng, "what")
-    parts = prompts.frame_parts(clip.times_s[: clip.uniform], clip.duration_s)
-    task = Task.SPATIO_TEMPORAL
-    messages = prompts.conversation(task, asked.question, parts)
-    frames, times_s = list(clip.images[: clip.uniform]), clip.times_s[: clip.uniform]
-    yield Item(Prompt(messages, frames, times_s, clip.size_wh, {"task": str(task)}), asked)
+    qa, n = _choose(video_qa.what(clip, range(clip.n_uniform)), "what", rng), clip.n_uniform
+    parts = prompts.frame_parts(clip.times_s[:n], clip.duration_s)
+    messages = prompts.conversation(Task.SPATIO_TEMPORAL, qa.question, parts)
+    row = {"task": str(Task.SPATIO_TEMPORAL)}
+    return Item(Prompt(messages, list(clip.images[:n]), clip.times_s[:n], clip.size_wh, row), qa)
 
 
-def recall(said: str, asked: QuestionAnswer) -> float:
-    """Share of the things in all frames that are named in their frame's line."""
-    lines = _lines(said, len(asked.truth))
-    named = [name in line for line, boxes in zip(lines, asked.truth, strict=True) for name in boxes]
+def recall(reply: str, qa: QuestionAnswer) -> float:
+    """Share of all visible objects that the reply names in the line of their frame."""
+    named = [name in line for line, boxes in _captions(reply, qa) for name in boxes]
     return float(np.mean(named)) if named else 1.0
 
 
-def found_iou(said: str, asked: QuestionAnswer) -> float:
-    """Mean IoU of the boxes of the things that are named in their frame's line; NaN when there is none."""
-    lines = _lines(said, len(asked.truth))
-    ious = [
-        box_iou(line[name], box)
-        for line, boxes in zip(lines, asked.truth, strict=True)
-        for name, box in boxes.items()
-        if name in line
-    ]
+def recalled_iou(reply: str, qa: QuestionAnswer) -> float:
+    """Mean box IoU of the objects that the reply names in the line of their frame; NaN when it names none."""
+    ious = [box_iou(line[n], box) for line, boxes in _captions(reply, qa) for n, box in boxes.items() if n in line]
     return float(np.mean(ious)) if ious else float("nan")
 
 
-def _lines(said: str, count: int) -> list[Boxes]:
-    lines = [plain_answers.parse_boxes(line.split("s: ", 1)[-1]) for line in said.split("\n")]
-    return [*lines, *[{}] * count][:count]
+def _captions(reply: str, qa: QuestionAnswer) -> list[tuple[Boxes, Boxes]]:
+    """For each frame the boxes in its line of the reply, empty without a line, and the true boxes."""
+    lines = [plain_answers.parse_boxes(line.split("s: ", 1)[-1]) for line in reply.split("\n")]
+    return list(zip([*lines, *[{}] * len(qa.truth)], qa.truth, strict=False))
 
 
-Score = Callable[[str, QuestionAnswer], float]
+class Probe(NamedTuple):
+    """How an ability is measured: an item of a clip (None if impossible), scores by name, longest reply in tokens."""
 
-# ability → how to ask, how to score (several measures may share the answers), longest answer in tokens
-TABLE: dict[str, tuple[Callable[[Clip, np.random.Generator], Iterator[Item]], dict[str, Score], int]] = {
-    "every frame": (_every_frame, {"per-frame recall": recall, "box IoU of the found": found_iou}, 600),
-    "find": (_find, {"find in a frame, IoU": plain_answers.SCORES["find"]}, 40),
-    "picture": (_picture, {"find in a picture, IoU": plain_answers.SCORES["find"]}, 24),
-    "visible": (_visible, {"visible interval, tIoU": plain_answers.SCORES["visible"]}, 160),
-    "is this": (_is_this, {"crop yes/no, accuracy": plain_answers.SCORES["is this"]}, 4),
-    "relevance": (_relevance, {"relevance 0/1/2, accuracy": plain_answers.SCORES["relevance"]}, 4),
-    "what": (_what, {"what/which, accuracy": plain_answers.SCORES["what"]}, 176),
-    "choice": (_choice, {"four options, accuracy": plain_answers.SCORES["choice"]}, 208),
-    "format": (_format, {"format reward": lambda said, asked: format_score(said, str(Task.SPATIO_TEMPORAL))}, 64),
+    make_item: Callable[[Clip, np.random.Generator], Item | None]
+    scores: dict[str, Callable[[str, QuestionAnswer], float]]
+    max_new_tokens: int
+
+
+PROBES = {
+    "every frame": Probe(_dense_caption, {"per-frame recall": recall, "box IoU of the found": recalled_iou}, 600),
+    "find": Probe(_find, {"find in a frame, IoU": SCORES["find"]}, 40),
+    "picture": Probe(_find_in_image, {"find in a picture, IoU": SCORES["find"]}, 24),
+    "visible": Probe(_visible, {"visible interval, tIoU": SCORES["visible"]}, 160),
+    "is this": Probe(_is_this, {"crop yes/no, accuracy": SCORES["is this"]}, 4),
+    "relevance": Probe(_relevance, {"relevance 0/1/2, accuracy": SCORES["relevance"]}, 4),
+    "what": Probe(_what, {"what/which, accuracy": SCORES["what"]}, 176),
+    "choice": Probe(_choice, {"four options, accuracy": SCORES["choice"]}, 208),
+    "format": Probe(_evidence, {"format reward": lambda reply, qa: format_score(reply, str(Task.SPATIO_TEMPORAL))}, 64),
 }
 
 
 def measure(
-    vlm: VideoModel, clips: Sequence[Clip], seed: int = 0, batch: int = 64, only: Sequence[str] = tuple(TABLE)
+    vlm: VideoModel,
+    clips: Sequence[Clip],
+    seed: int = 0,
+    batch_size: int = 64,
+    abilities: Sequence[str] = tuple(PROBES),
 ) -> dict[str, MeanWithInterval]:
-    """Every measure over one item a clip (where the clip has one), by name; `batch` prompts at a time."""
-    found: dict[str, MeanWithInterval] = {}
-    for number, (ability, (ask, scores, longest)) in enumerate(TABLE.items()):
-        if ability not in only:
+    """Measures abilities with at most one item per clip. Returns the means by name of the score.
+
+    Args:
+        vlm: the model.
+        clips: held-out clips.
+        seed: seed of the items and of the bootstrap.
+        batch_size: number of prompts per call of `generate`.
+        abilities: keys of PROBES.
+    """
+    means: dict[str, MeanWithInterval] = {}
+    for number, (ability, probe) in enumerate(PROBES.items()):
+        if ability not in abilities:
             continue
         rng = np.random.default_rng([seed, number])
-        items = [item for clip in clips for item in ask(clip, rng)]
-        said: list[str] = []
-        for part in tqdm(list(batches(items, batch)), desc=ability, mininterval=5):
-            said += generate(vlm, [item.prompt for item in part], longest)
-        for name, score in scores.items():
-            values = np.array([score(text, item.asked) for text, item in zip(said, items, strict=True)])
-            found[name] = mean_with_interval(values, [item.family for item in items], seed)
-    return found
+        items = [item for clip in clips if (item := probe.make_item(clip, rng))]
+        replies: list[str] = []
+        for batch in tqdm(list(batches(items, batch_size)), desc=ability, mininterval=5):
+            replies += generate(vlm, [item.prompt for item in batch], probe.max_new_tokens)
+        for name, score in probe.scores.items():
+            values = np.array([score(reply, item.qa) for reply, item in zip(replies, items, strict=True)])
+            means[name] = mean_with_interval(values, [item.family for item in items], seed)
+    return means

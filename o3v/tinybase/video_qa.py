@@ -1,7 +1,8 @@
-"""What a base model can do before it learns to give evidence: questions in plain words, each with its right answer.
+"""Questions about a clip in plain words, with their correct answers: what a base model can do before SFT.
 
-Each ability is a way of asking about a clip. The same questions are trained on and, on held-out scenes, measured. No
-text here holds an evidence tag. Knows nothing of models.
+Each function makes the questions of one ability. Training uses them, and `probes` measures them on held-out clips. In
+all functions `frames` are indices of the clip's frames that the model sees, in the order of time; frame numbers in
+texts start at 1. No text contains an evidence tag. This module does not know about models. Not part of the paper.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ NUMBER_OF = "Which frame is at {time_s:.1f}s?"
 ALL_TIMES = "At which times are the frames?"
 ORDER = {"come": "In which order do the objects come?", "go": "In which order do the objects go?"}
 EXPLAIN = "{question} Explain."
-COLOR_IN = "What colour is the {thing} in frame {number}?"
+COLOR_IN = "What colour is the {kind} in frame {number}?"
 IS_IN = "Is the {name} in frame {number}?"
-LOOKS = ("color", "thing")  # families of facts that one picture shows
-# families that the names of what is in each frame decide
-WATCHED = (*LOOKS, "first", "last", "after", "before", "count", "leaves", "stays", "longest", "already")
+APPEARANCE = ("color", "thing")  # families of facts about the look of one object
+# families whose answers follow from the names of the objects in each frame
+FROM_FRAME_LIST = (*APPEARANCE, "first", "last", "after", "before", "count", "leaves", "stays", "longest", "already")
 
 
 def watch(clip: Clip, frames: Sequence[int]) -> WatchedVideo:
-    """These frames of a clip, as the narrator of the toy world sees them. Boxes are pixels."""
+    """The view of the toy world's narrator on frames of a clip. Boxes are in pixels."""
     times_s = [clip.times_s[i] for i in frames]
     boxes_px = [clip.boxes_px[i] for i in frames]
     return WatchedVideo(
@@ -54,93 +55,96 @@ def watch(clip: Clip, frames: Sequence[int]) -> WatchedVideo:
     )
 
 
-def every_frame(clip: Clip, frames: Sequence[int]) -> QuestionAnswer:
-    """The dense caption: the number and time of each frame, as in the prompt, and all that is in it."""
-    lines = [
-        format_frame(n, clip.times_s[i]) + format_boxes(clip.boxes_px[i], clip.size_wh) for n, i in enumerate(frames, 1)
-    ]
+def dense_caption(clip: Clip, frames: Sequence[int]) -> QuestionAnswer:
+    """Asks for all objects of all frames. The truth is the boxes of each frame."""
+    lines = [_describe_frame(clip, frames, number) for number in range(1, len(frames) + 1)]
     return QuestionAnswer("every frame", ALL_FRAMES, "\n".join(lines), [clip.boxes_px[i] for i in frames])
 
 
-def one_picture(clip: Clip) -> QuestionAnswer:
-    """What is in the clip's picture, which is its last frame."""
-    said = format_boxes(clip.boxes_px[-1], clip.size_wh)
-    return QuestionAnswer("one frame", f"{ONE_FRAME}?", said, clip.boxes_px[-1])
+def image_caption(clip: Clip) -> QuestionAnswer:
+    """Asks for all objects of the clip's image, which is its last frame."""
+    boxes_px = clip.boxes_px[-1]
+    return QuestionAnswer("one frame", f"{ONE_FRAME}?", format_boxes(boxes_px, clip.size_wh), boxes_px)
 
 
-def one_frame(clip: Clip, frames: Sequence[int], number: int) -> QuestionAnswer:
-    """What is in one frame of a film, the `number`-th of these from 1."""
+def frame_caption(clip: Clip, frames: Sequence[int], number: int) -> QuestionAnswer:
+    """Asks for all objects of the frame with this number."""
     i = frames[number - 1]
-    said = format_frame(number, clip.times_s[i]) + format_boxes(clip.boxes_px[i], clip.size_wh)
-    return QuestionAnswer("one frame", f"{ONE_FRAME} at {clip.times_s[i]:.1f}s?", said, clip.boxes_px[i])
+    question = f"{ONE_FRAME} at {clip.times_s[i]:.1f}s?"
+    return QuestionAnswer("one frame", question, _describe_frame(clip, frames, number), clip.boxes_px[i])
+
+
+def _describe_frame(clip: Clip, frames: Sequence[int], number: int) -> str:
+    i = frames[number - 1]
+    return format_frame(number, clip.times_s[i]) + format_boxes(clip.boxes_px[i], clip.size_wh)
 
 
 def find(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
-    """Where each thing is in each of these frames of a film."""
+    """Asks where each object is in each frame that shows it. The truth is its box."""
     for number, i in enumerate(frames, 1):
         for name, box in clip.boxes_px[i].items():
-            asked = FIND_AT_S.format(name=name, time_s=clip.times_s[i])
-            said = format_frame(number, clip.times_s[i]) + format_object(name, clip.boxes_px[i], clip.size_wh)
-            yield QuestionAnswer("find", asked, said, {name: box})
+            question = FIND_AT_S.format(name=name, time_s=clip.times_s[i])
+            answer = format_frame(number, clip.times_s[i]) + format_object(name, clip.boxes_px[i], clip.size_wh)
+            yield QuestionAnswer("find", question, answer, {name: box})
 
 
-def find_in_picture(clip: Clip) -> Iterator[QuestionAnswer]:
-    """The questions about the clip's picture, which is its last frame."""
+def find_in_image(clip: Clip) -> Iterator[QuestionAnswer]:
+    """Asks where objects are in the clip's image, which is its last frame. The truth is their box."""
+    boxes_px = clip.boxes_px[-1]
     for fact in clip.image_facts:
-        box = clip.boxes_px[-1][fact.subject]
-        said = format_object(fact.subject, clip.boxes_px[-1], clip.size_wh)
-        yield QuestionAnswer("find", fact.question, said, {fact.subject: box})
+        answer = format_object(fact.subject, boxes_px, clip.size_wh)
+        yield QuestionAnswer("find", fact.question, answer, {fact.subject: boxes_px[fact.subject]})
 
 
 def follow(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[QuestionAnswer]:
-    """Each thing in every frame that shows it; some questions narrow the time, some say how many boxes there are."""
+    """Asks for each object in all frames that show it. Some questions give a time span, some the number of boxes."""
     video = watch(clip, frames)
     for name in clip.spans_s:
-        seen = [i for i in frames if name in clip.boxes_px[i]]
+        visible = [i for i in frames if name in clip.boxes_px[i]]
         question = str(rng.choice(FOLLOW)).format(name=name)
-        kind = int(rng.integers(3))
-        if kind == 1 and seen:
-            first, last = sorted(rng.integers(len(seen), size=2).tolist())
-            seen = seen[first : last + 1]
-            question = WITH_SPAN.format(start_s=clip.times_s[seen[0]], end_s=clip.times_s[seen[-1]], question=question)
-        elif kind == 2 and seen:
-            question = WITH_BOX_COUNT.format(count=len(seen), question=question)
-        said = "; ".join(_claim(video, name, frames.index(i) + 1) for i in seen)
-        yield QuestionAnswer("follow", question, said.capitalize() or NOTHING)
+        hint = int(rng.integers(3))
+        if hint == 1 and visible:
+            first, last = sorted(rng.integers(len(visible), size=2).tolist())
+            visible = visible[first : last + 1]
+            start_s, end_s = clip.times_s[visible[0]], clip.times_s[visible[-1]]
+            question = WITH_SPAN.format(start_s=start_s, end_s=end_s, question=question)
+        elif hint == 2 and visible:
+            question = WITH_BOX_COUNT.format(count=len(visible), question=question)
+        answer = "; ".join(_claim(video, name, frames.index(i) + 1) for i in visible)
+        yield QuestionAnswer("follow", question, answer.capitalize() or NOTHING)
 
 
-def times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[QuestionAnswer]:
-    """Which frame is when."""
-    seconds = [clip.times_s[i] for i in frames]
-    for number in rng.permutation(len(seconds)).tolist():
-        said = f"{seconds[number]:.1f}s"
-        if seconds.index(seconds[number]) == number:  # random frames may share a time
-            yield QuestionAnswer("times", NUMBER_OF.format(time_s=seconds[number]), f"{number + 1}")
-        yield QuestionAnswer("times", TIME_OF.format(number=number + 1), said)
-    yield QuestionAnswer("times", ALL_TIMES, ", ".join(f"{time_s:.1f}s" for time_s in seconds))
+def frame_times(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[QuestionAnswer]:
+    """Asks for the time of a frame, for the frame at a time, and for all times."""
+    times_s = [clip.times_s[i] for i in frames]
+    for i in rng.permutation(len(times_s)).tolist():
+        if times_s.index(times_s[i]) == i:  # random frames can have equal times
+            yield QuestionAnswer("times", NUMBER_OF.format(time_s=times_s[i]), f"{i + 1}")
+        yield QuestionAnswer("times", TIME_OF.format(number=i + 1), f"{times_s[i]:.1f}s")
+    yield QuestionAnswer("times", ALL_TIMES, ", ".join(f"{time_s:.1f}s" for time_s in times_s))
 
 
 def order(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
-    """In which order things come and go, by the first and the last of these frames that show each."""
+    """Asks in which order objects come and go, by the first and the last frame that shows each."""
     names = watch(clip, frames).positions
     for kind, question in ORDER.items():
-        said = f"{describe_frames(names, clip.spans_s)}. {describe_order(names, clip.spans_s, going=kind == 'go')}"
-        yield QuestionAnswer("order", question, said)
+        steps = f"{describe_frames(names, clip.spans_s)}. {describe_order(names, clip.spans_s, going=kind == 'go')}"
+        yield QuestionAnswer("order", question, steps)
 
 
 def when(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
-    """Questions for a span of time. The plainest, one thing's whole visit, is the ability `visible`.
+    """Asks for time spans. The ability `visible` is the visibility of one object, `when` is any other span.
 
-    The answer is what these frames show: the things in each by name, the first and the last in the span with their
-    times, and then the time from the first frame in the span to the first after. The truth is the span. Questions about
-    spans between two frames are left out.
+    The answer lists the objects of each frame and the first and last frame in the span, and then gives the span. The
+    given span starts at the first frame in the true span and ends at the first frame after it. The truth is the true
+    span in seconds. Facts whose span contains none of the frames are omitted.
     """
     video = watch(clip, frames)
     for fact in clip.time_facts:
         if any(fact.span_s[0] <= t < fact.span_s[1] for t in video.times_s):
-            kind = "visible" if fact.family == "when" else "when"
-            said = f"{_look(fact, clip, video)}.{ANSWER_LINE}{_span(clip, frames, fact)}"
-            yield QuestionAnswer(kind, fact.question, said, fact.span_s)
+            start_s, end_s = span_on_frames(fact.span_s, video.times_s, clip.duration_s)
+            answer = f"{_look(fact, clip, video)}.{ANSWER_LINE}From {start_s:.1f}s to {end_s:.1f}s"
+            yield QuestionAnswer("visible" if fact.family == "when" else "when", fact.question, answer, fact.span_s)
 
 
 def _look(fact: Fact, clip: Clip, video: WatchedVideo) -> str:
@@ -151,101 +155,100 @@ def _look(fact: Fact, clip: Clip, video: WatchedVideo) -> str:
     return look
 
 
-def _span(clip: Clip, frames: Sequence[int], fact: Fact) -> str:
-    start_s, end_s = span_on_frames(fact.span_s, [clip.times_s[i] for i in frames], clip.duration_s)
-    return f"From {start_s:.1f}s to {end_s:.1f}s"
-
-
-def told_boxes(asked: QuestionAnswer, clip: Clip, frames: Sequence[int], name: str) -> QuestionAnswer:
-    """The same question after the boxes of what it asks about, as V-STAR's second chain tells them."""
+def with_boxes(qa: QuestionAnswer, clip: Clip, frames: Sequence[int], name: str) -> QuestionAnswer:
+    """Puts the boxes of the object `name` before the question, as V-STAR's second chain does."""
     boxes = ", ".join(format_box(clip.boxes_px[i][name]) for i in frames if name in clip.boxes_px[i])
-    return replace(asked, question=WITH_BOXES.format(boxes=boxes or NOTHING, question=asked.question))
+    return replace(qa, question=WITH_BOXES.format(boxes=boxes or NOTHING, question=qa.question))
 
 
 def in_frame(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Iterator[QuestionAnswer]:
-    """What one frame shows of each thing in it, its colour and whether it is there, and that another is not."""
+    """Asks about one frame: whether an object is in it, and the colour of an object whose kind is unique there."""
     for number, i in enumerate(frames, 1):
-        here = list(clip.boxes_px[i])
-        kinds = [name.split(" ")[1] for name in here]
-        for name, thing in zip(here, kinds, strict=True):
+        names = list(clip.boxes_px[i])
+        kinds = [name.split(" ")[1] for name in names]
+        for name, kind in zip(names, kinds, strict=True):
             yield QuestionAnswer("in frame", IS_IN.format(name=name, number=number), "yes")
-            if kinds.count(thing) == 1:
-                yield QuestionAnswer(
-                    "in frame", COLOR_IN.format(thing=thing, number=number), name.split(" ")[0].capitalize()
-                )
-        absent = [name for name in clip.spans_s if name not in here]
-        for name in rng.permutation(absent).tolist()[: len(here)]:
+            if kinds.count(kind) == 1:
+                color = name.split(" ")[0].capitalize()
+                yield QuestionAnswer("in frame", COLOR_IN.format(kind=kind, number=number), color)
+        absent = [name for name in clip.spans_s if name not in names]
+        for name in rng.permutation(absent).tolist()[: len(names)]:
             yield QuestionAnswer("in frame", IS_IN.format(name=name, number=number), "no")
 
 
 def what(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
-    """Questions about the film whose answer is a few words: `what` those that begin with what or which."""
-    for fact in choosable(clip):
-        yield asks(fact, clip, frames)
+    """Asks about every fact with an answer in words."""
+    for fact in worded_facts(clip):
+        yield fact_question(fact, clip, frames)
 
 
-def asks(fact: Fact, clip: Clip, frames: Sequence[int]) -> QuestionAnswer:
-    """One such question."""
-    kind = "what" if re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE) else "other"
-    return QuestionAnswer(kind, fact.question, in_steps(fact, clip, frames), fact.family)
-
-
-def in_steps(fact: Fact, clip: Clip, frames: Sequence[int], then: str = ANSWER_LINE) -> str:
-    """The answer, after the steps that lead to it: what every frame shows, where a thing comes and goes, or what is
-    where in the frames that the fact shows; and what is asked for with the thing that it is."""
-    video = watch(clip, frames)
-    conclusion = f".{video.read_off(fact)}{then}{fact.answer}"
-    if fact.family in (*WATCHED, *SIDE_BY_SIDE):
-        return _look(fact, clip, video) + conclusion
-    shown = video.shown(fact)
-    if fact.family == "place" or not shown:
-        return fact.answer
-    if fact.family == "side":
-        close = video.close_look(fact)
-        return close + conclusion if close else fact.answer
-    if fact.family == "where":
-        return video.entry(*shown[0]).capitalize() + conclusion
-    return (
-        f"{_look(fact, clip, video)}. {describe_way(fact.subject, video.positions)}{conclusion}"  # what an object does
+def fact_question(fact: Fact, clip: Clip, frames: Sequence[int]) -> QuestionAnswer:
+    """Asks about one fact. The ability is `what` for questions with "what" or "which", else `other`."""
+    is_what = re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE)
+    return QuestionAnswer(
+        "what" if is_what else "other", fact.question, stepwise_answer(fact, clip, frames), fact.family
     )
 
 
-def explain(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
-    """Questions to be explained: what every frame shows, the chain of seeing from these frames, and then the answer.
+def stepwise_answer(fact: Fact, clip: Clip, frames: Sequence[int], separator: str = ANSWER_LINE) -> str:
+    """The answer to a fact after the steps that lead to it; only the answer where there is nothing to read it off.
 
-    A thing is named after the number of its frame, then come its place there, its box and time. Chains that need a
-    thing which none of these frames shows are left out.
+    The steps depend on the family: the objects of each frame, the places of an object over time, or the objects of the
+    frame that decides. The conclusion follows, then `separator` and the answer.
+    """
+    video = watch(clip, frames)
+    shown = video.shown(fact)
+    if fact.family in (*FROM_FRAME_LIST, *SIDE_BY_SIDE):
+        steps = _look(fact, clip, video)
+    elif fact.family == "place" or not shown:
+        steps = ""
+    elif fact.family == "side":
+        steps = video.close_look(fact)
+    elif fact.family == "where":
+        steps = video.entry(*shown[0]).capitalize()
+    else:  # what an object does
+        steps = f"{_look(fact, clip, video)}. {describe_way(fact.subject, video.positions)}"
+    return f"{steps}.{video.conclusion(fact)}{separator}{fact.answer}" if steps else fact.answer
+
+
+def explain(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
+    """Asks for an explanation: the objects of each frame, the reasoning with boxes and times, and then the answer.
+
+    Facts about an object that none of the frames shows are omitted.
     """
     video = watch(clip, frames)
     for fact in clip.video_facts:
         shown = video.shown(fact)
         if shown:
             chain = fact.chain.format(*(_claim(video, name, number) for name, number in shown))
-            said = f"{_look(fact, clip, video)}. {chain}{video.read_off(fact)}{ANSWER_LINE}{fact.answer}"
-            yield QuestionAnswer("explain", EXPLAIN.format(question=fact.question), said)
+            answer = f"{_look(fact, clip, video)}. {chain}{video.conclusion(fact)}{ANSWER_LINE}{fact.answer}"
+            yield QuestionAnswer("explain", EXPLAIN.format(question=fact.question), answer)
 
 
 def _claim(video: WatchedVideo, name: str, number: int) -> str:
-    """An object with its place, box and time in one of these frames, counted from 1."""
+    """An object with its place, box and time in the frame with this number."""
     box, time_s = video.boxes[number - 1][name], video.times_s[number - 1]
     return f"{video.entry(name, number)} {format_box(box)} at {time_s:.1f}s"
 
 
-def choosable(clip: Clip) -> list[Fact]:
-    """The facts about the film that have wrong answers too: those to be answered in words, not with boxes."""
+def worded_facts(clip: Clip) -> list[Fact]:
+    """The facts about the video that are answered in words, not with boxes. They have wrong answers too."""
     return [fact for fact in clip.video_facts if fact.wrong]
 
 
-def choice(fact: Fact, said: str, rng: np.random.Generator) -> QuestionAnswer:
-    """A fact with four options, to be answered by what is `said` without options, by these again, of which the right
-    one is marked, and then by its letter."""
+def choice(fact: Fact, answer: str, rng: np.random.Generator) -> QuestionAnswer:
+    """Asks about a fact with up to four options in random order. The truth is the correct letter.
+
+    The correct answer is `answer` (that to the question without options), the options again with a mark at the correct
+    one, and the letter on its own line.
+    """
     options = [fact.answer, *fact.wrong[: len(LETTERS) - 1]]
-    order = rng.permutation(len(options)).tolist()
-    lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=False)]
-    right = order.index(0)
+    permutation = rng.permutation(len(options)).tolist()
+    lines = [f"{letter}. {options[i]}" for letter, i in zip(LETTERS, permutation, strict=False)]
+    correct = permutation.index(0)
     return QuestionAnswer(
         "choice",
         "\n".join([fact.question, *lines]),
-        f"{said}. {mark_option(lines, right)}\n{LETTERS[right]}",
-        LETTERS[right],
+        f"{answer}. {mark_option(lines, correct)}\n{LETTERS[correct]}",
+        LETTERS[correct],
     )

@@ -12,7 +12,8 @@ from o3v import prompts
 from o3v.config import FrameConfig
 from o3v.models import prefix_cache
 from o3v.models.vlm import encode, generate
-from o3v.tinybase import architecture, pretrain
+from o3v.tinybase import architecture
+from o3v.tinybase.batches import tokenizer_texts
 from o3v.tinybase.clips import draw_clips
 from o3v.training.trainer import lora_config
 
@@ -26,7 +27,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def vlm(clips):
-    return architecture.build(pretrain.texts(clips, 0), 0)
+    return architecture.build(tokenizer_texts(clips, 0), 0)
 
 
 @pytest.fixture(scope="module")

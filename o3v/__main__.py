@@ -1,4 +1,4 @@
-"""The command line `o3v`. An error of use is one line on stderr and exit code 2; a notebook that fails gives 1."""
+"""The command line `o3v`. Wrong arguments print one line to stderr and give exit code 2. A failed notebook gives 1."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from o3v.cli import data, run
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser that prints an error as one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with exit code 2."""
+        """Prints the message and ends the program with exit code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -31,17 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except KeyboardInterrupt:
-        sys.stderr.write("o3v: interrupted; the same command resumes from here\n")
+        sys.stderr.write("o3v: interrupted; run the same command again to continue\n")
         return 130
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands; each sets `command` to the function that carries it out."""
-    parser = Parser(prog="o3v", description="Open-o3 Video: the whole method from one command.")
+    """Returns the parser of all subcommands. Each subcommand sets `command` to the function that runs it."""
+    parser = Parser(
+        prog="o3v", description="Open-o3 Video: answers to questions about a video, with boxes and times as evidence."
+    )
     parser.add_argument("--version", action="version", version=f"o3v {o3v.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    run.add_to(commands)
-    data.add_to(commands)
+    run.add_command(commands)
+    data.add_commands(commands)
     return parser
 
 

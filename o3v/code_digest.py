@@ -1,7 +1,7 @@
-"""Digests of the package's source: what decides whether a result is still that of today's code.
+"""Computes digests of the package's source code, which tell whether a result was made with the current code.
 
-A piece of source depends on every o3v module that it imports, directly or through one another, and on the packages
-around them. Comments, layout and docstrings do not count. Reads files only: nothing is imported.
+The digest of some source covers every o3v module that it imports, directly or indirectly, and the packages that
+contain these modules. Comments, layout and docstrings do not change a digest. Modules are read, not imported.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ PACKAGE = Path(__file__).parent
 
 
 def code_digest(*modules: ModuleType) -> str:
-    """sha256 over the source of these modules and of every o3v module that they import."""
+    """Returns a sha256 of the source of these modules and of all o3v modules that they import."""
     digests = module_digests([f"import {module.__name__}" for module in modules])
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def module_digests(sources: Iterable[str]) -> dict[str, str]:
-    """Digest of each o3v module that the sources import, directly or through one another.
+    """Returns the digest of each o3v module that the sources import, directly or indirectly.
 
-    Keys are dotted names (`o3v.rewards.terms`); a package is named without `__init__`. Importing a module runs the
-    `__init__` of the packages around it, so these are listed too.
+    Keys are dotted names (`o3v.rewards.terms`), without `__init__` for packages. The packages that contain a module
+    are listed too, because importing the module runs their `__init__`.
     """
     digests: dict[str, str] = {}
-    waiting = {"o3v"}.union(*(_scan(_without_magics(source), "")[1] for source in sources))
-    while waiting:
-        name = waiting.pop()
-        path = _find(name)
+    names = {"o3v"}.union(*(_scan(_without_magics(source), "")[1] for source in sources))
+    while names:
+        name = names.pop()
+        path = _find_file(name)
         if name in digests or path is None:
             continue
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         digests[name], imported = _scan(path.read_text(encoding="utf-8"), package)
-        waiting |= imported
+        names |= imported
     return digests
 
 
 def imported_modules(tree: ast.AST, package: str = "") -> set[str]:
-    """Dotted names that a piece of source may import from o3v, inside functions too, with the packages around them.
+    """Returns the dotted names of all modules that the source may import from o3v, and of the packages around them.
 
-    `from o3v.a import b` may name the module `o3v.a.b` or something inside `o3v.a`: both are listed. `package` is the
-    package that relative imports start from.
+    Includes imports inside functions. `from o3v.a import b` can mean the module `o3v.a.b` or a name in `o3v.a`: both
+    are returned. Relative imports start from `package`.
     """
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -60,18 +60,19 @@ def imported_modules(tree: ast.AST, package: str = "") -> set[str]:
     return {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
 
 
-def _find(name: str) -> Path | None:
-    """The file of a module or package of o3v, None for a name that is neither."""
+def _find_file(name: str) -> Path | None:
+    """Returns the file of a module or package of o3v, or None if there is no module with this name."""
     path = PACKAGE.joinpath(*name.split(".")[1:])
-    found = (path / "__init__.py", path.with_suffix(".py"))
-    return next((file for file in found if file.is_file()), None)
+    candidates = (path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in candidates if file.is_file()), None)
 
 
 @cache
 def _scan(source: str, package: str) -> tuple[str, frozenset[str]]:
+    """Returns the digest of a source text and the names that it imports from o3v."""
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # it cannot run either; its text stands for it until it is mended
+    except SyntaxError:  # code that cannot run: use its text
         return hashlib.sha256(source.encode()).hexdigest(), frozenset()
     imported = frozenset(imported_modules(tree, package))
     return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest(), imported
@@ -79,11 +80,12 @@ def _scan(source: str, package: str) -> tuple[str, frozenset[str]]:
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
+        may_have_docstring = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if may_have_docstring and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
     return tree
 
 
 def _without_magics(source: str) -> str:
+    """Removes the IPython commands (`%matplotlib`, `!ls`) from the source of a cell."""
     return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and known by the hash of their content."""
+"""Writes files atomically (complete or not at all), reads JSON, and hashes the content of files and folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`; moved onto it when the block ends well, removed when it does not."""
+    """Yields a temporary path that replaces `path` at the end of the block. It is removed if the block raises."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -29,26 +29,47 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes a UTF-8 text whole or not at all."""
+    """Writes a UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes JSON whole or not at all: sorted keys, NaN refused, so equal values give equal bytes."""
+    """Writes JSON atomically. Keys are sorted, so equal values give equal bytes. Raises ValueError for NaN."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads JSON; a ValueError names the file that is not JSON."""
+    """Reads JSON. Raises ValueError with the file's name if it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one JSON object per line, atomically. Keys stay in their order. Raises ValueError for NaN."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_text(path, "".join(lines))
+
+
+def read_jsonl(path: Path | str) -> Iterator[tuple[int, Any]]:
+    """Yields (line number from 1, value) for each line of a JSON lines file. Skips empty lines.
+
+    Lines end at "\\n" only, because U+2028, U+2029 and U+0085 may be part of a JSON string. Raises ValueError with the
+    file's name and the line number if a line is not JSON.
+    """
+    with open(path, encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
+
+
 def hash_path(path: Path | str) -> str:
-    """sha256 of a file, or of a folder as the sorted list of its files' names and hashes."""
+    """Returns the sha256 of a file, or of a folder's sorted list of file names and hashes. Skips hidden files."""
     path = Path(path)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))

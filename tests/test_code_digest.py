@@ -1,4 +1,4 @@
-"""What decides that code is unchanged: every module that is imported, however deep its package lies."""
+"""Tests of the digests of source code: they cover all imported modules, at any depth of packages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILES = {
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """a imports b, b imports c inside a function, d imports a; two packages with relative and dotted imports."""
+    """a imports b; b imports c inside a function; d imports a. Two packages have relative and dotted imports."""
     folder = tmp_path / "o3v"
     for name, source in FILES.items():
         path = folder / name
@@ -46,7 +46,7 @@ def package(tmp_path, monkeypatch):
         ("from o3v.a import f", "a b c"),
         ("%matplotlib inline\n!ls\nif x:\n    from o3v.b import f", "b c"),
         ("from o3v.missing import f", ""),
-        ("this is no Python", ""),
+        ("this is not Python", ""),
         ("from o3v.rewards.terms import one", "rewards rewards.grounded rewards.terms c"),
         ("import o3v.rewards.terms", "rewards rewards.grounded rewards.terms c"),
         ("from o3v.rewards import score", "rewards rewards.grounded rewards.terms c"),
@@ -62,7 +62,7 @@ def test_imports_are_followed_through_packages(source, modules, package):
     assert set(module_digests([source])) == {"o3v", *(f"o3v.{name}" for name in modules.split())}
 
 
-def test_code_counts_comments_layout_and_docstrings_do_not(package):
+def test_code_changes_a_digest_and_comments_layout_and_docstrings_do_not(package):
     before = module_digests(["from o3v import a"])
     (package / "c.py").write_text('"""Another text."""\n# a remark\nx  =  1\n')
     assert module_digests(["from o3v import a"]) == before

@@ -1,4 +1,4 @@
-"""Running notebooks headlessly with papermill, resumable, each stage once."""
+"""Runs notebooks without a browser. An interrupted run can be resumed, and finished notebooks are skipped."""
 
 from o3v.runner.stage import MissingInput, open_stage
 

@@ -1,8 +1,9 @@
-"""The driver: runs the numbered notebooks in order, each once, into `runs/<run_id>/`.
+"""Runs the numbered notebooks in order into `runs/<run_id>/`.
 
-A stage whose notebook, parameters, code and files are as they were is skipped. One that was cut short goes on in
-its folder, where its checkpoints are, if nothing it depends on has changed since; any other starts from an empty
-folder. Every file the driver trusts is written whole or not at all, so it may be killed at any moment.
+The part of a run that belongs to one notebook is called a stage. A stage is skipped if its notebook, parameters, code
+and files have not changed since it ran. An interrupted stage continues from the checkpoints in its folder, if nothing
+that it depends on has changed. Any other stage starts with an empty folder. The driver may be killed at any moment,
+because all files that it relies on are written atomically.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ from typing import Any
 
 from o3v.config import load_profile
 from o3v.files import read_json, write_json
+from o3v.runner.execution import execute
 from o3v.runner.fingerprint import base_digest, environment, git_state, stage_key
-from o3v.runner.notebook import Notebook, UsageError, execute
+from o3v.runner.notebook import Notebook, UsageError
+from o3v.runner.paths import display_path, path_from
 from o3v.runner.plan import MANIFEST, Plan, plan_run, read_manifest
 from o3v.runner.stage import STAGE, read_stage, unchanged
 
 log = logging.getLogger(__name__)
 
-LOCK_WAIT_S = 10.0  # the kernel of a driver that was killed ends itself within a second or two
+LOCK_WAIT_S = 10.0  # seconds; after its driver was killed, a kernel ends itself within two seconds
 METRICS = "05_evaluation/metrics.json"
 MODELS = {"base": "base", "sft": "SFT", "sft_gspo": "SFT+GSPO"}
 COLUMNS = {
@@ -41,13 +44,19 @@ COLUMNS = {
     "mlgm": "mLGM",
     "format_rate": "format rate",
 }
+# What a stage starts from, and the reason to start again if it differs.
+CHANGES = {
+    "key": "the notebook, its parameters, the code or the packages have changed",
+    "earlier": "results of earlier notebooks have changed",
+}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended. `error` is None or one message; times and memory are over all its stages so far.
+    """Result of a run. Duration and memory cover all stages so far.
 
-    `metrics` is what notebook 05 saved: model (`base`, `sft`, `sft_gspo`) to metric to value.
+    `error` is None or one line. `metrics` are those of notebook 05: model (`base`, `sft`, `sft_gspo`) to metric to
+    value.
     """
 
     run_id: str
@@ -59,16 +68,16 @@ class Summary:
 
 
 def run(
-    profile: str | None, seed: int | None, out: Path | str, *, timeout_s: int | None = None, **choices: Any
+    profile: str | None, seed: int | None, out: Path | str, *, timeout_s: int | None = None, **options: Any
 ) -> Summary:
-    """Runs the notebooks on one profile and seed. `choices` are those of `runs.plan_run`. Raises UsageError."""
-    return run_plan(plan_run(profile, seed, out, **choices), timeout_s=timeout_s)
+    """Plans and runs the notebooks. Arguments as in `plan_run` and `run_plan`. Raises UsageError."""
+    return run_plan(plan_run(profile, seed, out, **options), timeout_s=timeout_s)
 
 
 def run_plan(plan: Plan, *, timeout_s: int | None = None) -> Summary:
-    """Runs what a plan selects, up to the first failure. `timeout_s` limits each cell.
+    """Runs the selected notebooks of a plan up to the first failure. `timeout_s` limits each cell, in seconds.
 
-    Raises UsageError when the run is in use elsewhere.
+    Raises UsageError if another process uses the same run.
     """
     plan.run_dir.mkdir(parents=True, exist_ok=True)
     with _locked(plan.run_dir) as lock_fd:
@@ -91,31 +100,30 @@ def run_plan(plan: Plan, *, timeout_s: int | None = None) -> Summary:
 
 
 def results_table(summary: Summary) -> str:
-    """What a person wants to see at the end of a run: the models' metrics, time, memory and where to look."""
+    """Returns the text shown at the end of a run: metrics of the models, total time, memory and folder."""
     rows = []
     if summary.metrics:
         rows.append(["", *COLUMNS.values()])
         present = [model for model in MODELS if model in summary.metrics]
         rows += [[MODELS[model], *_cells(summary.metrics[model])] for model in present]
     total = f"total {format_duration(summary.duration_s)}, peak memory {summary.peak_memory_mb:,.0f} MB"
-    look = f"to look at: {display_path(summary.run_dir)}/*.html, beside them figures, metrics and manifest.json"
-    return "\n".join([*align_columns(rows), total, look])
+    folder = f"pages are in {display_path(summary.run_dir)}/*.html, with figures, metrics and manifest.json beside them"
+    return "\n".join([*align_columns(rows), total, folder])
 
 
 def matrix_table(summaries: Sequence[Summary]) -> str:
-    """One row a run: how it ended, its time, and the metrics of the last model it evaluated."""
-    rows = [["run", "ended", "time", *COLUMNS.values()]]
+    """Returns a table with one row per run: status, time, and the metrics of the last model that it evaluated."""
+    rows = [["run", "status", "time", *COLUMNS.values()]]
     for summary in summaries:
         present = [model for model in MODELS if model in (summary.metrics or {})]
         cells = _cells(summary.metrics[present[-1]] if present else {})
-        rows.append(
-            [summary.run_id, "failed" if summary.error else "well", format_duration(summary.duration_s), *cells]
-        )
+        status = "failed" if summary.error else "done"
+        rows.append([summary.run_id, status, format_duration(summary.duration_s), *cells])
     return "\n".join(align_columns(rows))
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: the first column to the left, the others to the right."""
+    """Returns the lines of a table. The first column is aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
@@ -124,17 +132,12 @@ def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people.
+    """Returns a duration as readable text.
 
     >>> format_duration(7.25), format_duration(185)
     ('7.2 s', '3 min 05 s')
     """
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
-
-
-def display_path(path: Path) -> str:
-    """A path as a person wants it: from the working directory where it lies below it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _cells(metrics: Mapping[str, float | None]) -> list[str]:
@@ -143,7 +146,7 @@ def _cells(metrics: Mapping[str, float | None]) -> list[str]:
 
 @contextmanager
 def _locked(run_dir: Path) -> Iterator[int]:
-    """Holds the run's lock, whose descriptor kernels inherit: it is free once nothing can write there any more."""
+    """Holds the run's lock and yields its file descriptor. The lock is free again when all kernels have ended too."""
     descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + LOCK_WAIT_S
@@ -153,7 +156,7 @@ def _locked(run_dir: Path) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise UsageError(f"{display_path(run_dir)} is in use by another o3v run") from None
+                    raise UsageError(f"{display_path(run_dir)} is used by another `o3v run`") from None
                 time.sleep(0.2)
         yield descriptor
     finally:
@@ -161,8 +164,8 @@ def _locked(run_dir: Path) -> Iterator[int]:
 
 
 def _open_manifest(plan: Plan) -> dict[str, Any]:
-    """The manifest as an earlier call left it, with this call's facts; written at once."""
-    for leftover in plan.run_dir.glob(".manifest-*"):  # of a driver killed while it wrote
+    """Returns the manifest with the stages of earlier calls and the facts of this call, and writes it."""
+    for leftover in plan.run_dir.glob(".manifest-*"):  # from a driver that was killed while it wrote the manifest
         leftover.unlink()
     manifest = {
         "run_id": plan.run_id,
@@ -180,14 +183,14 @@ def _open_manifest(plan: Plan) -> dict[str, Any]:
 def _run_stage(
     plan: Plan, notebook: Notebook, manifest: dict[str, Any], timeout_s: int | None, lock_fd: int
 ) -> str | None:
-    """Runs or skips one notebook and brings the manifest up to date; the error message if it failed."""
+    """Runs or skips one notebook and updates the manifest. Returns an error message if the notebook failed."""
     name, parameters, stages = notebook.name, plan.parameters(notebook), manifest["stages"]
     key = stage_key(notebook.cells, parameters, base_digest(load_profile(plan.profile).base))
     if _is_done(plan, notebook, key, stages.get(name, {})):
         log.info("%-16s skipped: nothing has changed since it ran", name)
         return None
     stage = stages[name] = {
-        **_clear_folder(plan, notebook, key, manifest),
+        **_prepare_folder(plan, notebook, key, manifest),
         "status": "running",
         "notebook": f"{name}.ipynb",
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -196,23 +199,22 @@ def _run_stage(
     }
     write_json(plan.run_dir / MANIFEST, manifest)
     executed = plan.run_dir / f"{name}.ipynb"
-    given = {**parameters, "run_dir": str(plan.run_dir)}
-    outcome = execute(notebook.path, executed, given, timeout_s=timeout_s, lock_fd=lock_fd)
+    parameters |= {"run_dir": path_from(notebook.path.parent, plan.run_dir)}
+    execution = execute(notebook.path, executed, parameters, timeout_s=timeout_s, lock_fd=lock_fd)
     recorded = read_stage(plan.run_dir, name)
-    problem = outcome.error or (None if recorded else "its end: it recorded no results")
-    stage |= {"duration_s": round(outcome.duration_s, 1), "peak_memory_mb": round(outcome.peak_memory_mb)}
+    problem = execution.error or (None if recorded else "its end: it recorded no results")
+    stage |= {"duration_s": round(execution.duration_s, 1), "peak_memory_mb": round(execution.peak_memory_mb)}
     stage |= {"status": "failed", "error": problem} if problem else {"status": "done", **recorded}
     write_json(plan.run_dir / MANIFEST, manifest)
     if problem:
         return f"{name}.ipynb failed at {problem} (see {display_path(executed.with_suffix('.html'))})"
-    log.info(
-        "%-16s ran in %s, peak memory %s MB", name, format_duration(stage["duration_s"]), f"{stage['peak_memory_mb']:,}"
-    )
+    duration = format_duration(stage["duration_s"])
+    log.info("%-16s ran in %s, peak memory %s MB", name, duration, f"{stage['peak_memory_mb']:,}")
     return None
 
 
 def _is_done(plan: Plan, notebook: Notebook, key: str, stage: Mapping[str, Any]) -> bool:
-    """True when the stage as it lies there is what running it again would give."""
+    """Returns True if running the stage again would give the same files as those in its folder."""
     return (
         stage.get("status") == "done"
         and stage["key"] == key
@@ -222,18 +224,24 @@ def _is_done(plan: Plan, notebook: Notebook, key: str, stage: Mapping[str, Any])
     )
 
 
-def _clear_folder(plan: Plan, notebook: Notebook, key: str, manifest: dict[str, Any]) -> dict[str, str]:
-    """Empties the stage's folder, unless it was cut short and would now do the same again.
+def _prepare_folder(plan: Plan, notebook: Notebook, key: str, manifest: dict[str, Any]) -> dict[str, str]:
+    """Removes the stage's folder, unless it holds unfinished work that the stage can continue.
 
-    Returns what the stage starts from: its key, and a hash of all that earlier notebooks have recorded.
+    Returns what the stage starts from: its key, and a hash of the records of all earlier notebooks.
     """
-    earlier = {b.name: read_stage(plan.run_dir, b.name) for b in plan.notebooks if b.name < notebook.name}
+    names = [book.name for book in plan.notebooks if book.name < notebook.name]
+    earlier = {name: read_stage(plan.run_dir, name) for name in names}
     digest = hashlib.sha256(json.dumps(earlier, sort_keys=True).encode()).hexdigest()
     start = {"key": key, "earlier": digest}
-    folder, old = plan.run_dir / notebook.name, manifest["stages"].pop(notebook.name, {})
-    if old.get("status") in ("running", "failed") and {name: old.get(name) for name in start} == start:
+    folder, previous = plan.run_dir / notebook.name, manifest["stages"].pop(notebook.name, {})
+    unfinished = previous.get("status") in ("running", "failed")
+    changes = [reason for name, reason in CHANGES.items() if previous.get(name) != start[name]]
+    if unfinished and not changes:
         (folder / STAGE).unlink(missing_ok=True)
     elif folder.exists():
-        write_json(plan.run_dir / MANIFEST, manifest)  # a kill in the next line must not leave half a folder trusted
+        if unfinished:
+            reasons = " and ".join(changes)
+            log.warning("%-16s removing unfinished work in %s: %s", notebook.name, display_path(folder), reasons)
+        write_json(plan.run_dir / MANIFEST, manifest)  # first: if killed while removing, nothing here is trusted
         shutil.rmtree(folder)
     return start

@@ -1,8 +1,9 @@
-"""What a run depends on besides its inputs: code, packages, machine. Written into `manifest.json`.
+"""Describes what a run depends on besides its input files: code, packages and machine.
 
-A stage's key hashes its notebook, its parameters, the o3v modules it imports (and theirs), Python and the packages
-that can change a number; while the key and the files hold, the stage need not run again. Comments and layout of
-modules do not count (`code_digest`). Knows nothing of video or models, and imports none of the packages it lists.
+The key of a stage is a hash of its notebook, its parameters, the o3v modules it imports (directly or indirectly), the
+Python version and the packages that can change a result. A stage with the same key and the same files is not run
+again. Comments and layout of modules do not change the key (`code_digest`). This module imports none of the packages
+it lists.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from o3v.files import hash_path
 
 log = logging.getLogger(__name__)
 
-DECISIVE = (
+RESULT_PACKAGES = (  # packages whose version can change a result
     "accelerate",
     "av",
     "datasets",
@@ -47,10 +48,10 @@ DECISIVE = (
 
 
 def stage_key(cells: Iterable[tuple[str, str]], parameters: Mapping[str, Any], base: str | None = None) -> str:
-    """sha256 over all that decides a notebook's results except its input files.
+    """Returns a sha256 of everything that decides a notebook's results, except its input files.
 
-    `cells` are (kind, source), all of them; `parameters` without the run folder, which may move. `base` is the
-    digest of the base model's files; it counts where the notebook has to do with models.
+    `cells` are all cells as (cell type, source). `parameters` do not contain `run_dir`, because a run may be moved.
+    `base` is the digest of the base model; it is part of the key only if the notebook imports `o3v.models`.
     """
     cells = list(cells)
     modules = module_digests(source for kind, source in cells if kind == "code")
@@ -59,21 +60,21 @@ def stage_key(cells: Iterable[tuple[str, str]], parameters: Mapping[str, Any], b
         "parameters": dict(parameters),
         "modules": modules,
         "base": base if "o3v.models" in modules else None,
-        "packages": package_versions(DECISIVE),
+        "packages": package_versions(RESULT_PACKAGES),
         "python": platform.python_version(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def base_digest(name: str) -> str:
-    """What stands for a base model's weights: the digest of its folder in this repository, else its name."""
-    found = find_base(name)
-    return hash_path(found) if isinstance(found, Path) else name
+    """Returns the digest of a base model's folder if it is in this repository, else the model's name."""
+    base = find_base(name)
+    return hash_path(base) if isinstance(base, Path) else name
 
 
 @cache
 def package_versions(names: tuple[str, ...] | None = None) -> dict[str, str | None]:
-    """Installed versions by package name, None where one is missing; of every package without `names`."""
+    """Returns installed versions by package name, None if a package is missing. Default: all installed packages."""
     if names is None:
         return dict(sorted((dist.name.lower(), dist.version) for dist in metadata.distributions()))
     versions: dict[str, str | None] = {}
@@ -86,7 +87,7 @@ def package_versions(names: tuple[str, ...] | None = None) -> dict[str, str | No
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit checked out around `folder` and whether files differ from it; None outside git."""
+    """Returns the commit of the repository around `folder` and whether files differ from it; None outside git."""
     commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
     status = _output("git", "-C", str(folder), "status", "--porcelain")
     if commit is None or status is None:
@@ -95,7 +96,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def environment() -> dict[str, Any]:
-    """Python, package versions and the machine, for the manifest."""
+    """Returns the versions of o3v, Python and all packages, and the machine, for the manifest."""
     return {
         "o3v": o3v.__version__,
         "python": platform.python_version(),
@@ -106,7 +107,7 @@ def environment() -> dict[str, Any]:
 
 @cache
 def machine() -> dict[str, Any]:
-    """Platform, processor, cores, memory and accelerators of this machine, found without importing torch."""
+    """Returns platform, processor, cores, memory and accelerators of this machine. Does not import torch."""
     import psutil
 
     gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
@@ -129,12 +130,11 @@ def _cpu_model() -> str:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints; None when it is not installed, fails or takes more than 20 s."""
+    """Returns the output of a command; None if it is not installed, fails or takes more than 20 s."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     except (subprocess.SubprocessError, OSError) as error:
         log.debug("%s: %s", command[0], error)
         return None
-    return done.stdout.strip()

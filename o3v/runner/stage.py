@@ -1,9 +1,9 @@
-"""The run folder: what a notebook reads and writes, with content hashes.
+"""Folder of one notebook in a run, with content hashes of what the notebook reads and writes.
 
-`runs/<run_id>/<notebook>/` belongs to one notebook. A notebook opens its folder with `open_stage`, asks for
-the files of earlier notebooks with `require`, and ends with `record`, which leaves two files: `results.json` (its
-findings) and `stage.json` (hashes of everything it read and wrote). The driver skips a notebook while those
-hashes still hold. Knows nothing of what the files mean.
+`runs/<run_id>/<notebook>/` belongs to one notebook. A notebook opens its folder with `open_stage`, gets files of
+earlier notebooks with `require`, and ends with `record`. `record` writes `results.json` (the results) and `stage.json`
+(hashes of all inputs and outputs). The driver skips a notebook while these hashes match. This module does not know
+what the files mean.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from o3v.code_digest import code_digest
 from o3v.files import hash_path, read_json, write_json
+from o3v.runner.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,12 @@ STAGE = "stage.json"
 
 
 class MissingInput(FileNotFoundError):
-    """A notebook was started before the one that makes its input."""
+    """An input is missing because the notebook that writes it has not run yet."""
 
 
 @dataclass
 class Stage:
-    """One notebook's part of a run. `name` is the notebook's file name without its ending."""
+    """Part of a run that belongs to one notebook. `name` is the notebook's file name without `.ipynb`."""
 
     run_dir: Path
     name: str
@@ -40,39 +41,41 @@ class Stage:
 
     @property
     def folder(self) -> Path:
+        """Folder that this notebook writes to."""
         return self.run_dir / self.name
 
     def path(self, relative: str) -> Path:
-        """Where this notebook writes a file; the folders above it exist."""
+        """Returns the path of a file that this notebook writes, and creates the folders above it."""
         path = self.folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def require(self, relative: str) -> Path:
-        """A file or folder that an earlier notebook made, as `<notebook>/<path>`, noted as an input.
+        """Returns the path of a file or folder of an earlier notebook and records it as an input.
 
-        Raises MissingInput naming the notebook to run first.
+        `relative` is `<notebook>/<path>`. Raises MissingInput, which names the notebook to run first.
         """
         path = self.run_dir / relative
         if not path.exists():
-            maker = relative.split("/")[0]
-            raise MissingInput(f"{path} does not exist: run notebooks/{maker}.ipynb with the same run_dir first")
+            notebook = f"notebooks/{relative.split('/')[0]}.ipynb"
+            raise MissingInput(f"{display_path(path)} does not exist: run {notebook} with the same run_dir first")
         if relative not in self.inputs:
             self.inputs.append(relative)
         return path
 
     def work_folder(self, name: str, *facts: Any, code: Sequence[ModuleType]) -> Path:
-        """A folder for unfinished work (checkpoints, partial answers) that only the same work continues.
+        """Returns a folder for unfinished work (checkpoints, partial answers), and creates it.
 
-        Its name holds a hash of `facts`, of the inputs so far and of the source of the modules `code` with all that
-        they import (`code_digest`). Unfinished work of another hash is removed, with a warning.
+        The folder's name contains a hash of `facts` (settings), of the inputs so far, and of the source of the modules
+        `code` and everything they import (`code_digest`). So only the same work continues in it. Folders of the same
+        `name` with another hash are removed, with a warning.
         """
         inputs = {relative: hash_path(self.run_dir / relative) for relative in sorted(self.inputs)}
         digest = hashlib.sha256(repr((facts, inputs, code_digest(*code))).encode()).hexdigest()[:12]
         folder = self.folder / f"{name}-{digest}"
         for other in self.folder.glob(f"{name}-*"):
             if other != folder:
-                log.warning("removed unfinished work %s: settings, inputs or code have changed", other.name)
+                log.warning("removing unfinished work %s: settings, inputs or code have changed", display_path(other))
                 shutil.rmtree(other)
         folder.mkdir(exist_ok=True)
         return folder
@@ -80,20 +83,20 @@ class Stage:
     def record(self, results: Mapping[str, Any], outputs: list[str]) -> None:
         """Writes `results.json`, then `stage.json` with the hashes of inputs and outputs.
 
-        `outputs` are paths in this notebook's folder; FileNotFoundError when one was not written.
+        `outputs` are paths relative to this notebook's folder. Raises FileNotFoundError if one of them does not exist.
         """
         write_json(self.path(RESULTS), results)
-        listed = [RESULTS, *outputs]
+        outputs = [RESULTS, *outputs]
         stage = {
             "inputs": {name: hash_path(self.run_dir / name) for name in sorted(self.inputs)},
-            "outputs": {name: hash_path(self.folder / name) for name in sorted(listed)},
+            "outputs": {name: hash_path(self.folder / name) for name in sorted(outputs)},
         }
         write_json(self.path(STAGE), stage)
-        log.info("%s: recorded %d outputs", self.name, len(listed))
+        log.info("%s: recorded %d outputs", self.name, len(outputs))
 
 
 def open_stage(run_dir: Path | str, name: str) -> Stage:
-    """Opens the folder of notebook `name` in a run; what an earlier run recorded there no longer counts."""
+    """Opens the folder of notebook `name` in a run and removes the record of an earlier execution."""
     stage = Stage(Path(run_dir).resolve(), name)
     stage.folder.mkdir(parents=True, exist_ok=True)
     (stage.folder / STAGE).unlink(missing_ok=True)
@@ -101,20 +104,20 @@ def open_stage(run_dir: Path | str, name: str) -> Stage:
 
 
 def read_stage(run_dir: Path, name: str) -> dict[str, dict[str, str]] | None:
-    """What a notebook recorded in this run: hashes of its `inputs` and `outputs` by path; None before it has."""
+    """Returns the hashes of `inputs` and `outputs` by path that a notebook recorded, or None without a valid record."""
     record = run_dir / name / STAGE
     try:
         return read_json(record) if record.exists() else None
-    except ValueError as error:  # not ours: a record is written whole
-        log.warning("%s; %s counts as not run", error, name)
+    except ValueError as error:  # damaged from outside: records are written atomically
+        log.warning("%s; treating %s as not run", error, name)
         return None
 
 
 def unchanged(run_dir: Path, name: str) -> bool:
-    """True when a notebook recorded itself in this run and all that it read and wrote still has those hashes."""
+    """Returns True if the notebook has a record and all recorded inputs and outputs still have the same hashes."""
     stage = read_stage(run_dir, name)
     if stage is None:
         return False
-    paths = {run_dir / p: h for p, h in stage["inputs"].items()}
-    paths |= {run_dir / name / p: h for p, h in stage["outputs"].items()}
-    return all(path.exists() and hash_path(path) == digest for path, digest in paths.items())
+    digests = {run_dir / path: digest for path, digest in stage["inputs"].items()}
+    digests |= {run_dir / name / path: digest for path, digest in stage["outputs"].items()}
+    return all(path.exists() and hash_path(path) == digest for path, digest in digests.items())

@@ -1,11 +1,11 @@
-"""Small notebooks for the tests of the driver, and a stand-in for running them that needs no kernel."""
+"""Small notebooks for the tests of the driver, and a function that runs them without a kernel."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from o3v.runner.notebook import Execution
+from o3v.runner.execution import Execution
 
 PARAMETERS = 'profile = "smoke"\nseed = 0\nrun_dir = "../runs/by-hand"\n'
 
@@ -38,7 +38,7 @@ for step in range(done["steps"], 4):
     done |= {"sum": 3 * done["sum"] + number + step, "steps": step + 1}
     write_json(state, done)
     time.sleep(pause_s)
-    assert step != 1 or not (stage.run_dir.parent / "stop").exists(), "told to stop"
+    assert step != 1 or not (stage.run_dir.parent / "stop").exists(), "stop file found"
 ---
 stage.record({"sum": done["sum"]}, [])
 """
@@ -55,7 +55,7 @@ stage.record({"twice": 2 * number}, ["metrics.json"])
 
 
 def write_notebook(path: Path, code: str, parameters: str = PARAMETERS) -> Path:
-    """A notebook of a parameters cell and one code cell for each part of `code` between lines of `---`."""
+    """Writes a notebook with a parameters cell and one code cell for each part of `code` between lines of `---`."""
     cells = [{"cell_type": "code", "source": parameters, "metadata": {"tags": ["parameters"]}}]
     for part in code.split("---\n"):
         cells.append({"cell_type": "markdown", "source": "What follows.", "metadata": {}})
@@ -72,7 +72,7 @@ def write_notebook(path: Path, code: str, parameters: str = PARAMETERS) -> Path:
 
 
 def write_toys(folder: Path) -> Path:
-    """01 makes a number, 02 stands aside, 03 uses the number."""
+    """Writes three notebooks: 01 writes a number, 03 reads it, 02 depends on neither."""
     write_notebook(folder / "01_make.ipynb", MAKE, PARAMETERS + "factor = 2.0\n")
     write_notebook(folder / "02_side.ipynb", SIDE, PARAMETERS + "side: float = 3.0\n")
     write_notebook(folder / "03_use.ipynb", USE, PARAMETERS + 'word = "a"\n')
@@ -80,14 +80,17 @@ def write_toys(folder: Path) -> Path:
 
 
 def write_training(folder: Path) -> Path:
-    """01 makes a number, 02 trains on it for four steps with a checkpoint each, and fails where a file says so."""
+    """Writes two notebooks: 01 writes a number, 02 trains on it for four steps with a checkpoint after each.
+
+    02 fails after its second step if the file `stop` exists in the folder of the runs.
+    """
     write_notebook(folder / "01_make.ipynb", MAKE, PARAMETERS + "factor = 2.0\n")
     write_notebook(folder / "02_train.ipynb", TRAIN, PARAMETERS + "pause_s = 0.0\n")
     return folder
 
 
 def execute_here(source: Path, output: Path, parameters: dict, **_: object) -> Execution:
-    """In place of `o3v.runner.notebook.execute`: the cells run in this process, the pages are empty."""
+    """Replaces `o3v.runner.execution.execute`: runs the cells in this process and writes empty pages."""
     for page in (output, output.with_suffix(".html")):
         page.write_text("", encoding="utf-8")
     names: dict = {}

@@ -1,4 +1,4 @@
-"""What a stage's key hangs on."""
+"""Tests of the key of a stage and of the facts in the manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from o3v.runner.plan import NOTEBOOKS
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of three modules: a imports b, c stands alone."""
+    """A package of three modules: a imports b; c is not imported."""
     folder = tmp_path / "o3v"
     folder.mkdir()
     for name, source in {"__init__": "", "a": "from o3v.b import f\n", "b": "f = 0\n", "c": "x = 1\n"}.items():
@@ -26,7 +26,7 @@ def package(tmp_path, monkeypatch):
     return folder
 
 
-def test_the_key_changes_with_each_thing_that_decides(package, monkeypatch):
+def test_the_key_changes_with_everything_that_decides_the_results(package, monkeypatch):
     cells = [("markdown", "text"), ("code", "from o3v import a")]
     keys = [
         stage_key(cells, {"seed": 0}),
@@ -42,7 +42,7 @@ def test_the_key_changes_with_each_thing_that_decides(package, monkeypatch):
     assert len(set(keys)) == len(keys)
 
 
-def test_the_machine_and_the_packages_are_named_without_torch():
+def test_facts_about_machine_and_packages():
     facts = machine()
     assert set(facts) == {"platform", "cpu", "cores", "memory_mb", "accelerators"}
     assert facts["cores"] >= 1
@@ -51,7 +51,7 @@ def test_the_machine_and_the_packages_are_named_without_torch():
     assert re.match(r"\d+\.", package_versions()["numpy"])
 
 
-def test_git_is_none_outside_a_repository_and_sees_changes(tmp_path):
+def test_git_state_is_none_outside_a_repository_and_reports_changes(tmp_path):
     assert git_state(tmp_path) is None
     if not shutil.which("git"):
         pytest.skip("git is not installed")
@@ -66,12 +66,12 @@ def test_git_is_none_outside_a_repository_and_sees_changes(tmp_path):
 
 
 @pytest.mark.parametrize("number", ["01", "02", "03", "04", "05"])
-def test_the_weights_of_the_base_decide_the_results_of_each_notebook_that_loads_a_model(number):
+def test_the_key_of_a_notebook_that_loads_a_model_depends_on_the_base_weights(number):
     (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
     cells = read_notebook(path).cells
     assert stage_key(cells, {}, "weights") != stage_key(cells, {}, "other weights")
 
 
-def test_a_notebook_without_a_model_does_not_hang_on_the_base():
+def test_the_key_of_a_notebook_without_a_model_does_not_depend_on_the_base_weights():
     cells = read_notebook(NOTEBOOKS / "00_overview.ipynb").cells
     assert stage_key(cells, {}, "weights") == stage_key(cells, {}, "other weights")

@@ -1,14 +1,11 @@
-"""Parameters of notebooks, and running one with a real kernel."""
+"""Tests of reading notebooks and their parameters."""
 
 from __future__ import annotations
 
-import json
-import os
-
 import pytest
-from helpers.toy_notebooks import PARAMETERS, write_notebook
+from helpers.toy_notebooks import write_notebook
 
-from o3v.runner.notebook import UsageError, execute, read_notebook, read_parameters
+from o3v.runner.notebook import UsageError, read_notebook, read_parameters
 
 
 def convert(declaration: str, value):
@@ -17,7 +14,7 @@ def convert(declaration: str, value):
 
 
 @pytest.mark.parametrize(
-    ("declaration", "value", "found"),
+    ("declaration", "value", "message"),
     [
         ("n = 3", "1.5", "must be int, found float 1.5"),
         ("n = 3", 1.0, "must be int, found float"),
@@ -37,15 +34,15 @@ def convert(declaration: str, value):
         ("limit: int | None = None", "x", "must be int or NoneType, found str"),
     ],
 )
-def test_an_ill_typed_value_is_refused(declaration, value, found):
-    with pytest.raises(UsageError, match=found):
+def test_a_value_of_the_wrong_type_raises_an_error(declaration, value, message):
+    with pytest.raises(UsageError, match=message):
         convert(declaration, value)
 
 
 @pytest.mark.parametrize(
     ("declaration", "value", "expected"),
     [
-        ("rate = 1e-6", "1e-6", 1e-6),  # as YAML and the command line give it
+        ("rate = 1e-6", "1e-6", 1e-6),  # text, as from YAML and the command line
         ("rate = 0.5", 2, 2.0),
         ("rate = 0.5", "-2", -2.0),
         ("n = -1", "7", 7),
@@ -63,19 +60,19 @@ def test_an_ill_typed_value_is_refused(declaration, value, found):
         ("table: dict[str, int] = {}", "{'a': 1}", {"a": 1}),
     ],
 )
-def test_a_value_arrives_in_the_type_of_its_parameter(declaration, value, expected):
+def test_a_value_is_converted_to_the_type_of_its_parameter(declaration, value, expected):
     converted = convert(declaration, value)
     assert converted == expected
     assert type(converted) is type(expected)
 
 
 @pytest.mark.parametrize("source", ["n = 1 + k", "n: array = 1", "import os", "a, b = 1, 2", "n: int", "n = len('a')"])
-def test_a_cell_of_parameters_holds_literals_only(source):
+def test_a_parameters_cell_with_anything_but_literals_raises_an_error(source):
     with pytest.raises(ValueError, match="line 1"):
         read_parameters(source)
 
 
-def test_what_is_no_notebook_is_refused(tmp_path):
+def test_a_file_that_is_not_a_notebook_raises_an_error(tmp_path):
     path = tmp_path / "01_a.ipynb"
     for text in ("", "[]", "{}", '{"cells": [{}]}'):
         path.write_text(text)
@@ -86,44 +83,3 @@ def test_what_is_no_notebook_is_refused(tmp_path):
         read_notebook(path)
     with pytest.raises(UsageError, match="'parameters': line 1: n is not a literal"):
         read_notebook(write_notebook(path, "1", "n = x"))
-
-
-FAILURES = {
-    "error": ("first = 1\n---\nraise ValueError('a\\n  b')", "cell [4] (raise ValueError('a\\n  b')): ValueError: a b"),
-    "time": ("import time; time.sleep(60)", "cell [3] (import time; time.sleep(60)): TimeoutError: ran into the limit"),
-    "death": (
-        "import os; os.write(2, b'no more'); os.kill(os.getpid(), 9)",
-        "cell [3] (import os; os.write(2, b'no more'); os.kill(os.getpid(), 9)): DeadKernelError: Kernel died, its",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", FAILURES)
-def test_a_failure_names_its_cell_and_leaves_both_pages(kind, tmp_path):
-    code, message = FAILURES[kind]
-    source = write_notebook(tmp_path / "01_a.ipynb", f"{code}\n---\nprint('not ' 'reached')")
-    output = tmp_path / "out" / "01_a.ipynb"
-    output.parent.mkdir()
-    with (tmp_path / ".lock").open("w") as lock:
-        outcome = execute(source, output, {"seed": 7}, timeout_s=4, lock_fd=lock.fileno())
-    assert outcome.error.startswith(message)
-    executed = json.loads(output.read_text())["cells"]
-    errors = [c for c in executed if any(o["output_type"] == "error" for o in c.get("outputs", []))]
-    assert len(errors) == 1
-    assert errors[0]["metadata"]["papermill"]["status"] == "failed"
-    page = output.with_suffix(".html").read_text()
-    assert message.split(": ")[1] in page
-    assert "not reached" not in page
-
-
-def test_a_kernel_gets_parameters_its_folder_and_the_lock(tmp_path):
-    with (tmp_path / ".lock").open("w") as lock:
-        code = f"import os; print(seed + 1, os.getcwd(), os.fstat({lock.fileno()}).st_ino, bytearray(300_000_000)[:1])"
-        source = write_notebook(tmp_path / "nb" / "01_a.ipynb", code + "\nimport time; time.sleep(1.2)", PARAMETERS)
-        outcome = execute(source, tmp_path / "01_a.ipynb", {"seed": 7}, lock_fd=lock.fileno())
-        inode = os.fstat(lock.fileno()).st_ino
-    assert outcome.error is None
-    assert outcome.duration_s > 1.2
-    assert f"8 {tmp_path / 'nb'} {inode} " in (tmp_path / "01_a.html").read_text()
-    assert outcome.peak_memory_mb > 20
-    assert not (tmp_path / "01_a.log").exists()

@@ -1,4 +1,4 @@
-"""Planning a run: everything that can be refused is refused before anything starts."""
+"""Tests of planning a run: wrong arguments raise an error before anything starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from helpers.toy_notebooks import write_notebook, write_toys
 
 from o3v.runner.notebook import UsageError
-from o3v.runner.plan import plan_matrix, plan_run
+from o3v.runner.plan import plan_matrix, plan_resumed, plan_run
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def toys(tmp_path):
 
 REFUSED = [
     ({"profile": "huge"}, "profile 'huge' does not exist; choose one of smoke, tiny, full"),
-    ({"seed": -1}, "whole number from 0 on"),
-    ({"seed": "x"}, "whole number from 0 on"),
-    ({"overrides": {"03": "b"}}, "'03' is not `notebook.parameter`"),
-    ({"overrides": {"07.word": "b"}}, "no notebook '07'; there are 01_make, 02_side, 03_use"),
-    ({"overrides": {"03.wrod": "b"}}, "03_use has no parameter 'wrod'; it has word"),
+    ({"seed": -1}, "must be an integer from 0"),
+    ({"seed": "x"}, "must be an integer from 0"),
+    ({"overrides": {"03": "b"}}, "'03' does not have the form NOTEBOOK.PARAMETER"),
+    ({"overrides": {"07.word": "b"}}, "no notebook '07'; choose one of 01_make, 02_side, 03_use"),
+    ({"overrides": {"03.wrod": "b"}}, "03_use has no parameter 'wrod'; choose one of word"),
     ({"overrides": {"03.word": 5}}, "03_use.word must be str, found int 5"),
     ({"overrides": {"01_make.factor": "big"}}, "01_make.factor must be float"),
     ({"overrides": {"01.seed": 3}}, "seed is set for the whole run"),
@@ -31,20 +31,17 @@ REFUSED = [
     ({"start_from": "02", "only": "03"}, "either --from or --only"),
     ({"start_from": "9"}, "no notebook '9'"),
     ({"only": "use"}, "no notebook 'use'"),
-    ({"resume": "tiny-9"}, "there is no run tiny-9"),
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), REFUSED)
-def test_a_command_that_cannot_run_is_refused_at_once(given, message, toys, tmp_path):
-    given = dict(given)
-    profile, seed = given.pop("profile", None), given.pop("seed", None)
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_wrong_arguments_raise_an_error_and_write_nothing(arguments, message, toys, tmp_path):
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
-        plan_run(profile, seed, tmp_path / "runs", notebooks=toys, **given)
+        plan_run(**{"profile": None, "seed": None, **arguments}, out=tmp_path / "runs", notebooks=toys)
     assert not (tmp_path / "runs").exists()
 
 
-def test_notebooks_must_be_there_and_take_what_every_run_sets(tmp_path):
+def test_notebooks_must_exist_and_have_the_parameters_of_every_run(tmp_path):
     with pytest.raises(UsageError, match="no notebooks named"):
         plan_run(None, None, tmp_path, notebooks=tmp_path)
     write_notebook(tmp_path / "01_a.ipynb", "1", "profile = 'tiny'\nseed = 0\n")
@@ -52,19 +49,17 @@ def test_notebooks_must_be_there_and_take_what_every_run_sets(tmp_path):
         plan_run(None, None, tmp_path, notebooks=tmp_path)
 
 
-def test_the_folder_follows_from_profile_seed_and_overrides_alone(toys, tmp_path):
-    def run_id(*given, **overrides):
-        return plan_run(
-            *given, tmp_path, overrides={k[1:].replace("__", "."): v for k, v in overrides.items()}, notebooks=toys
-        ).run_id
+def test_the_name_of_a_run_depends_only_on_profile_seed_and_overrides(toys, tmp_path):
+    def run_id(profile, seed, overrides=None):
+        return plan_run(profile, seed, tmp_path, overrides=overrides, notebooks=toys).run_id
 
     assert run_id(None, None) == "tiny-0"
     assert run_id("smoke", 3) == "smoke-3"
-    changed = run_id("smoke", 3, _01__factor="1e-4", _03__word="b")
+    changed = run_id("smoke", 3, {"01.factor": "1e-4", "03.word": "b"})
     assert changed.startswith("smoke-3-")
     assert len(changed) == len("smoke-3-") + 8
-    assert changed == run_id("smoke", 3, _03_use__word="b", _1__factor=0.0001)
-    assert changed != run_id("smoke", 3, _01__factor="1e-5", _03__word="b")
+    assert changed == run_id("smoke", 3, {"03_use.word": "b", "1.factor": 0.0001})
+    assert changed != run_id("smoke", 3, {"01.factor": "1e-5", "03.word": "b"})
 
 
 def test_a_plan_gives_each_notebook_its_own_parameters(toys, tmp_path):
@@ -75,19 +70,18 @@ def test_a_plan_gives_each_notebook_its_own_parameters(toys, tmp_path):
     assert plan.run_dir.is_absolute()
 
 
-def test_resume_takes_everything_from_the_manifest(toys, tmp_path):
+def test_a_resumed_plan_takes_profile_seed_and_overrides_from_the_manifest(toys, tmp_path):
+    with pytest.raises(UsageError, match="there is no run mine"):
+        plan_resumed("mine", tmp_path, notebooks=toys)
     (tmp_path / "mine").mkdir()
     manifest = tmp_path / "mine" / "manifest.json"
     for text in ("{", "[]", '{"profile": "tiny"}'):
         manifest.write_text(text)
         with pytest.raises(UsageError, match="manifest"):
-            plan_run(None, None, tmp_path, resume="mine", notebooks=toys)
+            plan_resumed("mine", tmp_path, notebooks=toys)
     manifest.write_text(json.dumps({"profile": "smoke", "seed": 4, "overrides": {"03_use.word": "c"}, "stages": {}}))
-    plan = plan_run(None, None, tmp_path, resume="mine", only="3", notebooks=toys)
+    plan = plan_resumed("mine", tmp_path, only="3", notebooks=toys)
     assert (plan.run_id, plan.profile, plan.seed, plan.overrides) == ("mine", "smoke", 4, {"03_use.word": "c"})
-    for given in ({"profile": "tiny", "seed": None}, {"profile": None, "seed": 4}):
-        with pytest.raises(UsageError, match="those it was started with"):
-            plan_run(*given.values(), tmp_path, resume="mine", notebooks=toys)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +97,15 @@ def test_resume_takes_everything_from_the_manifest(toys, tmp_path):
         ({"profile": ["smoke", "huge"]}, "'huge' does not exist"),
         ({"seed": [1]}, "seed is given twice"),
         ({"03.word": ["b"]}, "03.word is given twice"),
-        ({"lr": [1]}, "'lr' is not `notebook.parameter`"),
+        ({"lr": [1]}, "'lr' does not have the form NOTEBOOK.PARAMETER"),
     ],
 )
-def test_a_grid_is_refused_whole(grid, message, toys, tmp_path):
+def test_a_wrong_grid_raises_an_error(grid, message, toys, tmp_path):
     with pytest.raises(UsageError, match=message):
         plan_matrix(grid, None, 1, tmp_path / "runs", overrides={"03.word": "x"}, notebooks=toys)
 
 
-def test_a_grid_is_every_combination(toys, tmp_path):
+def test_a_grid_gives_a_plan_for_each_combination(toys, tmp_path):
     grid = {"profile": ["smoke", "tiny"], "01.factor": ["1e-6", 2], "03.word": ["b", "c", "d"]}
     plans = plan_matrix(grid, None, 7, tmp_path, overrides={"02.side": 5}, notebooks=toys)
     assert len({plan.run_id for plan in plans}) == 12

@@ -1,4 +1,4 @@
-"""The run folder: written whole or not at all, and known by content."""
+"""Tests of the folder of a stage, and of files that are written atomically and hashed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import pytest
 
 from o3v import code_digest, geometry
 from o3v.files import atomic_path, hash_path, read_json, write_json, write_text
+from o3v.runner import paths
 from o3v.runner.stage import MissingInput, open_stage, read_stage, unchanged
 
 
-def test_an_input_that_is_missing_names_its_notebook(tmp_path):
-    with pytest.raises(MissingInput, match=r"run notebooks/01_data\.ipynb with the same run_dir first"):
-        open_stage(tmp_path, "02_sft").require("01_data/sft.jsonl")
+def test_a_missing_input_raises_an_error_that_names_its_notebook(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    with pytest.raises(MissingInput, match=r"^runs/a/01_data/sft\.jsonl .* notebooks/01_data\.ipynb"):
+        open_stage(tmp_path / "runs/a", "02_sft").require("01_data/sft.jsonl")
 
 
-def test_a_result_that_was_not_written_cannot_be_recorded(tmp_path):
+def test_recording_an_output_that_does_not_exist_raises_an_error(tmp_path):
     stage = open_stage(tmp_path, "01_data")
     with pytest.raises(FileNotFoundError, match=r"sft\.jsonl"):
         stage.record({}, ["sft.jsonl"])
@@ -26,7 +28,7 @@ def test_a_result_that_was_not_written_cannot_be_recorded(tmp_path):
     assert not unchanged(tmp_path, "01_data")
 
 
-def test_what_is_no_json_is_named(tmp_path):
+def test_a_file_that_is_not_json_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match=r"a\.json is not JSON"):
         read_json(tmp_path / "a.json")
@@ -35,7 +37,7 @@ def test_what_is_no_json_is_named(tmp_path):
     assert not (tmp_path / "b.json").exists()
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "deep" / "a.txt"
     write_text(path, "old ä")
     with pytest.raises(RuntimeError), atomic_path(path) as temporary:
@@ -52,7 +54,7 @@ def test_equal_values_give_equal_bytes(tmp_path):
     assert read_json(tmp_path / "a.json") == {"a": [2.5, None], "b": 1}
 
 
-def test_a_hash_is_of_the_content(tmp_path):
+def test_a_hash_depends_on_the_content_only(tmp_path):
     write_text(tmp_path / "x/a.txt", "abc")
     write_text(tmp_path / "x/sub/b.txt", "")
     assert hash_path(tmp_path / "x/a.txt") == hashlib.sha256(b"abc").hexdigest()
@@ -67,10 +69,10 @@ def test_a_hash_is_of_the_content(tmp_path):
 
 @pytest.fixture
 def recorded(tmp_path):
-    """Notebook 02 has read a file and a folder of 01 and written a file."""
+    """A run in which notebook 02 has read a file and a folder of 01 and written a file."""
     first = open_stage(tmp_path, "01_data")
     write_text(first.path("rows.jsonl"), "{}")
-    write_text(first.path("videos/a.mp4"), "film")
+    write_text(first.path("videos/a.mp4"), "video")
     first.record({"rows": 1}, ["rows.jsonl", "videos"])
     second = open_stage(tmp_path, "02_sft")
     for name in ("01_data/rows.jsonl", "01_data/videos", "01_data/rows.jsonl"):
@@ -80,7 +82,7 @@ def recorded(tmp_path):
     return tmp_path
 
 
-def test_a_record_holds_results_and_hashes(recorded):
+def test_a_record_contains_results_and_hashes(recorded):
     assert json.loads((recorded / "02_sft/results.json").read_text()) == {"loss": 1.0}
     stage = read_stage(recorded, "02_sft")
     assert stage["inputs"] == {n: hash_path(recorded / n) for n in ("01_data/rows.jsonl", "01_data/videos")}
@@ -93,25 +95,25 @@ def test_a_record_holds_results_and_hashes(recorded):
     "name", ["01_data/rows.jsonl", "01_data/videos/a.mp4", "02_sft/loss.csv", "02_sft/results.json"]
 )
 @pytest.mark.parametrize("change", ["edit", "remove"])
-def test_a_change_of_any_file_shows(name, change, recorded):
+def test_a_change_of_any_file_is_detected(name, change, recorded):
     (recorded / name).write_text("other") if change == "edit" else (recorded / name).unlink()
     assert not unchanged(recorded, "02_sft")
     assert unchanged(recorded, "01_data") is name.startswith("02")
 
 
-def test_a_record_that_is_no_json_counts_as_none(recorded, caplog):
+def test_a_record_that_is_not_json_counts_as_missing(recorded, caplog):
     (recorded / "02_sft/stage.json").write_text("{")
     assert not unchanged(recorded, "02_sft")
-    assert "02_sft counts as not run" in caplog.text
+    assert "02_sft as not run" in caplog.text
 
 
-def test_opening_a_stage_again_withdraws_its_record(recorded):
+def test_opening_a_stage_again_removes_its_record(recorded):
     open_stage(recorded, "02_sft")
     assert not unchanged(recorded, "02_sft")
     assert (recorded / "02_sft/loss.csv").exists()
 
 
-def test_unfinished_work_is_found_by_the_same_work_only(recorded, caplog):
+def test_unfinished_work_is_continued_by_the_same_work_only(recorded, caplog):
     stage = open_stage(recorded, "02_sft")
     folder = stage.work_folder("checkpoints", "smoke", 0, code=[geometry])
     (folder / "step-1").write_text("")
@@ -121,12 +123,12 @@ def test_unfinished_work_is_found_by_the_same_work_only(recorded, caplog):
     other = stage.work_folder("checkpoints", "smoke", 1, code=[geometry])
     assert other != folder
     assert not folder.exists()
-    assert f"removed unfinished work {folder.name}" in caplog.text
+    assert f"{folder.name}: settings, inputs or code have changed" in caplog.text
     stage.require("01_data/rows.jsonl")
     assert stage.work_folder("checkpoints", "smoke", 1, code=[geometry]) != other
 
 
-def test_unfinished_work_hangs_on_the_code_that_does_it(recorded, tmp_path, monkeypatch):
+def test_unfinished_work_depends_on_its_code(recorded, tmp_path, monkeypatch):
     package = tmp_path / "o3v"
     package.mkdir()
     for name in ("__init__", "train", "viewers"):

@@ -1,0 +1,156 @@
+"""Runs one notebook with papermill in a fresh kernel and reports which cell failed and why.
+
+Papermill runs the cells. This module adds the peak memory, marks a cell that exceeded the time limit or lost its
+kernel as failed, and cleans the pages (`pages`). It does not know runs or what notebooks compute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from o3v.runner.pages import finish_pages
+from o3v.runner.paths import hide_repository
+
+SAMPLE_S = 0.5  # seconds between two memory measurements
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Result of running a notebook. `error` is None or one line that names the cell and the error."""
+
+    error: str | None
+    duration_s: float
+    peak_memory_mb: float
+
+
+def execute(
+    source: Path, output: Path, parameters: Mapping[str, Any], *, timeout_s: int | None = None, lock_fd: int
+) -> Execution:
+    """Runs a notebook in its own folder. Writes `output`, an HTML page, and a `.log` if the kernel process printed.
+
+    After a failure, the pages contain everything up to the failed cell.
+
+    Args:
+        source: notebook to run.
+        output: path of the executed notebook. The page and the log have the same name with `.html` and `.log`.
+        parameters: values of the notebook's parameters.
+        timeout_s: time limit of each cell in seconds.
+        lock_fd: file descriptor of the run's lock. The kernel inherits it and holds the lock until it ends.
+    """
+    kernel_log = output.with_suffix(".log")
+    started, error, unmarked = time.monotonic(), None, None
+    with _Monitor(source.stem) as monitor, kernel_log.open("wb") as log_file:
+        options = {"execution_timeout": timeout_s, "kernel_manager_class": _kernel_manager(log_file, lock_fd)}
+        failure = _run_cells(source, output, parameters, on_cell_execute=monitor.start_cell, **options)
+    if failure:
+        name, message, marked = failure
+        if not marked:
+            message += f", see the kernel's output in {kernel_log.name}" if kernel_log.stat().st_size else ""
+            unmarked = (monitor.cell, name, message)
+        error = hide_repository(f"{monitor.location()}: {name}: {message}")
+    if not kernel_log.stat().st_size:
+        kernel_log.unlink()
+    finish_pages(output, source.parent, unmarked)
+    return Execution(error, time.monotonic() - started, monitor.peak_mb)
+
+
+def _run_cells(
+    source: Path, output: Path, parameters: Mapping[str, Any], **options: Any
+) -> tuple[str, str, bool] | None:
+    """Returns None, or (error name, message in one line, True if papermill marked the failed cell)."""
+    import papermill
+    from nbclient.exceptions import CellTimeoutError
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its messages repeat the returned error
+    output.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            source,
+            output,
+            dict(parameters),
+            kernel_name="python3",
+            cwd=source.parent,
+            progress_bar=False,
+            iopub_timeout=60,  # seconds; a busy machine can be slow to deliver what a cell printed
+            **options,
+        )
+    except PapermillExecutionError as error:
+        name, message, marked = error.ename, error.evalue, True
+    except CellTimeoutError:
+        name, message, marked = "TimeoutError", f"exceeded the limit of {options['execution_timeout']} s", False
+    except Exception as error:  # the kernel died or did not start; papermill and nbclient share no base class
+        name, message, marked = type(error).__name__, str(error), False
+    else:
+        return None
+    return name, " ".join(message.split())[:500], marked
+
+
+def _kernel_manager(log_file: IO[bytes], lock_fd: int) -> type:
+    """Returns a kernel manager class. Its kernels write their own output to `log_file` and inherit `lock_fd`."""
+    from jupyter_client import AsyncKernelManager
+
+    class Manager(AsyncKernelManager):
+        transport_encryption = "auto"  # encrypt if the kernel supports it; jupyter_client warns otherwise
+
+        async def start_kernel(self, **options: Any) -> None:
+            """Starts the kernel with our environment. jupyter_client has no setting for streams or descriptors."""
+            environment = {
+                **os.environ,
+                "PYTHONHASHSEED": "0",  # results must not depend on the order of a set
+                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+                "O3V_HEADLESS": "1",
+            }
+            streams = {"stdout": log_file, "stderr": log_file}
+            await super().start_kernel(**{"env": environment, **options}, **streams, pass_fds=(lock_fd,))
+
+    return Manager
+
+
+class _Monitor:
+    """Tracks a running notebook: current cell, peak memory of the kernel's processes, and a status line."""
+
+    def __init__(self, name: str) -> None:
+        from tqdm import tqdm
+
+        self.cell, self.source, self.peak_mb = 0, "", 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._line = tqdm(desc=name, bar_format="{desc} {elapsed}{postfix}", leave=False, disable=None)
+
+    def __enter__(self) -> _Monitor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._line.close()
+
+    def start_cell(self, cell: Mapping[str, Any], **_: Any) -> None:
+        """Is called before each code cell that is not empty, so `self.cell` equals the number in `In [n]`."""
+        self.cell, self.source = self.cell + 1, cell["source"]
+
+    def location(self) -> str:
+        """Returns the number and the first line of the current cell."""
+        return f"cell [{self.cell}] ({self.source.strip().splitlines()[0]:.60})" if self.cell else "the start"
+
+    def _sample(self) -> None:
+        import psutil
+
+        while not self._stop.is_set():
+            memory = 0
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # the process has ended in the meantime
+                    memory += process.memory_info().rss
+            self.peak_mb = max(self.peak_mb, memory / 2**20)
+            self._line.set_postfix_str(f"cell [{self.cell}], {memory / 2**20:,.0f} MB")
+            self._stop.wait(SAMPLE_S)

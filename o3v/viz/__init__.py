@@ -1,1 +1,1 @@
-"""Figures, pages and widgets. Drawing is pure; widgets are thin wiring over it."""
+"""Figures, HTML pages and widgets. Drawing is pure; widgets only connect it to controls."""

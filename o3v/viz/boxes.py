@@ -1,7 +1,7 @@
-"""Named boxes on a picture, and the colours of names.
+"""Draws named boxes on an image, and assigns colours to names.
 
-Pure: pixels and boxes in, a PIL picture out. Colours are those of Okabe and Ito (2008), which colour-blind
-readers can tell apart. Knows nothing of responses, figures or widgets.
+Pure: pixels and boxes in, a PIL image out. The palette is that of Okabe and Ito (2008), which colour-blind readers
+can tell apart. Does not know responses, figures or widgets.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +21,13 @@ from o3v.geometry import Box, Size, box_area, clip_box, is_box
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 INK, GREY, ALARM = "#222222", "#767676", "#B00020"
-SHOWN_PX = 336  # small frames are enlarged to about this
-DIMMED = 0.45  # brightness of what a spotlight leaves out
-NAME_CHARS = 32  # longer names are cut in labels and legends
+SHOWN_PX = 336  # small frames are enlarged to about this many pixels
+DIMMED = 0.45  # brightness factor of the area outside a spotlight
+NAME_CHARS = 32  # labels and legends cut longer names
 
 
 class LabelledBox(NamedTuple):
-    """A named box in pixels of its picture; `truth` draws it dashed. Without a colour it gets claim_colours'."""
+    """A named box in pixels of its image. `truth` draws it dashed. `colour` defaults to that of `claim_colours`."""
 
     name: str
     box_px: Box
@@ -35,10 +36,10 @@ class LabelledBox(NamedTuple):
 
 
 def claim_colours(names: Iterable[str]) -> dict[str, str]:
-    """Colour (#rrggbb) of each name: different for the first seven, and mostly the same from figure to figure.
+    """Assigns a colour (#rrggbb) to each name. The first seven names have seven different colours.
 
-    A name starts at its own place in the palette and takes the first colour least used so far, so names added at
-    the end change no earlier one.
+    A hash of the name gives its start in the palette; from there on, the first of the least used colours is taken.
+    So most names keep their colour from figure to figure, and a name added at the end changes no earlier colour.
     """
     colours: dict[str, str] = {}
     used: Counter[str] = Counter()
@@ -53,32 +54,23 @@ def claim_colours(names: Iterable[str]) -> dict[str, str]:
 def draw_boxes(
     image: np.ndarray | Image.Image, boxes: Sequence[LabelledBox], scale: float | None = None, text_px: int = 14
 ) -> Image.Image:
-    """The picture, enlarged `scale` times, with its boxes and their names. `image` is (height, width, 3) uint8.
+    """Returns the image, enlarged `scale` times, with its boxes and their names.
 
-    Without a scale, the whole factor that brings the longer side to about 336 pixels. Boxes are in pixels of
-    `image`, clipped to it; claims have full lines and a filled label, truth has dashes and a white label. A box
-    that is wholly outside, or none (NaN, inverted), is a label that says so. A label without a free place is left
-    out. Raises ValueError for another shape or dtype.
+    Claims have full lines and a filled label, true boxes have dashes and a white label. A box that lies outside the
+    image or is invalid (NaN, inverted) is only a label that says so. A label without free space is left out.
+    `image` is (height, width, 3) uint8, and `boxes` are in its pixels. `scale` None means the whole number that brings
+    the longer side to about 336 pixels. `text_px` is the height of letters. Raises ValueError for other arrays.
     """
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(f"expected an image (height, width, 3) of uint8, found {pixels.shape} of {pixels.dtype}")
     height, width = pixels.shape[:2]
     scale = scale or max(1, round(SHOWN_PX / max(width, height)))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-    draw, line = ImageDraw.Draw(picture), max(2, round(text_px / 6))
-    colours = claim_colours(box.name for box in boxes)
-    letterform, letters = font(text_px), int(size[0] / text_px / 0.62)
-    outlines, tags = [], []
-    for name, box_px, colour, truth in dict.fromkeys((b.name, tuple(b.box_px), b.colour, b.truth) for b in boxes):
-        colour = colour or colours[name]
-        inside = clip_box([v if math.isfinite(v) else 0 for v in box_px], (width, height))
-        shown = tuple(round(v * scale) for v in inside)
-        fault = "" if is_box(box_px) and box_area(inside) else " (outside)" if is_box(box_px) else " (not a box)"
-        outlines += [] if fault else [(_edge(shown, size, line if truth else 0), colour, truth)]
-        tags.append((short_name(name, max(4, letters - len(fault))) + fault, shown, colour, truth))
-    for (x0, y0, x1, y1), _, _ in outlines:  # a white hair on both sides of a line shows it on any ground
+    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
+    drawn = Image.fromarray(pixels).resize(size_wh, Image.Resampling.BICUBIC)
+    draw, line, letterform = ImageDraw.Draw(drawn), max(2, round(text_px / 6)), font(text_px)
+    outlines, labels = _layout(boxes, (width, height), size_wh, scale, line, int(size_wh[0] / text_px / 0.62))
+    for (x0, y0, x1, y1), _, _ in outlines:  # a thin white border keeps a line visible on any background
         draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="#FFFFFF", width=line + 2)
     for edge, colour, truth in outlines:
         if truth:
@@ -86,19 +78,19 @@ def draw_boxes(
         else:
             draw.rectangle(edge, outline=colour, width=line)
     taken: list[tuple[int, int, int, int]] = []
-    for text, shown, colour, truth in tags:
+    for text, box, colour, truth in labels:
         w, h = round(letterform.getlength(text)) + 6, sum(letterform.getmetrics()) + 1
-        place = _free_place((w, h), shown, size, taken, below=truth)
+        place = _free_place((w, h), box, size_wh, taken, below=truth)
         if place:
             taken.append((*place, place[0] + w, place[1] + h))
             fill, ink = ("#FFFFFF", INK) if truth else (colour, ink_on(colour))
             draw.rectangle((*place, place[0] + w - 1, place[1] + h - 1), fill=fill, outline=colour)
             draw.text((place[0] + 3, place[1]), text, fill=ink, font=letterform)
-    return picture
+    return drawn
 
 
 def spotlight(image: np.ndarray, boxes_px: Sequence[Box]) -> np.ndarray:
-    """The picture darkened but for these boxes; as it is when none of them lies in it."""
+    """Darkens the image outside these boxes. Returns it unchanged when none of them lies in it."""
     lit = np.zeros(image.shape[:2], bool)
     for box in boxes_px:
         if is_box(box):
@@ -110,9 +102,10 @@ def spotlight(image: np.ndarray, boxes_px: Sequence[Box]) -> np.ndarray:
 def zoom(
     image: np.ndarray, boxes: Sequence[LabelledBox], box_px: Box, margin: float = 0.5
 ) -> tuple[np.ndarray, list[LabelledBox]]:
-    """The region around a box, `margin` of its sides wider on each side, and the boxes in its pixels.
+    """Crops the image around `box_px`, and maps `boxes` to pixels of the crop.
 
-    The whole picture when the box does not lie in it.
+    `margin` is added on each side, as a share of the box's width or height. Returns the whole image when the box does
+    not lie in it.
     """
     size_wh = (image.shape[1], image.shape[0])
     inside = clip_box(box_px, size_wh) if is_box(box_px) else (0, 0, 0, 0)
@@ -125,8 +118,24 @@ def zoom(
     return image[y0:y1, x0:x1], moved
 
 
+def _layout(
+    boxes: Sequence[LabelledBox], frame_wh: Size, size_wh: Size, scale: float, line: int, max_chars: int
+) -> tuple[list[tuple], list[tuple]]:
+    """Outlines (edge, colour, truth) and labels (text, box, colour, truth), in pixels of the enlarged image."""
+    colours = claim_colours(box.name for box in boxes)
+    outlines, labels = [], []
+    for name, box_px, colour, truth in dict.fromkeys((b.name, tuple(b.box_px), b.colour, b.truth) for b in boxes):
+        colour = colour or colours[name]
+        inside = clip_box([v if math.isfinite(v) else 0 for v in box_px], frame_wh)
+        shown = tuple(round(v * scale) for v in inside)
+        fault = "" if is_box(box_px) and box_area(inside) else " (outside)" if is_box(box_px) else " (not a box)"
+        outlines += [] if fault else [(_edge(shown, size_wh, line if truth else 0), colour, truth)]
+        labels.append((short_name(name, max(4, max_chars - len(fault))) + fault, shown, colour, truth))
+    return outlines, labels
+
+
 def _edge(box: Sequence[int], size_wh: Size, outwards: int) -> tuple[int, int, int, int]:
-    """First and last pixels of a box's outline. Truth's lies around its box, so that a claim fits into it."""
+    """First and last pixels of a box's outline, moved `outwards` pixels so that a claim fits into a true box."""
     x0, y0 = max(0, box[0] - outwards), max(0, box[1] - outwards)
     x1, y1 = min(size_wh[0], box[2] + outwards) - 1, min(size_wh[1], box[3] + outwards) - 1
     return x0, y0, max(x0, x1), max(y0, y1)
@@ -134,20 +143,16 @@ def _edge(box: Sequence[int], size_wh: Size, outwards: int) -> tuple[int, int, i
 
 def _dashes(draw: ImageDraw.ImageDraw, edge: Sequence[int], colour: str, line: int) -> None:
     (x0, y0, x1, y1), dash, step = edge, 4 * line, 7 * line
-    for start in range(x0, x1 + 1, step):
-        end = min(start + dash, x1)
-        draw.rectangle((start, y0, end, min(y0 + line - 1, y1)), fill=colour)
-        draw.rectangle((start, max(y1 - line + 1, y0), end, y1), fill=colour)
-    for start in range(y0, y1 + 1, step):
-        end = min(start + dash, y1)
-        draw.rectangle((x0, start, min(x0 + line - 1, x1), end), fill=colour)
-        draw.rectangle((max(x1 - line + 1, x0), start, x1, end), fill=colour)
+    for start, top in product(range(x0, x1 + 1, step), (y0, max(y1 - line + 1, y0))):
+        draw.rectangle((start, top, min(start + dash, x1), min(top + line - 1, y1)), fill=colour)
+    for start, left in product(range(y0, y1 + 1, step), (x0, max(x1 - line + 1, x0))):
+        draw.rectangle((left, start, min(left + line - 1, x1), min(start + dash, y1)), fill=colour)
 
 
 def _free_place(
     label_wh: Size, box: Sequence[int], size_wh: Size, taken: Sequence[Sequence[int]], below: bool
 ) -> tuple[int, int] | None:
-    """Top left corner of the first place around or in a box where a label covers no other; inside the picture."""
+    """Top left corner of the first place around or in a box where a label covers no other label, or None."""
     (w, h), (x0, y0, x1, y1) = label_wh, box
     upper, lower = [(x0, y0 - h), (x1 - w, y0 - h), (x0, y0)], [(x0, y1), (x1 - w, y1), (x0, y1 - h)]
     sides = [(x1, y0), (x0 - w, y0), (x1, y1 - h), (x1 - w, y0), (x1 - w, y1 - h), (x0, (y0 + y1 - h) // 2)]
@@ -160,20 +165,20 @@ def _free_place(
 
 @lru_cache(maxsize=8)
 def font(size_px: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings."""
+    """Returns DejaVu Sans, which is part of matplotlib."""
     import matplotlib
 
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size_px)
 
 
-def short_name(name: str, most: int = NAME_CHARS) -> str:
-    """One line of at most `most` characters: white space collapsed, what cannot be encoded replaced by ?."""
+def short_name(name: str, max_chars: int = NAME_CHARS) -> str:
+    """One line of at most `max_chars` characters: white space collapsed, lone surrogates replaced by "?"."""
     text = " ".join(name.encode("utf-8", "replace").decode().split()) or "(no name)"
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def ink_on(colour: str) -> str:
-    """Black or white, whichever has more contrast on the colour (WCAG relative luminance)."""
+    """Returns black or white, whichever has more contrast on the colour (WCAG relative luminance)."""
     shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
     return "#000000" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "#FFFFFF"

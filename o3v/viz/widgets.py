@@ -1,9 +1,9 @@
-"""Evidence to browse in a notebook: ipywidgets over pure drawing.
+"""ipywidgets for notebooks: frames with their boxes, a response claim by claim, several responses, filter cases.
 
-Frames with their boxes, a response claim by claim, the responses to one question, the cases of an audit. Thin wiring:
-pictures come from `drawing` and `plots`, texts from `markup` and `trace`. A widget is dead where no kernel runs, so
-every viewer leaves a static picture or page too, and under O3V_HEADLESS (to be set, to anything but 0, where a program
-executes notebooks) nothing else. Knows nothing of models.
+Thin wiring: images come from `boxes` and `plots`, HTML from `response_html` and `trace`. A widget does not work without
+a kernel, so each viewer also displays a static image or page, folded. If the environment variable O3V_HEADLESS is set
+to anything but 0 (when a program executes notebooks), only the static version is displayed, unfolded. Does not know
+models.
 """
 
 from __future__ import annotations
@@ -11,43 +11,37 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from o3v.geometry import is_box
 from o3v.viz.boxes import LabelledBox, claim_colours, draw_boxes, ink_on, short_name, spotlight, zoom
-from o3v.viz.player import STEP_MS, coloured, frame_words, img
-from o3v.viz.plots import boxes_by_frame, filmstrip
-from o3v.viz.response_html import Mark, claim_words, escape, problem_list, segments, timeline_html
-from o3v.viz.trace import (
-    ShownResponse,
-    answer_html,
-    claim_notes,
-    frame_of,
-    rollouts_html,
-    terms_html,
-    time_marks,
-    trace_html,
-)
+from o3v.viz.html import escape, render
+from o3v.viz.player import STEP_MS, frame_caption, image_html, with_colours
+from o3v.viz.plots import boxes_by_frame, filmstrip, frame_of
+from o3v.viz.response_html import Mark, claim_summary, problem_list, segments, timeline_html
+from o3v.viz.trace import ShownResponse, claim_notes, result_html, rollouts_html, time_marks, trace_html
 
 if TYPE_CHECKING:
-    from ipywidgets import Widget
+    from ipywidgets import Button, Widget
+    from matplotlib.figure import Figure
+    from PIL import Image
 
+    from o3v.evidence import Claim
     from o3v.video.frames import Frames
     from o3v.viz.filter_cases import FilterCase
     from o3v.viz.player import BoxesPerFrame
     from o3v.viz.plots import Truth
 
 HEADLESS = "O3V_HEADLESS"
-STEPS = (("◀", "one frame back"), ("▶", "one frame on"))
-CHIPS = 60  # claims that are buttons; the rest of a longer response is text
-LEFT = {"align_items": "flex-start"}  # else a picture is stretched to the page
+MAX_CHIPS = 60  # claims shown as buttons; later claims are text
+LEFT = {"align_items": "flex-start"}  # otherwise an image is stretched to the width of the page
 
 
 class FrameViewer:
-    """A slider with play and step over frames with their boxes, which boxes to show, and a zoom on one of them.
+    """A slider with play and step buttons over frames with their boxes; box kinds can be hidden, one box enlarged.
 
-    `widget` is what to display; `notes` are lines under each frame, `marks` moments on the strip of time. Raises
-    ValueError when there is no frame, or when boxes and frames differ in number.
+    `widget` is what to display. `boxes_per_frame` are in pixels of the frames, `notes` are text lines per frame, and
+    `marks` are times on the timeline. Raises ValueError when there is no frame, or when boxes and frames do not match.
     """
 
     def __init__(
@@ -59,102 +53,90 @@ class FrameViewer:
     ) -> None:
         import ipywidgets as widgets
 
-        self.boxes, self.frames, self.notes, self.marks = coloured(frames, boxes_per_frame), frames, notes, marks
-        self.lit: tuple[int, list[LabelledBox]] = (-1, [])  # a frame, and what is brought out there
+        self.boxes, self.frames, self.notes, self.marks = with_colours(frames, boxes_per_frame), frames, notes, marks
+        self.highlight: tuple[int | None, Sequence[LabelledBox]] = (None, ())  # a frame and boxes on it
         last = len(self.boxes) - 1
         self.slider = widgets.IntSlider(min=0, max=last, description="frame", readout=False)
         self.play = widgets.Play(min=0, max=last, interval=STEP_MS)
-        self.steps = [
-            widgets.Button(description=sign, tooltip=words, layout={"width": "36px"}) for sign, words in STEPS
+        self.steps = []
+        for sign, tooltip, step in (("◀", "previous frame", -1), ("▶", "next frame", 1)):
+            self.steps.append(widgets.Button(description=sign, tooltip=tooltip, layout={"width": "36px"}))
+            self.steps[-1].on_click(lambda _, step=step: self.show(self.slider.value + step))
+        self.claimed, self.true, self.zoom = toggles = [
+            widgets.ToggleButton(value=value, description=label, layout={"width": "90px"})
+            for label, value in (("claimed", True), ("true", True), ("zoom", False))
         ]
-        self.claimed = widgets.ToggleButton(value=True, description="claimed", layout={"width": "90px"})
-        self.true = widgets.ToggleButton(value=True, description="true", layout={"width": "90px"})
-        self.zoom = widgets.ToggleButton(value=False, description="zoom", layout={"width": "90px"})
-        self.picture, self.words = widgets.Image(format="png"), widgets.HTML()
-        self.time = widgets.HTML(layout={"width": "560px", "max_width": "100%"})
+        self.image, self.caption = widgets.Image(format="png"), widgets.HTML()
+        self.timeline = widgets.HTML(layout={"width": "560px", "max_width": "100%"})
         widgets.jslink((self.play, "value"), (self.slider, "value"))
-        for button, by in zip(self.steps, (-1, 1), strict=True):
-            button.on_click(lambda _, by=by: self.show(self.slider.value + by))
-        for control in (self.slider, self.claimed, self.true, self.zoom):
+        for control in (self.slider, *toggles):
             control.observe(self._draw, "value")
         self._draw()
-        self.widget = widgets.VBox(
-            [
-                widgets.HBox([self.play, *self.steps, self.slider]),
-                widgets.HBox([self.claimed, self.true, self.zoom]),
-                self.time,
-                self.words,
-                self.picture,
-            ],
-            layout=LEFT,
-        )
+        rows = [widgets.HBox([self.play, *self.steps, self.slider]), widgets.HBox(toggles)]
+        self.widget = widgets.VBox([*rows, self.timeline, self.caption, self.image], layout=LEFT)
 
-    def show(self, index: int, lit: Sequence[LabelledBox] = ()) -> None:
-        """Shows a frame (the last or first one beyond them), the boxes in `lit` brought out of the dark."""
-        self.lit = (index, list(lit))
+    def show(self, index: int, highlight: Sequence[LabelledBox] = ()) -> None:
+        """Shows a frame (the first or last one for an index outside), the rest of it darker than `highlight`."""
+        self.highlight = (index, highlight)
         if self.slider.value == max(0, min(index, self.slider.max)):
             self._draw()
         self.slider.value = index
 
     def _draw(self, _change: object = None) -> None:
-        i = self.slider.value
+        i, times_s = self.slider.value, self.frames.times_s
         image = self.frames.images[i]
-        shown = [box for box in self.boxes[i] if (self.true if box.truth else self.claimed).value]
-        lit = [box for box in self.lit[1] if is_box(box.box_px)] if self.lit[0] == i else []
+        boxes = [box for box in self.boxes[i] if (self.true if box.truth else self.claimed).value]
+        highlight = [box for box in self.highlight[1] if is_box(box.box_px)] if self.highlight[0] == i else []
         width = draw_boxes(image, ()).width
-        if lit:
-            image = spotlight(image, [box.box_px for box in lit])
-        if self.zoom.value and (lit or shown):
-            image, shown = zoom(image, shown, (lit or shown)[0].box_px)
-        png = io.BytesIO()
-        draw_boxes(image, shown, width / image.shape[1]).save(png, format="png", compress_level=1)
-        lines = [frame_words(self.frames, i, self.boxes[i]), *(self.notes[i] if self.notes else ())]
-        self.words.value = "<br>".join(escape(line) for line in lines)
-        self.time.value = timeline_html(self.frames.times_s, self.frames.duration_s, self.marks, self.frames.times_s[i])
-        self.picture.value = png.getvalue()
+        if highlight:
+            image = spotlight(image, [box.box_px for box in highlight])
+        if self.zoom.value and (highlight or boxes):
+            image, boxes = zoom(image, boxes, (highlight or boxes)[0].box_px)
+        lines = [frame_caption(self.frames, i, self.boxes[i]), *(self.notes[i] if self.notes else ())]
+        self.caption.value = render('{{ lines|join("<br>"|safe) }}', lines=lines)
+        self.timeline.value = timeline_html(times_s, self.frames.duration_s, self.marks, times_s[i])
+        self.image.value = _png(draw_boxes(image, boxes, width / image.shape[1]))
 
 
 class TraceViewer:
-    """A response claim by claim over its frames: a press on a chip shows the frame and brings out the box."""
+    """A response claim by claim over its frames: a click on a claim shows its frame and highlights its boxes."""
 
-    def __init__(self, frames: Frames, told: ShownResponse, question: str = "", truth_px: Truth | None = None) -> None:
+    def __init__(self, frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth | None = None) -> None:
         import ipywidgets as widgets
 
-        response = told.response
-        notes = claim_notes(frames, response, truth_px)
-        self.viewer = FrameViewer(
-            frames, boxes_by_frame(frames, response, truth_px), notes, time_marks(response, truth_px)
-        )
+        response = shown.response
+        boxes, marks = boxes_by_frame(frames, response, truth_px), time_marks(response, truth_px)
+        self.viewer = FrameViewer(frames, boxes, claim_notes(frames, response, truth_px), marks)
         colours = claim_colours(claim.name for claim in response.claims)
-        self.chips: list[Any] = []
+        self.chips: list[Button] = []
         pieces: list[Widget] = []
         for index, words in segments(response):
-            if index is None or len(self.chips) == CHIPS:
-                pieces += [widgets.HTML(f'<span style="white-space:pre-wrap">{words}</span>')] if words.strip() else []
-                continue
-            claim, colour = response.claims[index], colours[response.claims[index].name]
-            at = frame_of(claim, frames)
-            moment = "" if claim.time_s is None else f" · {claim.time_s:g} s"
-            chip = widgets.Button(
-                description=f"{short_name(claim.name)}{moment}",
-                tooltip=claim_words(claim) if at is not None else "outside of the video",
-                disabled=at is None,
-                style={"button_color": colour, "text_color": ink_on(colour)},
-                layout={"width": "auto"},
-            )
-            lit = [LabelledBox(claim.name, tuple(box), colour) for box in claim.boxes]
-            chip.on_click(lambda _, at=at, lit=lit: self.viewer.show(at, lit))
-            self.chips.append(chip)
-            pieces.append(chip)
-        self.widget = widgets.VBox(
-            [
-                widgets.HTML(f"<b>{escape(question)}</b>"),
-                self.viewer.widget,
-                widgets.Box(pieces, layout={"flex_flow": "row wrap", "align_items": "baseline", "max_width": "760px"}),
-                widgets.HTML(problem_list(response) + answer_html(told) + terms_html(told.terms)),
-            ],
-            layout=LEFT,
+            if index is not None and len(self.chips) < MAX_CHIPS:
+                claim = response.claims[index]
+                self.chips.append(self._chip(claim, colours[claim.name]))
+                pieces.append(self.chips[-1])
+            elif words.strip():
+                pieces.append(widgets.HTML(f'<span style="white-space:pre-wrap">{words}</span>'))
+        row = {"flex_flow": "row wrap", "align_items": "baseline", "max_width": "760px"}
+        below = widgets.HTML(problem_list(response) + result_html(shown))
+        title = widgets.HTML(f"<b>{escape(question)}</b>")
+        self.widget = widgets.VBox([title, self.viewer.widget, widgets.Box(pieces, layout=row), below], layout=LEFT)
+
+    def _chip(self, claim: Claim, colour: str) -> Button:
+        import ipywidgets as widgets
+
+        index = frame_of(claim, self.viewer.frames)
+        moment = "" if claim.time_s is None else f" · {claim.time_s:g} s"
+        chip = widgets.Button(
+            description=f"{short_name(claim.name)}{moment}",
+            tooltip="outside of the video" if index is None else claim_summary(claim),
+            disabled=index is None,
+            style={"button_color": colour, "text_color": ink_on(colour)},
+            layout={"width": "auto"},
         )
+        boxes = [LabelledBox(claim.name, tuple(box), colour) for box in claim.boxes]
+        chip.on_click(lambda _: self.viewer.show(index, boxes))
+        return chip
 
 
 def frame_viewer(
@@ -162,108 +144,104 @@ def frame_viewer(
     boxes_per_frame: BoxesPerFrame = (),
     notes: Sequence[Sequence[str]] = (),
     marks: Sequence[Mark] = (),
-    interactive: bool | None = None,
 ) -> Widget | None:
-    """A `FrameViewer`, and all frames as one picture.
-
-    Without `interactive` the environment decides: O3V_HEADLESS set to anything but 0 or nothing means False. Then the
-    picture is displayed and None is returned, so no widget is left dead; otherwise the picture is displayed folded
-    away, and the widget returned. So it is with every viewer here.
-    """
-    boxes, sheet = coloured(frames, boxes_per_frame), io.BytesIO()
-    filmstrip(frames.images, frames.times_s, boxes, columns=4).savefig(sheet, format="jpeg")
-    words = f"all {len(boxes)} frames, {frames.times_s[0]:.1f} s to {frames.times_s[-1]:.1f} s"
-    still = img(sheet.getvalue(), words)
-    return _displayed(still, words, lambda: FrameViewer(frames, boxes, notes, marks).widget, interactive)
+    """Displays all frames as one image, and returns the widget of a `FrameViewer`; None under O3V_HEADLESS."""
+    boxes = with_colours(frames, boxes_per_frame)
+    label = f"all {len(boxes)} frames, {frames.times_s[0]:.1f} s to {frames.times_s[-1]:.1f} s"
+    still = _figure_html(filmstrip(frames.images, frames.times_s, boxes, columns=4), label)
+    return _display(still, label, lambda: FrameViewer(frames, boxes, notes, marks).widget)
 
 
 def trace_viewer(
-    frames: Frames,
-    told: ShownResponse,
-    question: str = "",
-    truth_px: Truth | None = None,
-    interactive: bool | None = None,
+    frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth | None = None
 ) -> Widget | None:
-    """A `TraceViewer`, and the page of `trace.trace_html`, whose chips work without a kernel."""
-    page = trace_html(frames, told, question, truth_px)
-    words = "the same without a kernel"
-    return _displayed(page, words, lambda: TraceViewer(frames, told, question, truth_px).widget, interactive)
+    """Displays `trace.trace_html`, and returns the widget of a `TraceViewer`; None under O3V_HEADLESS."""
+    page = trace_html(frames, shown, question, truth_px)
+    return _display(page, "the same without a kernel", lambda: TraceViewer(frames, shown, question, truth_px).widget)
 
 
 def rollout_viewer(
-    frames: Frames,
-    rollouts: Sequence[ShownResponse],
-    question: str = "",
-    truth_px: Truth | None = None,
-    interactive: bool | None = None,
+    frames: Frames, responses: Sequence[ShownResponse], question: str = "", truth_px: Truth | None = None
 ) -> Widget | None:
-    """The responses to one question, each as a `TraceViewer`, chosen from a list; and `trace.rollouts_html`.
+    """Displays `trace.rollouts_html`, and returns a list of the responses that shows one of them as a `TraceViewer`.
 
-    Raises ValueError when there is no response.
+    Returns None under O3V_HEADLESS. Raises ValueError when there is no response.
     """
-    page = rollouts_html(frames, rollouts, question, truth_px)
-
-    def browse() -> Widget:
-        import ipywidgets as widgets
-
-        totals = [told.terms.get("total") for told in rollouts]
-        options = [(f"{n + 1}{'' if t is None else f' · total {t:.2f}'}", n) for n, t in enumerate(totals)]
-        chosen = widgets.Dropdown(options=options, description="response")
-        box = widgets.VBox([chosen, widgets.VBox()], layout=LEFT)
-
-        def show(_change: object = None) -> None:
-            box.children[1].close()
-            box.children = [chosen, TraceViewer(frames, rollouts[chosen.value], question, truth_px).widget]
-
-        chosen.observe(show, "value")
-        show()
-        return box
-
-    return _displayed(page, "the same without a kernel", browse, interactive)
+    viewers = [lambda shown=shown: TraceViewer(frames, shown, question, truth_px).widget for shown in responses]
+    totals = [shown.terms.get("total") for shown in responses]
+    labels = [f"{n}{'' if total is None else f' · total {total:.2f}'}" for n, total in enumerate(totals, 1)]
+    page = rollouts_html(frames, responses, question, truth_px)
+    return _display(page, "the same without a kernel", lambda: _selector(labels, viewers))
 
 
-def filter_case_viewer(cases: Sequence[FilterCase], interactive: bool | None = None) -> Widget | None:
-    """The cases of an audit one by one, by what became of them; and all of them as one picture. None without cases."""
+def filter_case_viewer(cases: Sequence[FilterCase]) -> Widget | None:
+    """Displays all cases as one image, and returns a widget that shows them one by one, by reason.
+
+    Returns None without cases and under O3V_HEADLESS. Only cases of the same image size are in the one image.
+    """
     if not cases:
-        return _displayed("<p>no case to show</p>", "", lambda: None, interactive=False)
-    reasons, sheet = list(dict.fromkeys(case.reason for case in cases)), io.BytesIO()
-    alike = [case for case in cases if case.image.shape == cases[0].image.shape]
-    images, boxes = [case.image for case in alike], [case.boxes for case in alike]
-    captions = [case.reason for case in alike]
-    filmstrip(images, [0.0] * len(alike), boxes, columns=4, captions=captions).savefig(sheet, format="jpeg")
-    words = f"{len(alike)} cases: {', '.join(reasons)}"
-
-    def browse() -> Widget:
-        import ipywidgets as widgets
-
-        kind = widgets.Dropdown(options=reasons, description="what")
-        slider = widgets.IntSlider(min=0, max=0, description="case", readout=False)
-        picture, told = widgets.Image(format="png"), widgets.HTML()
-
-        def show(_change: object = None) -> None:
-            fitting = [case for case in cases if case.reason == kind.value]
-            slider.max = len(fitting) - 1
-            case, png = fitting[slider.value], io.BytesIO()
-            draw_boxes(case.image, case.boxes).save(png, format="png", compress_level=1)
-            picture.value = png.getvalue()
-            told.value = f"{slider.value + 1} of {len(fitting)} · {escape(case.words)}"
-
-        kind.observe(show, "value")
-        slider.observe(show, "value")
-        show()
-        return widgets.VBox([widgets.HBox([kind, slider]), told, picture], layout=LEFT)
-
-    return _displayed(img(sheet.getvalue(), words), words, browse, interactive)
+        return _display("<p>no case to show</p>", "no case", None)
+    same_size = [case for case in cases if case.image.shape == cases[0].image.shape]
+    images, boxes, captions = zip(*((case.image, case.boxes, case.reason) for case in same_size), strict=True)
+    label = f"{len(same_size)} cases: {', '.join(dict.fromkeys(case.reason for case in cases))}"
+    figure = filmstrip(images, [0.0] * len(images), boxes, columns=4, captions=captions)
+    return _display(_figure_html(figure, label), label, lambda: _case_browser(cases))
 
 
-def _displayed(still_html: str, words: str, make: Callable[[], Widget], interactive: bool | None) -> Widget | None:
-    """Displays what needs no kernel, and makes the widget where a kernel will stay."""
+def _selector(labels: Sequence[str], makers: Sequence[Callable[[], Widget]]) -> Widget:
+    """A list of labels and the widget of the chosen one, which is created when it is chosen."""
+    import ipywidgets as widgets
+
+    chosen = widgets.Dropdown(options=[(label, n) for n, label in enumerate(labels)], description="response")
+    box = widgets.VBox([chosen, makers[0]()], layout=LEFT)
+
+    def show(_change: object) -> None:
+        box.children[1].close()
+        box.children = [chosen, makers[chosen.value]()]
+
+    chosen.observe(show, "value")
+    return box
+
+
+def _case_browser(cases: Sequence[FilterCase]) -> Widget:
+    import ipywidgets as widgets
+
+    reasons = list(dict.fromkeys(case.reason for case in cases))
+    reason = widgets.Dropdown(options=reasons, description="reason")
+    slider = widgets.IntSlider(min=0, max=0, description="case", readout=False)
+    image, caption = widgets.Image(format="png"), widgets.HTML()
+
+    def show(_change: object = None) -> None:
+        matching = [case for case in cases if case.reason == reason.value]
+        slider.max = len(matching) - 1
+        case = matching[slider.value]
+        image.value = _png(draw_boxes(case.image, case.boxes))
+        caption.value = f"{slider.value + 1} of {len(matching)} · {escape(case.caption)}"
+
+    for control in (reason, slider):
+        control.observe(show, "value")
+    show()
+    return widgets.VBox([widgets.HBox([reason, slider]), caption, image], layout=LEFT)
+
+
+def _png(image: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    image.save(encoded, format="png", compress_level=1)
+    return encoded.getvalue()
+
+
+def _figure_html(figure: Figure, alt: str) -> str:
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="jpeg")
+    return image_html(encoded.getvalue(), alt)
+
+
+def _display(still_html: str, label: str, make: Callable[[], Widget] | None) -> Widget | None:
+    """Displays the static version; folded, and with the widget as result, if there is a widget and a kernel."""
     from IPython.display import HTML, display
 
-    if interactive is None:
-        interactive = os.environ.get(HEADLESS, "0") in ("", "0")
-    if not interactive:
+    if make is None or os.environ.get(HEADLESS, "0") not in ("", "0"):
         display(HTML(still_html))
         return None
-    display(HTML(f"<details><summary>{escape(words)}</summary>{still_html}</details>"))
+    display(HTML(f"<details><summary>{escape(label)}</summary>{still_html}</details>"))
     return make()

@@ -1,4 +1,4 @@
-"""Reads an HTML snippet back, as a browser would: its tags with their attributes, and its text."""
+"""Parses an HTML snippet as a browser would: its tags with their attributes, and its text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class Reader(HTMLParser):
-    """`tags` holds (name, attributes) in order, `text` all text between them."""
+    """`tags` are (name, attributes) in order, `text` is all text between tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -22,5 +22,5 @@ class Reader(HTMLParser):
         self.text += data
 
     def all(self, name: str) -> list[dict[str, str | None]]:
-        """The attributes of every element of that name."""
+        """The attributes of every element with this name."""
         return [attributes for tag, attributes in self.tags if tag == name]

@@ -1,7 +1,8 @@
-"""Small frames, boxes and responses for the tests of viewers."""
+"""Small frames, boxes and responses for the tests of viewers, and readers of figures."""
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,20 @@ def boxes(count: int = 4, name: str = "cup") -> list[list[LabelledBox]]:
 
 def claim(name: str, box: str, time_s: float) -> str:
     return f"<obj>{name}</obj><box>{box}</box>at<t>{time_s}</t>s"
+
+
+def render_png(figure) -> bytes:
+    """Renders a figure; a drawing error appears only here."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def texts_of(figure) -> list[str]:
+    """All texts of a figure."""
+    import matplotlib.text
+
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
 
 
 TEXT = (

@@ -33,17 +33,19 @@ def test_reasons_take_turns(examples, tmp_path):
         DroppedRow("c", "own", "x", "y"),
     ]
     steps = [FilterStep("boxes", 3, FilterResult([], large)), FilterStep("crops", 3, FilterResult([], other))]
-    cases = filter_cases.filter_cases(steps, examples, tmp_path, most=2)
+    cases = filter_cases.filter_cases(steps, examples, tmp_path, max_cases=2)
     assert [case.reason for case in cases] == ["large box", "not what it is called"]
     brightness = [case.image[-20:, -20:].mean() for case in cases]
     assert brightness[0] < 30 and brightness[1] > 150  # frame 2 is black, frame 15 is light
     assert [box.name for box in cases[0].boxes] == ["dog"] and cases[0].boxes[0].box_px == (0, 0, 28, 28)
     for part in ("not what it is called", "cat in frame 15", "own", "row c"):
-        assert part in cases[1].words
+        assert part in cases[1].caption
 
 
 def test_kept_rows_are_shown_too(examples, tmp_path):
-    cases = filter_cases.filter_cases([FilterStep("boxes", 3, FilterResult(examples, []))], examples, tmp_path, most=4)
+    cases = filter_cases.filter_cases(
+        [FilterStep("boxes", 3, FilterResult(examples, []))], examples, tmp_path, max_cases=4
+    )
     assert [(case.reason, case.boxes[0].name) for case in cases] == [("kept", "dog")] * 2
 
 

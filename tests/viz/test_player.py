@@ -1,4 +1,4 @@
-"""The player: plain HTML with a slider, every picture in it, nothing that runs or loads."""
+"""The player: plain HTML with a slider that contains every image and loads nothing."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from o3v.viz.boxes import LabelledBox
 from o3v.viz.response_html import Mark
 
 
-def test_the_player_holds_every_frame_with_words():
+def test_the_player_contains_every_frame_with_a_caption():
     read = Reader(player.html_player(frames(), boxes(), "What is it?"))
-    pictures = read.all("img")
-    assert [p["alt"] for p in pictures] == [f"{i / 2:.2f} s · frame {i + 1} of 4 · cup (claimed)" for i in range(4)]
-    for i, p in enumerate(pictures):
-        picture = Image.open(io.BytesIO(base64.b64decode(p["src"].removeprefix("data:image/jpeg;base64,"))))
-        assert picture.size == (336, 336)
-        assert abs(picture.getpixel((300, 300))[0] - (20 + 10 * i)) < 4
+    for i, attributes in enumerate(read.all("img")):
+        assert all(part in attributes["alt"] for part in (f"{i / 2:.2f} s", f"frame {i + 1} of 4", "cup (claimed)"))
+        image = Image.open(io.BytesIO(base64.b64decode(attributes["src"].removeprefix("data:image/jpeg;base64,"))))
+        assert image.size == (336, 336)
+        assert abs(image.getpixel((300, 300))[0] - (20 + 10 * i)) < 4
     (slider,) = read.all("input")
     assert (slider["type"], slider["min"], slider["max"]) == ("range", "0", "3")
     assert "What is it?" in read.text
@@ -41,7 +40,7 @@ def test_the_player_escapes_its_texts():
 def test_the_player_loads_nothing():
     page = player.html_player(frames(), boxes(), "t")
     assert not re.search(r"https?:|//cdn|@import|url\(", page)
-    assert all(p["src"].startswith("data:") for p in Reader(page).all("img"))
+    assert all(image["src"].startswith("data:") for image in Reader(page).all("img"))
 
 
 def test_two_players_on_a_page_have_different_ids():
@@ -52,25 +51,23 @@ def test_two_players_on_a_page_have_different_ids():
 
 
 def test_sixteen_frames_stay_under_400_kb():
-    f = frames(16, 640, 360)
-    noise = np.random.default_rng(0).integers(0, 255, f.images.shape, np.uint8)
-    f.images = noise  # the worst picture to compress
-    assert len(player.html_player(f, boxes(16))) < 400_000
+    video = frames(16, 640, 360)
+    video.images = np.random.default_rng(0).integers(0, 255, video.images.shape, np.uint8)  # noise compresses worst
+    assert len(player.html_player(video, boxes(16))) < 400_000
 
 
-def test_many_names_become_a_number():
-    found = [[LabelledBox(f"thing {i}", (1, 1, 9, 9)) for i in range(500)]]
-    page = player.html_player(frames(1), found)
+def test_a_caption_counts_the_names_after_the_eighth():
+    page = player.html_player(frames(1), [[LabelledBox(f"object {i}", (1, 1, 9, 9)) for i in range(500)]])
     assert "and 492 more" in page
     assert len(page) < 100_000
 
 
-def test_truth_is_named_as_such():
+def test_a_true_box_is_named_as_such():
     page = player.html_player(frames(1), [[LabelledBox("cup", (1, 1, 9, 9), truth=True)]])
     assert "cup (true)" in page
 
 
-def test_notes_and_marks_stand_with_their_frames():
+def test_notes_and_marks_appear_with_their_frames():
     marks = [Mark("cup", 0.5, "#0072B2"), Mark(EVIL, 1.5, "#E69F00", truth=True), Mark("late", 99, "#000000")]
     page = player.html_player(frames(2), boxes(2), notes=[["first"], [EVIL]], marks=marks)
     read = Reader(page)

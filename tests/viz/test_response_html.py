@@ -1,4 +1,4 @@
-"""What a model writes is shown, never run; claims and problems are marked where they are."""
+"""The text of a model is shown and never run; claims and problems are marked at their place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 import pytest
 from helpers.html_reader import Reader
+from helpers.viewing import claim
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +14,8 @@ from o3v.evidence import Claim, Problem, Response, parse_response
 from o3v.viz.boxes import claim_colours
 from o3v.viz.response_html import response_html, token_strip
 
-CLAIM = "<obj>{}</obj><box>[1,2,30,40]</box>at<t>{}</t>s"
-TEXT = f"<think>A {CLAIM.format('cup', 2.5)} near {CLAIM.format('dog', 4)}.</think><answer>B</answer>"
+BOX = "[1,2,30,40]"
+TEXT = f"<think>A {claim('cup', BOX, 2.5)} near {claim('dog', BOX, 4)}.</think><answer>B</answer>"
 
 
 def chips(read: Reader) -> list[dict]:
@@ -36,7 +37,7 @@ def test_names_with_markup_are_shown_and_not_run():
 
 
 @given(st.text(alphabet="<>&\"'/ab ot=\n", max_size=60))
-def test_any_text_comes_out_as_it_went_in(text):
+def test_any_text_reads_back(text):
     read = Reader(response_html(response(text)))
     assert read.text == text
     assert {tag for tag, _ in read.tags} <= {"div", "span"}
@@ -57,7 +58,7 @@ def test_claims_are_chips_in_the_colours_of_their_names():
     assert [colours[n] in chip["style"] for n, chip in zip(["cup", "dog"], chips(read), strict=True)] == [True, True]
 
 
-def test_claims_that_overlap_or_leave_the_text_lose_nothing_of_it():
+def test_no_text_is_lost_when_claims_overlap_or_exceed_it():
     claims = [
         Claim("a", (), None, 2, 6),
         Claim("b", (), None, 4, 8),
@@ -75,10 +76,10 @@ def test_problems_are_underlined_with_their_messages():
     underlined = [a["title"] for _, a in Reader(page).tags if "underline" in a.get("style", "")]
     assert underlined == ['a "time" < 0']
     assert re.search(r"underline[^>]*>def</span>", page)
-    assert "<li>bad_time × 1: a &quot;time&quot; &lt; 0</li>" in page
+    assert 'bad_time × 1: a "time" < 0' in Reader(page).text
 
 
-def test_problems_inside_a_claim_and_over_its_edge_keep_the_text():
+def test_problems_that_overlap_claims_keep_the_text():
     claims, problems = [Claim("x", (), 1.0, 3, 8)], [Problem("k", 1, 5, "m"), Problem("k", 4, 6, "n")]
     read = Reader(response_html(response("0123456789", claims, problems)))
     assert read.text.startswith("0123456789")
@@ -96,10 +97,15 @@ def test_a_problem_without_length_or_too_long_is_a_sign(start, end):
 
 
 def test_five_hundred_claims_are_five_hundred_chips():
-    text = "<think>" + " ".join(CLAIM.format(f"thing {i}", i) for i in range(500)) + "</think><answer>A</answer>"
+    text = "<think>" + " ".join(claim(f"object {i}", BOX, i) for i in range(500)) + "</think><answer>A</answer>"
     read = Reader(response_html(parse_response(text)))
     assert len(chips(read)) == 500
     assert read.text == text
+
+
+def test_claims_and_links_must_fit():
+    with pytest.raises(ValueError, match="2 claims and 1 links"):
+        response_html(parse_response(TEXT), [None])
 
 
 def test_tokens_and_mask_must_fit():
@@ -110,7 +116,7 @@ def test_tokens_and_mask_must_fit():
 def test_trained_tokens_are_counted_and_coloured():
     page = token_strip(["<|im_start|>", "user", "\n", "It", " is", "<b>"], [0, 0, 0, 1, 1, 1])
     read = Reader(page)
-    assert "3 of 6 tokens are trained on" in read.text
+    assert "3 of 6" in read.text
     backgrounds = [a["style"].split(";")[0] for tag, a in read.tags if tag == "span"]
     assert backgrounds == ["background:#EDEDED"] * 3 + ["background:#0072B2"] * 3
     assert "<b>" not in page and "&lt;b&gt;" in page
@@ -124,4 +130,4 @@ def test_equal_tokens_in_a_row_are_one_chip():
 
 
 def test_no_tokens():
-    assert "0 of 0 tokens" in token_strip([], [])
+    assert "0 of 0" in token_strip([], [])

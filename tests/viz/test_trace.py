@@ -1,21 +1,17 @@
-"""A trace: chips that lead to their frames, and nothing of a model's text that could run."""
+"""A trace: claims that lead to their frames, notes on their distance from the truth, and several responses."""
 
 import json
 
 import pytest
 from helpers.html_reader import Reader
-from helpers.viewing import EVIL, frames
+from helpers.viewing import EVIL, claim, frames
 
 from o3v.evidence import parse_response
 from o3v.viz import trace
 
 
-def claim(name, box, time_s):
-    return f"<obj>{name}</obj><box>{box}</box>at<t>{time_s}</t>s"
-
-
-def chips(html):
-    return [attributes for _, attributes in Reader(html).tags if "data-frame" in attributes]
+def chips(page: str) -> list[dict[str, str]]:
+    return [attributes for _, attributes in Reader(page).tags if "data-frame" in attributes]
 
 
 def test_a_chip_leads_to_the_frame_of_its_time():
@@ -37,11 +33,10 @@ def test_a_claim_outside_of_the_video_leads_nowhere(time_s):
 def test_five_hundred_claims_and_boxes_outside_of_the_frame():
     text = " ".join(claim("cup", "[90,90,99,99]", n % 4 / 2) for n in range(500))
     html = trace.trace_html(frames(4), parse_response(f"<think>{text}</think><answer>A</answer>"))
-    found = chips(html)
-    assert len(found) == 500 and {chip["data-boxes"] for chip in found} == {"[]"} and len(html) < 1.5e6
+    assert len(chips(html)) == 500 and {chip["data-boxes"] for chip in chips(html)} == {"[]"} and len(html) < 1.5e6
 
 
-def test_a_models_text_never_runs():
+def test_the_text_of_a_model_never_runs():
     text = f"<think>{claim(EVIL, '[1,1,9,9]', 0.5)} {EVIL}</think><answer>{EVIL}</answer>"
     html = trace.html_page(
         trace.trace_html(frames(2), trace.ShownResponse(parse_response(text), {EVIL: 1.0}, EVIL), EVIL), EVIL
@@ -50,19 +45,19 @@ def test_a_models_text_never_runs():
     assert "http" not in html.replace("http-equiv", "")
 
 
-def test_terms_stand_below():
+def test_terms_are_listed_below():
     html = trace.trace_html(
         frames(2), trace.ShownResponse(parse_response("no form"), {"ans_acc": 0.5, "ans_tiou": None})
     )
     assert "<td>ans_acc</td><td>0.50</td>" in html and "<td>ans_tiou</td><td>–</td>" in html
 
 
-def test_a_claim_is_held_to_the_nearest_key_time():
+def test_a_claim_is_compared_with_the_nearest_key_time():
     text = f"<think>{claim('cup', '[0,0,10,10]', 0.6)}{claim('car', '[0,0,10,10]', 1.0)}</think><answer>A</answer>"
     truth = {0.5: {"cup": [(0, 0, 10, 20)]}, 3.0: {"cup": [(0, 0, 10, 10)]}}
     notes = trace.claim_notes(frames(4), parse_response(text), truth)
     assert notes[1] == ["cup: Δt +0.1 s to the key time, IoU 0.50"]
-    assert notes[2] == ["car: Δt +0.5 s to the key time, IoU 0.50"]  # no box has its name: all count
+    assert notes[2] == ["car: Δt +0.5 s to the key time, IoU 0.50"]  # no true box has its name: all are compared
     assert trace.claim_notes(frames(4), parse_response(text)) == [[], [], [], []]
 
 

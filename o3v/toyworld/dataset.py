@@ -1,8 +1,8 @@
-"""The synthetic data set on disk: `sft.jsonl` and `rl.jsonl` (STGR rows), `eval.jsonl` (V-STAR items), media.
+"""Writes the synthetic data set: `sft.jsonl` and `rl.jsonl` (STGR rows), `eval.jsonl` (V-STAR items), and media.
 
-A split holds the paper's sources in the paper's proportions, dealt out so that every scene gives a few rows of
-different sources. Each scene is made, rendered and asked by itself, so any number of processes gives the same
-bytes; files appear whole, and a finished one is reused while the code that draws it is the same.
+A split has the paper's sources in the paper's proportions, spread evenly, so that each scene gives a few rows of
+different sources. Each scene is made on its own, so any number of processes writes the same bytes. Files appear when
+they are complete, and complete files are reused while the code and the seed are the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image
 
 from o3v import files
 from o3v.code_digest import code_digest
-from o3v.schema import Example, Row, rows_to_jsonl
+from o3v.schema import Example, Row
 from o3v.toyworld.scene import SPLITS, Scene, draw_frame, make_scene, mixed_index, render
 from o3v.toyworld.tasks import SOURCES, eval_item, rows_of
 
@@ -49,17 +49,17 @@ class DatasetSummary:
 
 @dataclass(frozen=True)
 class _Job:
-    """One scene and the sources it owes a row each; none for an item of `eval`."""
+    """One scene and the source of each of its rows; no sources for an item of `eval`."""
 
     root: Path
     split: str
     index: int
     seed: int
-    hand: tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Done:
+class _SceneResult:
     rows: list[Row]
     media: list[str]
     video_s: float
@@ -70,39 +70,48 @@ def make_dataset(
 ) -> DatasetSummary:
     """Writes a data set of `counts[split]` rows (items of `eval`) below `root`.
 
-    Paths in the rows start from `root`. The same counts and seed give the same bytes, whatever the number of
-    worker processes. Called again after an interruption it goes on with what is finished; media of an earlier
-    seed or version of the world are replaced, and media that no row needs removed. Raises ValueError for an
-    unknown split, a negative count or no workers, FileExistsError when `root` holds media of another origin.
+    Paths in the rows are relative to `root`. The same counts and seed always give the same bytes. A second call after
+    an interruption reuses finished media. Media of another seed or version of the code are replaced, and media that no
+    row needs are removed.
+
+    Args:
+        root: folder of the data set.
+        counts: number of rows by split (`sft`, `rl`), and of items (`eval`).
+        seed: seed of all scenes.
+        workers: number of processes.
+        progress: shows a progress bar.
+
+    Raises:
+        ValueError: for an unknown split, a negative count, or no workers.
+        FileExistsError: when `root` has media that `make_dataset` did not write.
     """
-    for split, number in counts.items():
-        if split not in SPLITS or number < 0:
-            raise ValueError(f"counts[{split!r}] = {number}: splits are {', '.join(SPLITS)}, counts are 0 or more")
-    if workers < 1:
-        raise ValueError(f"workers = {workers}: at least one is needed")
+    if unknown := [split for split in counts if split not in SPLITS]:
+        raise ValueError(f"counts of {', '.join(unknown)}: splits are {', '.join(SPLITS)}")
+    if min(counts.values(), default=0) < 0 or workers < 1:
+        raise ValueError(f"counts {dict(counts)}, workers {workers}: at least 0 rows and 1 worker are needed")
     started, root = time.perf_counter(), Path(root)
-    _claim(root, seed)
+    _prepare_root(root, seed)
     jobs = [job for split, number in counts.items() for job in _jobs(root, split, number, seed)]
-    done = list(_work(jobs, workers, progress))
+    results = list(_run(jobs, workers, progress))
     rows: dict[str, list[Row]] = {split: [] for split in counts}
-    for job, result in zip(jobs, done, strict=True):
+    for job, result in zip(jobs, results, strict=True):
         rows[job.split] += result.rows
-    for split, found in rows.items():
-        files.write_text(root / f"{split}.jsonl", rows_to_jsonl(found))
-    _sweep(root, {path for result in done for path in result.media})
+    for split in counts:
+        files.write_jsonl(root / f"{split}.jsonl", rows[split])
+    _remove_unused(root, {path for result in results for path in result.media})
     summary = DatasetSummary(
         root,
         dict(Counter(job.split for job in jobs)),
-        {split: dict(Counter(row.get("source") or row["domain"] for row in found)) for split, found in rows.items()},
-        sum(result.video_s for result in done),
+        {split: dict(Counter(row.get("source") or row["domain"] for row in rows[split])) for split in counts},
+        sum(result.video_s for result in results),
         time.perf_counter() - started,
     )
-    log.info("%s: %s in %.1f s", root, {split: len(found) for split, found in rows.items()}, summary.elapsed_s)
+    log.info("Wrote %s to %s in %.1f s", {split: len(rows[split]) for split in counts}, root, summary.elapsed_s)
     return summary
 
 
-def _claim(root: Path, seed: int) -> None:
-    """Makes `root` the home of this seed and this world; what another one left there goes."""
+def _prepare_root(root: Path, seed: int) -> None:
+    """Removes what another seed or version of the code left in `root`, and writes the stamp of this one."""
     libraries = {name: version(name) for name in ("av", "numpy", "pillow")}
     stamp = {"seed": seed, "code": code_digest(sys.modules[__name__]), "libraries": libraries}
     old = [root / name for name in MEDIA if (root / name).exists()]
@@ -121,63 +130,63 @@ def _jobs(root: Path, split: str, number: int, seed: int) -> Iterator[_Job]:
     if split == "eval":
         yield from (_Job(root, split, index, seed, ()) for index in range(number))
         return
-    sources = _deal({name: getattr(source, split) for name, source in SOURCES.items()}, number)
+    sources = _allocate({name: getattr(source, split) for name, source in SOURCES.items()}, number)
     for index, start in enumerate(range(0, number, ROWS_PER_SCENE)):
         yield _Job(root, split, mixed_index(split, index), seed, tuple(sources[start : start + ROWS_PER_SCENE]))
 
 
-def _deal(weights: Mapping[str, float], number: int) -> list[str]:
-    """`number` names in the proportions of the weights, exact by largest remainder, each spread evenly."""
+def _allocate(weights: Mapping[str, float], number: int) -> list[str]:
+    """A list of `number` names in the proportions of the weights (largest remainder), each name spread evenly."""
     total = sum(weights.values())
     quotas = {name: number * weight / total for name, weight in weights.items()}
     share = {name: int(quota) for name, quota in quotas.items()}
-    by_rest = sorted(quotas, key=lambda name: share[name] - quotas[name])
-    for name in by_rest[: number - sum(share.values())]:
+    by_remainder = sorted(quotas, key=lambda name: share[name] - quotas[name])
+    for name in by_remainder[: number - sum(share.values())]:
         share[name] += 1
-    places = [((turn + 0.5) / most, name) for name, most in share.items() for turn in range(most)]
+    places = [((turn + 0.5) / count, name) for name, count in share.items() for turn in range(count)]
     return [name for _, name in sorted(places)]
 
 
-def _work(jobs: list[_Job], workers: int, progress: bool) -> Iterator[_Done]:
+def _run(jobs: list[_Job], workers: int, progress: bool) -> Iterator[_SceneResult]:
     from tqdm.auto import tqdm
 
     with tqdm(total=len(jobs), desc="scenes", disable=not progress, leave=False) as bar:
         if workers == 1:
             for job in jobs:
-                yield _make(job)
+                yield _make_scene(job)
                 bar.update()
             return
         # spawned, not forked: a notebook's process has threads
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for result in pool.map(_make, jobs, chunksize=4):
+            for result in pool.map(_make_scene, jobs, chunksize=4):
                 yield result
                 bar.update()
 
 
-def _make(job: _Job) -> _Done:
-    """Rows and media of one scene. RuntimeError when the scene has too few questions, which no scene has."""
+def _make_scene(job: _Job) -> _SceneResult:
+    """Makes the rows and media of one scene. Raises RuntimeError if it has too few questions, which never happens."""
     scene = make_scene(job.split, job.index, job.seed)
     if job.split == "eval":
         item = eval_item(scene)
         rows, media = [item] if item else [], [item["vid"]] if item else []
     else:
-        examples = list(_hand_out(rows_of(scene), job.hand))
+        examples = list(_next_of_each(rows_of(scene), job.sources))
         if job.split == "rl":  # the real file has no chains
             examples = [replace(example, reasoning_process=None) for example in examples]
         rows = [example.to_row() for example in examples]
         media = sorted({path for example in examples for path in _media(example)})
-    if len(rows) != max(len(job.hand), 1):
-        raise RuntimeError(f"scene {scene.scene_id} gives {len(rows)} rows for {job.hand or 'eval'}")
+    if len(rows) != max(len(job.sources), 1):
+        raise RuntimeError(f"scene {scene.scene_id} gives {len(rows)} rows for {job.sources or 'eval'}")
     for path in media:
         if not (job.root / path).exists():
             _write(scene, job.root / path)
-    return _Done(rows, media, scene.duration_s)
+    return _SceneResult(rows, media, scene.duration_s)
 
 
-def _hand_out(candidates: list[Example], hand: tuple[str, ...]) -> Iterator[Example]:
-    """For each source of a hand its next candidate."""
-    for name, wanted in Counter(hand).items():
-        yield from [example for example in candidates if example.source == name][:wanted]
+def _next_of_each(candidates: list[Example], sources: tuple[str, ...]) -> Iterator[Example]:
+    """For each source its next candidate."""
+    for name, count in Counter(sources).items():
+        yield from [example for example in candidates if example.source == name][:count]
 
 
 def _media(example: Example) -> Iterator[str]:
@@ -190,12 +199,12 @@ def _write(scene: Scene, path: Path) -> None:
     if path.suffix == ".mp4":
         render(scene, path)
         return
-    frame = int(path.stem.rsplit("-", 1)[1])  # pictures are named by scene and frame
+    frame = int(path.stem.rsplit("-", 1)[1])  # images are named by scene and frame
     with files.atomic_path(path) as unfinished:
         Image.fromarray(draw_frame(scene, frame)).save(unfinished, quality=92)
 
 
-def _sweep(root: Path, needed: set[str]) -> None:
+def _remove_unused(root: Path, needed: set[str]) -> None:
     for folder in MEDIA:
         for path in (root / folder).rglob("*"):
             if path.is_file() and path.relative_to(root).as_posix() not in needed:

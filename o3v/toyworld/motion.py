@@ -1,7 +1,8 @@
-"""Who is on stage when, and where they go: the choreography of the synthetic world.
+"""When the objects of a scene are visible, and how they move.
 
-Times are shares of the video, places are shares of the frame, and every draw comes from the caller's generator,
-so the same play can be staged in eight seconds or in four minutes. Knows nothing of pictures or frames.
+Times are shares of the video and positions are shares of the frame, so the same motion fits eight seconds or four
+minutes. All random numbers come from the caller's generator. This module does not know images or frames. The paper has
+no synthetic world.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 
 from o3v.geometry import Span
 
-MAX_VISIBLE = 3  # things at one time
+MAX_VISIBLE = 3  # objects at one time
 MIN_GAP = 0.08  # of the video, between two arrivals or two departures
-MARGIN = 0.02  # of the frame, between a resting thing and the edge, or between two that stand side by side
-MIN_SHARED = 0.3  # of the video, that a pair has together at least
+MARGIN = 0.02  # of the frame, between a resting object and the edge, or between two objects side by side
+MIN_SHARED = 0.3  # of the video: shortest time that a pair of objects is visible together
 MOVES = {"left": (0, -1), "right": (0, 1), "up": (1, -1), "down": (1, 1)}  # axis and sign
 
 Waypoint = tuple[float, float, float]  # (time, x, y) of a centre
@@ -24,7 +25,7 @@ Waypoint = tuple[float, float, float]  # (time, x, y) of a centre
 
 @dataclass(frozen=True)
 class Motion:
-    """What one thing does: its way, and the span of the deed (None: as long as it is visible)."""
+    """How one object moves: its path, and the span of the action (None: the whole time it is visible)."""
 
     kind: str
     path: tuple[Waypoint, ...]
@@ -32,10 +33,11 @@ class Motion:
 
 
 def draw_spans(rng: np.random.Generator, n: int, shared: float) -> np.ndarray | None:
-    """When each of n things is there: (n, 2), the first fit of 128 random draws, or None.
+    """Start and end of each of n objects, shape (n, 2): the first valid one of 128 random draws, or None.
 
-    Arrivals and departures keep their distance, at most three are there at once, hardly ever nobody is, and the
-    first two are there together for at least `shared`.
+    In a valid draw arrivals are at least `MIN_GAP` apart, and so are departures; at most `MAX_VISIBLE` objects are
+    visible at once; the frame is empty for less than a tenth of the video; and the first two objects share at least
+    `shared` of the video.
     """
     length = rng.uniform(0.26, 0.6, (128, n))
     length[:, 0] = np.where(rng.random(128) < 0.3, rng.uniform(0.6, 0.95, 128), length[:, 0])
@@ -44,16 +46,16 @@ def draw_spans(rng: np.random.Generator, n: int, shared: float) -> np.ndarray | 
     start, end = np.where(start < 0.06, 0, start), np.where(end > 0.94, 1, end)
     gaps = [np.diff(np.sort(moments, axis=1), axis=1).min(axis=1) for moments in (start, end)]
     at = np.linspace(0.01, 0.99, 50)
-    there = ((start[:, :, None] <= at) & (at < end[:, :, None])).sum(axis=1)
+    n_visible = ((start[:, :, None] <= at) & (at < end[:, :, None])).sum(axis=1)
     together = end[:, :2].min(axis=1) - start[:, :2].max(axis=1)
-    good = (np.minimum(*gaps) > MIN_GAP) & (there.max(axis=1) <= MAX_VISIBLE) & ((there == 0).mean(axis=1) < 0.1)
-    good &= together >= shared
-    first = int(good.argmax())
-    return np.stack([start[first], end[first]], axis=1) if good[first] else None
+    valid = (np.minimum(*gaps) > MIN_GAP) & (together >= shared) & (n_visible.max(axis=1) <= MAX_VISIBLE)
+    valid &= (n_visible == 0).mean(axis=1) < 0.1
+    first = int(valid.argmax())
+    return np.stack([start[first], end[first]], axis=1) if valid[first] else None
 
 
 def move_alone(rng: np.random.Generator, span: Sequence[float], half: np.ndarray) -> Motion:
-    """A thing of half size (x, y) that rests, or goes one way, over the frame's edges or within them."""
+    """An object of half size (x, y) that rests or moves in one direction, inside the frame or across its edges."""
     start, end = map(float, span)
     low, high = half + MARGIN, 1 - half - MARGIN
     kind = str(rng.choice(("stay", *MOVES), p=(0.3, 0.2, 0.2, 0.15, 0.15)))
@@ -70,7 +72,7 @@ def move_alone(rng: np.random.Generator, span: Sequence[float], half: np.ndarray
 
 
 def _meet(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Motion, Motion]:
-    """The first goes to the second and stops beside it, both on one line."""
+    """The first object moves to the second and stops beside it, both on one ground line."""
     (low, high), side = _together(spans), int(rng.choice((-1, 1)))
     reach = float(halves[0][0] + halves[1][0] + MARGIN)
     left, right = halves[1][0] + MARGIN, 1 - halves[1][0] - MARGIN
@@ -80,17 +82,17 @@ def _meet(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarr
     goal = (x + side * reach, foot - halves[0][1])
     rest = (x, foot - halves[1][1])
     starts = rng.uniform(halves[0] + MARGIN, 1 - halves[0] - MARGIN, (32, 2))
-    way, distance = (np.linalg.norm(starts - end, axis=1) for end in (goal, rest))
-    good = (way > 0.35) & (distance > np.hypot(*np.subtract(goal, rest)) + 0.05)  # a walk, and one that ends nearer
-    begin = starts[good.argmax() if good.any() else distance.argmax()]
+    walk, distance = (np.linalg.norm(starts - end, axis=1) for end in (goal, rest))
+    # a long enough move that ends nearer than it began
+    valid = (walk > 0.35) & (distance > np.hypot(*np.subtract(goal, rest)) + 0.05)
+    begin = starts[valid.argmax() if valid.any() else distance.argmax()]
     leave, arrive = (low + share * (high - low) for share in (0.05, 0.4))
-    return Motion("meet", _way(spans[0], (leave, begin), (arrive, goal)), (arrive, high)), Motion(
-        "stay", _way(spans[1], (low, rest))
-    )
+    meet = Motion("meet", _path(spans[0], (leave, begin), (arrive, goal)), (arrive, high))
+    return meet, Motion("stay", _path(spans[1], (low, rest)))
 
 
 def _pass(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Motion, Motion]:
-    """The first goes from side to side, above or below the second, which rests."""
+    """The first object crosses the frame, above or below the second, which rests."""
     low, high = _together(spans)
     free = 1 - 2 * MARGIN - 2 * halves[0][1] - 2 * halves[1][1]
     above, below = rng.uniform(0, free / 2, 2)
@@ -99,23 +101,23 @@ def _pass(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarr
         ys = [1 - y for y in ys]
     xs = [halves[0][0] + MARGIN, 1 - halves[0][0] - MARGIN][:: rng.choice((-1, 1))]
     leave, arrive = (low + share * (high - low) for share in (0.1, 0.9))
-    way = _way(spans[0], (leave, (xs[0], ys[0])), (arrive, (xs[1], ys[0])))
-    return Motion("pass", way, (leave, arrive)), Motion("stay", _way(spans[1], (low, (rng.uniform(0.4, 0.6), ys[1]))))
+    path = _path(spans[0], (leave, (xs[0], ys[0])), (arrive, (xs[1], ys[0])))
+    return Motion("pass", path, (leave, arrive)), Motion("stay", _path(spans[1], (low, (rng.uniform(0.4, 0.6), ys[1]))))
 
 
 def _swap(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarray]) -> tuple[Motion, Motion]:
-    """Both go to where the other one was, in two arcs."""
+    """Each object moves to where the other one was, in two arcs."""
     low, high = _together(spans)
     leave, middle, arrive = (low + share * (high - low) for share in (0.12, 0.5, 0.88))
     wide = max(half[0] for half in halves[:2]) + MARGIN
-    places = [(rng.uniform(wide, 0.3), rng.uniform(0.4, 0.6)), (rng.uniform(0.7, 1 - wide), rng.uniform(0.4, 0.6))]
-    places = places[:: rng.choice((-1, 1))]
+    centers = [(rng.uniform(wide, 0.3), rng.uniform(0.4, 0.6)), (rng.uniform(0.7, 1 - wide), rng.uniform(0.4, 0.6))]
+    centers = centers[:: rng.choice((-1, 1))]
     lift = 0.5 * (halves[0][1] + halves[1][1])
-    ways = [
-        _way(spans[i], (leave, places[i]), (middle, (0.5, 0.5 + sign * lift)), (arrive, places[1 - i]))
+    paths = [
+        _path(spans[i], (leave, centers[i]), (middle, (0.5, 0.5 + sign * lift)), (arrive, centers[1 - i]))
         for i, sign in enumerate((-1, 1))
     ]
-    return Motion("swap", ways[0], (leave, arrive)), Motion("swap", ways[1], (leave, arrive))
+    return Motion("swap", paths[0], (leave, arrive)), Motion("swap", paths[1], (leave, arrive))
 
 
 PAIR_MOTIONS: Mapping[str, Callable[[np.random.Generator, np.ndarray, Sequence[np.ndarray]], tuple[Motion, Motion]]] = {
@@ -129,7 +131,7 @@ def _together(spans: np.ndarray) -> Span:
     return float(spans[:2, 0].max()), float(spans[:2, 1].min())
 
 
-def _way(span: Sequence[float], *points: tuple[float, Sequence[float]]) -> tuple[Waypoint, ...]:
-    """Waypoints with a rest before the first and after the last point."""
+def _path(span: Sequence[float], *points: tuple[float, Sequence[float]]) -> tuple[Waypoint, ...]:
+    """Waypoints that rest before the first and after the last point."""
     stops = [(span[0], points[0][1]), *points, (span[1], points[-1][1])]
     return tuple((float(time), float(x), float(y)) for time, (x, y) in stops)

@@ -1,6 +1,7 @@
-"""A film watched frame by frame, in plain words: what each frame shows and where, what comes when, what was asked for.
+"""Describes a video frame by frame in plain words, before a claim or an answer that follows from it.
 
-What is said here goes before an answer or a claim, which then can be read off it. Knows nothing of rows or models.
+A description tells what each frame shows and where, in which order objects come and go, and which object the question
+mentions. Departs from the paper: a model as small as ours needs these steps. This module does not know rows or models.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from o3v.geometry import Box, Size, Span, box_area
 from o3v.toyworld.scene_view import Fact
 from o3v.video.frames import uniform_indices
 
-N_WATCHED = 12  # frames of a look through a film: those of profile tiny
-ASKED_MARK = " here"  # mark after a name that the question asks for
-ORDINALS = (" first", " second", " third", " fourth", " fifth")  # mark after a name where its thing comes
-BEFORE_OPTIONS = " So: "  # the same before options, which follow that answer
-LAST_MARK = "last "  # mark before the last thing of a list
+N_WATCHED = 12  # number of frames that are described: as many as profile tiny shows
+ASKED_MARK = " here"  # follows a name that the question mentions
+ORDINALS = (" first", " second", " third", " fourth", " fifth")  # follows a name where its object first appears
+BEFORE_OPTIONS = " So: "  # comes before the answer in words when options follow it
+LAST_MARK = "last "  # comes before the last object of a list
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
-RIGHT_MARK = " yes"  # after the option that is right
-CONCLUSIONS = {  # what is said again of these families
+RIGHT_MARK = " yes"  # follows the correct option
+CONCLUSIONS = {  # how the conclusion of a family begins
     "first": "First:",
     "last": "The last",
     "leaves": "First to go:",
@@ -33,13 +34,13 @@ CONCLUSIONS = {  # what is said again of these families
     "pass": "Past it:",
     "swap": "Changed with:",
 }
-SIDE_BY_SIDE = ("with", "meet", "pass", "swap")  # families whose answer is in a frame with what is asked
-BY_ARRIVAL = ("first", "last", "after", "before", "count")  # families of facts read off the order in which things come
-BY_DEPARTURE = ("leaves", "stays")  # and those read off the order in which they go
+SIDE_BY_SIDE = ("with", "meet", "pass", "swap")  # families whose answer is in one frame with the object of the question
+BY_ARRIVAL = ("first", "last", "after", "before", "count")  # families read off the order in which objects come
+BY_DEPARTURE = ("leaves", "stays")  # families read off the order in which objects go
 
 
 def watched_frames(n_frames: int) -> list[int]:
-    """The frames of a look through a film of so many, evenly spread.
+    """The numbers of the frames that are described, evenly spread over a video with `n_frames` frames.
 
     >>> watched_frames(23)
     [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22]
@@ -48,7 +49,7 @@ def watched_frames(n_frames: int) -> list[int]:
 
 
 def named_in(question: str, names: Iterable[str]) -> list[str]:
-    """The names that a question holds; when it holds none, those whose colour or kind it does.
+    """The names that a question contains; if none, those whose colour or kind it contains.
 
     >>> named_in("When is the red car visible?", ["blue cup", "red car", "red star"])
     ['red car']
@@ -61,9 +62,9 @@ def named_in(question: str, names: Iterable[str]) -> list[str]:
 
 
 def positions(boxes: Mapping[str, Box], size_wh: Size) -> dict[str, str]:
-    """Where in the picture each thing is, in words: the picture's thirds, one thing in each.
+    """The position of each object in words, by thirds of the frame. No two objects get the same position.
 
-    >>> places({"red car": (0, 60, 20, 80)}, (84, 84))
+    >>> positions({"red car": (0, 60, 20, 80)}, (84, 84))
     {'red car': 'lower left'}
     """
     cells = cells_of(boxes, size_wh, len(COLUMNS), len(ROWS))
@@ -72,7 +73,7 @@ def positions(boxes: Mapping[str, Box], size_wh: Size) -> dict[str, str]:
 
 
 def in_order(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], going: bool = False) -> list[str]:
-    """The names that frames show, in the order in which things come, or go; between the same two frames by `spans_s`.
+    """The names in all frames, in the order in which objects come or go. `spans_s` decides between the same two frames.
 
     >>> in_order([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
     ['cup', 'car']
@@ -83,81 +84,82 @@ def in_order(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], goin
 
 
 def describe_image(boxes: Mapping[str, Box], size_wh: Size, question: str) -> str:
-    """What a picture shows and where; what the question names is marked.
+    """The objects of an image with their positions; those of the question are marked.
 
-    >>> look_at({"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84), "Where is the car?")
+    >>> describe_image({"red car": (0, 60, 20, 80), "blue cup": (0, 0, 20, 20)}, (84, 84), "Where is the car?")
     'Upper left blue cup; lower left red car here'
     """
     here = positions(boxes, size_wh)
-    asked = named_in(question, here)
-    return "; ".join(f"{place} {name}{ASKED_MARK * (name in asked)}" for name, place in here.items()).capitalize()
+    mentioned = named_in(question, here)
+    entries = [f"{position} {name}{ASKED_MARK * (name in mentioned)}" for name, position in here.items()]
+    return "; ".join(entries).capitalize()
 
 
 def describe_frames(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], question: str = "") -> str:
-    """What each frame shows, by name. Where a thing comes it is counted; what the question names is marked each time.
+    """The names in each frame. A new object gets its ordinal, and the objects of the question are marked each time.
 
-    >>> look_through([["cup"], ["cup", "car"], []], {"cup": (0.0, 4.0), "car": (1.5, 4.0)}, "When is the car there?")
+    >>> describe_frames([["cup"], ["cup", "car"], []], {"cup": (0.0, 4.0), "car": (1.5, 4.0)}, "When is the car there?")
     'Frame 1 cup first; frame 2 cup, car second here; frame 3 nothing'
     """
     order = in_order(names, spans_s)
-    count, asked = dict(zip(order, ORDINALS, strict=False)), named_in(question, order)
-    said: list[str] = []
+    ordinals, mentioned = dict(zip(order, ORDINALS, strict=False)), named_in(question, order)
+    entries: list[str] = []
     for number, here in enumerate(names, 1):
-        shown = [name + count.get(name, "") + ASKED_MARK * (name in asked) for name in here]
-        said.append(f"frame {number} {', '.join(shown) or 'nothing'}")
-        count = {name: ordinal for name, ordinal in count.items() if name not in here}
-    return "; ".join(said).capitalize()
+        # an ordinal is used up where its object first appears
+        shown = [name + ordinals.pop(name, "") + ASKED_MARK * (name in mentioned) for name in here]
+        entries.append(f"frame {number} {', '.join(shown) or 'nothing'}")
+    return "; ".join(entries).capitalize()
 
 
-def describe_span(times_s: Sequence[float], span_s: Span, say: Callable[[float], str] | None = None) -> str:
-    """The first and the last frame in a span, with their times where it is told how to `say` them.
+def describe_span(times_s: Sequence[float], span_s: Span, format_s: Callable[[float], str] | None = None) -> str:
+    """The first and the last frame in a span, with their times if `format_s` is given.
 
-    >>> inside((0.0, 2.0, 4.0, 6.0, 8.0), (1.5, 5.0))
+    >>> describe_span((0.0, 2.0, 4.0, 6.0, 8.0), (1.5, 5.0))
     'Seen from frame 2 to frame 3'
-    >>> inside((0.0, 2.0, 4.0, 6.0, 8.0), (1.5, 5.0), "{:.1f}s".format)
+    >>> describe_span((0.0, 2.0, 4.0, 6.0, 8.0), (1.5, 5.0), "{:.1f}s".format)
     'Seen from frame 2 at 2.0s to frame 3 at 4.0s'
     """
     seen = [(n, time_s) for n, time_s in enumerate(times_s, 1) if span_s[0] <= time_s < span_s[1]]
-    told = [f"frame {n}" + (f" at {say(time_s)}" if say else "") for n, time_s in seen]
-    return f"Seen from {told[0]} to {told[-1]}" if told else "Seen in no frame"
+    frames = [f"frame {n}" + (f" at {format_s(time_s)}" if format_s else "") for n, time_s in seen]
+    return f"Seen from {frames[0]} to {frames[-1]}" if frames else "Seen in no frame"
 
 
 def describe_order(names: Sequence[Collection[str]], spans_s: Mapping[str, Span], going: bool = False) -> str:
-    """In which order things come, or go; where they come they are counted as in the look.
+    """The order in which objects come or go. Objects that come get the same ordinals as in `describe_frames`.
 
-    >>> listed([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
+    >>> describe_order([["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)})
     'They come: cup first, last car second'
     """
     order = in_order(names, spans_s, going)
-    said = order if going else _counted(order)
-    if len(said) > 1:
-        said[-1] = LAST_MARK + said[-1]
-    return f"They {'go' if going else 'come'}: {', '.join(said) or 'nothing'}"
+    entries = order if going else _with_ordinals(order)
+    if len(entries) > 1:
+        entries[-1] = LAST_MARK + entries[-1]
+    return f"They {'go' if going else 'come'}: {', '.join(entries) or 'nothing'}"
 
 
-def _counted(order: Sequence[str]) -> list[str]:
+def _with_ordinals(order: Sequence[str]) -> list[str]:
     return [name + ordinal for name, ordinal in zip(order, ORDINALS, strict=False)]
 
 
-def describe_way(name: str, where: Sequence[Mapping[str, str]]) -> str:
-    """Where a thing is in the first and in the last of the frames that show it, by the places in each frame.
+def describe_way(name: str, positions_by_frame: Sequence[Mapping[str, str]]) -> str:
+    """The positions of an object in the first and in the last frame that show it.
 
-    >>> way_of("cup", [{}, {"cup": "upper left"}, {"cup": "upper right", "car": "lower left"}])
+    >>> describe_way("cup", [{}, {"cup": "upper left"}, {"cup": "upper right", "car": "lower left"}])
     'From frame 2 upper left to frame 3 upper right'
     """
-    seen = [f"frame {n} {here[name]}" for n, here in enumerate(where, 1) if name in here]
+    seen = [f"frame {n} {here[name]}" for n, here in enumerate(positions_by_frame, 1) if name in here]
     return f"From {seen[0]} to {seen[-1]}"
 
 
 def conclude(
     family: str, question: str, answer: str, names: Sequence[Collection[str]], spans_s: Mapping[str, Span]
 ) -> str:
-    """What is asked for, said again with the thing that it is, which is named last; "" where the answer is no thing.
+    """The conclusion: repeats the question briefly and ends with the object of the answer. "" if that is no object.
 
     >>> names, spans_s = [["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)}
-    >>> read_off("after", "What comes after the cup?", "The car", names, spans_s)
+    >>> conclude("after", "What comes after the cup?", "The car", names, spans_s)
     'After cup first, last car second'
-    >>> read_off("last", "What comes last?", "The car", names, spans_s)
+    >>> conclude("last", "What comes last?", "The car", names, spans_s)
     'The last car'
     """
     name = answer.removeprefix("The ")
@@ -166,17 +168,17 @@ def conclude(
     if family in CONCLUSIONS:
         return f"{CONCLUSIONS[family]} {name}"
     order = in_order(names, spans_s)
-    at, counted = order.index(name) if name in order else 0, _counted(order)
+    at, entries = order.index(name) if name in order else 0, _with_ordinals(order)
     if family == "after" and at > 0:
-        return f"After {counted[at - 1]}, {LAST_MARK * (at + 1 == len(order))}{counted[at]}"
+        return f"After {entries[at - 1]}, {LAST_MARK * (at + 1 == len(order))}{entries[at]}"
     if family == "before" and at + 1 < len(order):
-        return f"Before {counted[at + 1]}: {counted[at]}"
+        return f"Before {entries[at + 1]}: {entries[at]}"
     return ""
 
 
 @dataclass(frozen=True)
 class WatchedVideo:
-    """The frames of a video that a narrator sees, in order. It speaks of a scene and of a clip in the same words.
+    """The described frames of a video, in order. Scenes and clips are described by the same code.
 
     Args:
         boxes: for each frame the boxes of its visible objects by name, in units of `size_wh`.
@@ -195,12 +197,12 @@ class WatchedVideo:
 
     @cached_property
     def positions(self) -> list[dict[str, str]]:
-        """The place of each visible object, by frame and name (see `positions`)."""
+        """The position in words of each visible object, by name, for each frame."""
         return [positions(boxes, self.size_wh) for boxes in self.boxes]
 
     def shown(self, fact: Fact) -> list[tuple[str, int]]:
-        """The objects of a fact, each with the number (from 1) of the nearest frame that shows it. To follow an object,
-        the first, the middle and the last frame that show it. Empty when one of the objects is in no frame."""
+        """The objects of a fact, each with the number (from 1) of the nearest frame that shows it. For an object to be
+        followed: the first, the middle and the last frame. Empty when one of the objects is in no frame."""
         showing = {name: [i for i, boxes in enumerate(self.boxes) if name in boxes] for name, _ in fact.shown}
         if not all(showing.values()):
             return []
@@ -213,60 +215,60 @@ class WatchedVideo:
         ]
 
     def entry(self, name: str, number: int) -> str:
-        """An object in a frame (from 1), with its place: "frame 3 red car upper left"."""
+        """An object in a frame (numbered from 1) with its position: "frame 3 red car upper left"."""
         return f"frame {number} {name} {self.positions[number - 1][name]}"
 
     def look(self, fact: Fact) -> str:
-        """What the answer to a fact is read off: the objects of each frame, their order, the deciding frame."""
+        """The steps that lead to the answer: all frames, the order of the objects if it matters, the close look."""
         steps = [describe_frames(self.positions, self.spans_s, fact.question)]
         if fact.family in (*BY_ARRIVAL, *BY_DEPARTURE):
             steps.append(describe_order(self.positions, self.spans_s, fact.family in BY_DEPARTURE))
         return ". ".join(filter(None, (*steps, self.close_look(fact))))
 
     def close_look(self, fact: Fact) -> str:
-        """The frame that decides a fact about two objects side by side: all objects from left to right, or with their
-        places and those of the question marked. "" for facts of other families and when no frame shows both."""
+        """All objects of the frame that decides a fact about two neighbours, in order or with their positions.
+        "" for facts of other families, and when no frame shows both objects."""
         pair = [name for name, _ in fact.pair]
         both = [i for i, boxes in enumerate(self.boxes) if all(name in boxes for name in pair)]
         if not both or fact.family not in ("side", *SIDE_BY_SIDE):
             return ""
         i = min(both, key=lambda i: self.distance(i, fact.pair[-1][1]))
-        boxes, asked = self.boxes[i], named_in(fact.question, self.boxes[i])
+        boxes, mentioned = self.boxes[i], named_in(fact.question, self.boxes[i])
         if fact.family == "side":
             order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
             entries = [f"left {order[0]}", *order[1:-1], f"right {order[-1]}"]
         else:
-            entries = [f"{name}{ASKED_MARK * (name in asked)} {place}" for name, place in self.positions[i].items()]
+            entries = [f"{name}{ASKED_MARK * (name in mentioned)} {place}" for name, place in self.positions[i].items()]
         return f"Frame {i + 1} {', '.join(entries)}"
 
-    def read_off(self, fact: Fact) -> str:
-        """The sentence that follows the look, after a space (see `conclude`); "" without one."""
+    def conclusion(self, fact: Fact) -> str:
+        """The sentence of `conclude` after a space, or ""."""
         sentence = conclude(fact.family, fact.question, fact.answer, self.positions, self.spans_s)
         return f" {sentence}." if sentence else ""
 
 
-def mark_option(options: Sequence[str], right: int) -> str:
-    """The options again, of which the right one is marked.
+def mark_option(options: Sequence[str], correct: int) -> str:
+    """Repeats the options and marks the correct one.
 
-    >>> marked(["A. The cup", "B. The car"], 1)
+    >>> mark_option(["A. The cup", "B. The car"], 1)
     'A. The cup; B. The car yes'
     """
-    return "; ".join(option + RIGHT_MARK * (i == right) for i, option in enumerate(options))
+    return "; ".join(option + RIGHT_MARK * (i == correct) for i, option in enumerate(options))
 
 
 def cells_of(boxes: Mapping[str, Sequence[float]], size_wh: Size, columns: int, rows: int) -> dict[str, int]:
-    """The cell of a grid over the picture, counted by rows, in which each thing has its centre.
+    """The cell of a grid over the image in which each object has its centre. Cells are numbered row by row.
 
-    Each thing has a cell of its own: of two in one the larger keeps it and the other goes to the nearest free one.
+    No two objects share a cell: the larger one keeps it, and the other gets the nearest free cell.
 
     >>> cells_of({"red car": (0, 0, 9, 9), "blue cup": (1, 1, 9, 9)}, (20, 20), 2, 2)
     {'red car': 0, 'blue cup': 1}
     """
     width, height = size_wh[0] / columns, size_wh[1] / rows
-    middles = [((i % columns + 0.5) * width, (i // columns + 0.5) * height) for i in range(columns * rows)]
-    found: dict[str, int] = {}
+    centers = [((i % columns + 0.5) * width, (i // columns + 0.5) * height) for i in range(columns * rows)]
+    cells: dict[str, int] = {}
     for name, box in sorted(boxes.items(), key=lambda item: -box_area(item[1])):
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        free = [i for i in range(columns * rows) if i not in found.values()]
-        found[name] = min(free, key=lambda i: (middles[i][0] - x) ** 2 + (middles[i][1] - y) ** 2)
-    return found
+        free = [i for i in range(columns * rows) if i not in cells.values()]
+        cells[name] = min(free, key=lambda i: (centers[i][0] - x) ** 2 + (centers[i][1] - y) ** 2)
+    return cells

@@ -1,7 +1,7 @@
-"""A fact of a scene as a chain of reasoning: a look through the film, claims, what is asked for said again.
+"""Writes the reasoning chain of a fact about a scene: a look at all frames, claims, and a conclusion.
 
-Chains are written through `o3v.evidence` only. Departs from the paper in the look, off which so small a model reads its
-claims and answers. Knows nothing of rows and tasks.
+Claims are written only through `o3v.evidence`. Departs from the paper in the look, from which our small model reads its
+claims and answers. This module does not know rows or tasks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAMES_SUFFICE = ("color", "thing", "count")  # families whose answer follows fro
 
 
 def watch(scene: Scene) -> WatchedVideo:
-    """The evenly spread frames of a scene that its narrator sees. Boxes are shares of the frame."""
+    """The described frames of a scene, evenly spread. Boxes are shares of the frame."""
     frames = watched_frames(scene.n_frames)
     return WatchedVideo(
         [scene.boxes_at(frame) for frame in frames],
@@ -30,16 +30,16 @@ def watch(scene: Scene) -> WatchedVideo:
 
 
 def snapped(scene: Scene, fact: Fact) -> Fact:
-    """The fact with its objects shown in watched frames (see `WatchedVideo.shown`)."""
+    """The fact with its objects shown in described frames (see `WatchedVideo.shown`)."""
     frames = watched_frames(scene.n_frames)
     return replace(fact, shown=tuple((name, frames[number - 1]) for name, number in watch(scene).shown(fact)))
 
 
 def chain_of(scene: Scene, fact: Fact, claimed: bool = True) -> str:
-    """The whole chain: the look, the objects that are seen, and the object that is asked for.
+    """The whole chain: the look, a sentence about the shown objects, and the conclusion.
 
-    A claim follows the number of its frame, its object's name and its place, from which its box is read. Without
-    claims only the look and the asked object are left, or what else the look shows.
+    A claim follows the frame number, the name and the position of its object. Without claims (`claimed` False) the
+    sentence is left out where the look or the conclusion gives the answer.
     """
     video, frames, entries = watch(scene), watched_frames(scene.n_frames), []
     for name, number in video.shown(fact):
@@ -47,7 +47,7 @@ def chain_of(scene: Scene, fact: Fact, claimed: bool = True) -> str:
         if claimed:
             entry += " " + format_claim(name, [box_of(scene, name, frame)], round(scene.frame_time_s(frame), 1))
         entries.append(entry)
-    sentence, conclusion = fact.chain.format(*entries), video.read_off(fact)
+    sentence, conclusion = fact.chain.format(*entries), video.conclusion(fact)
     if not claimed and fact.family in ("deed", "way"):
         sentence = f"{describe_way(fact.subject, video.positions)}."
     elif not claimed and (conclusion or fact.family in NAMES_SUFFICE):
@@ -56,11 +56,11 @@ def chain_of(scene: Scene, fact: Fact, claimed: bool = True) -> str:
 
 
 def span_of(scene: Scene, fact: Fact) -> str:
-    """The first and the last watched frame in which the fact holds, with their times."""
+    """The first and the last described frame in which the fact holds, with their times."""
     return describe_span(watch(scene).times_s, fact.span_s, lambda time_s: format_time(round(time_s, 1)))
 
 
 def box_of(scene: Scene, name: str, frame: int) -> Box:
-    """The thing's box in that frame as chains have it: 0–1 with three decimals."""
+    """The box of an object in a frame as chains write it: 0–1 with three decimals."""
     x0, y0, x1, y1 = (round(side, 3) for side in scene.boxes_at(frame)[name])
     return (x0, y0, x1, y1)

@@ -1,17 +1,17 @@
-"""A synthetic world with exact truth: scenes of a few moving things, drawn frame by frame.
+"""Scenes of the synthetic world: a few moving objects with exact ground truth, drawn frame by frame.
 
-A scene shows two to four things of different colours that appear, rest or move, meet, pass or swap places, and
-leave. Positions are whole pixels, so the box of a thing is the box of its picture, and a thing counts as visible
-while at least `MIN_INSIDE` of that box is inside the frame. Everything follows from (seed, split, index). A cast
-belongs to one split by its hash, so no two scenes of different splits show the same things. This module knows
-nothing of questions or rows. The paper has no such world; it is ours.
+A scene shows two to four objects of different colours. They appear, rest or move, meet, pass or swap places, and leave.
+Positions are whole pixels, so the box of an object is exactly the box of its image. An object counts as visible while
+at least `MIN_INSIDE` of that box is inside the frame. A scene is a function of (seed, split, index). The set of objects
+decides the split by its hash, so scenes of different splits never show the same set. This module does not know
+questions or rows. The paper has no synthetic world.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -22,25 +22,25 @@ from o3v.geometry import Box, Size, Span
 from o3v.toyworld.motion import MAX_VISIBLE, MIN_SHARED, PAIR_MOTIONS, Motion, Waypoint, draw_spans, move_alone
 from o3v.toyworld.sprites import COLORS, KINDS, PLACES, SIZE_WH, Background, background_image, sprite_image
 
-SPLIT_BYTES = {"sft": 112, "rl": 224, "eval": 256}  # a split's casts hash to a byte below its bound
+SPLIT_BYTES = {"sft": 112, "rl": 224, "eval": 256}  # sets of objects with a hash byte below this belong to the split
 SPLITS = tuple(SPLIT_BYTES)
-DURATIONS_S = {"short": (6.2, 12.0), "medium": (62.0, 100.0), "long": (182.0, 240.0)}  # V-STAR's three kinds
-MIN_INSIDE = 0.6  # share of its box inside the frame from which a thing counts as visible
-MAX_HIDDEN = 0.25  # of the smaller of two boxes, by the other one
-MIN_SHARE = 0.2  # of the video, that a thing is visible
+DURATIONS_S = {"short": (6.2, 12.0), "medium": (62.0, 100.0), "long": (182.0, 240.0)}  # the three lengths of V-STAR
+MIN_INSIDE = 0.6  # share of a box inside the frame from which an object counts as visible
+MAX_HIDDEN = 0.25  # share of the smaller of two boxes that the other one may cover
+MIN_SHARE = 0.2  # of the video: shortest time that an object is visible
 MIN_APART = 0.06  # of the video, between two arrivals or two departures
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One thing: its look, its way, and when it counts as visible (in frames with `from_s <= time < to_s`).
+    """One object: its appearance, its path, and when it counts as visible (in frames with `from_s <= time < to_s`).
 
-    `path` holds waypoints (time_s, x, y) of the centre in shares of the frame, joined by straight lines; the thing
-    is drawn from the first until just before the last. `size` is its longer side as a share of the frame's side.
+    `path` holds waypoints (time_s, x, y) of the centre in shares of the frame, joined by straight lines. The object is
+    drawn from the first waypoint until just before the last. `size` is its longer side as a share of the frame's side.
     """
 
     color: str
-    thing: str
+    kind: str
     size: float
     path: tuple[Waypoint, ...]
     from_s: float
@@ -48,7 +48,7 @@ class Sprite:
 
     @property
     def name(self) -> str:
-        return f"{self.color} {self.thing}"
+        return f"{self.color} {self.kind}"
 
     @property
     def span_s(self) -> Span:
@@ -57,10 +57,10 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Event:
-    """What happens: `kind` is appear, leave, stay, left, right, up, down, meet, pass or swap.
+    """Something that happens: `kind` is appear, leave, stay, left, right, up, down, meet, pass or swap.
 
-    The span of `meet` is the time side by side, of `pass` and `swap` the time of moving; these three have an
-    `object`. Appear and leave are moments: their span starts and ends at one time. Times in seconds.
+    The span in seconds of `meet` is the time side by side, that of `pass` and `swap` the time of the movement. Only
+    these three have an `object`. The span of `appear` and `leave` starts and ends at the same time.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Scene:
-    """A short film and its truth. Frame i shows the world at i / fps seconds."""
+    """A short video and its ground truth. Frame i shows the time i / fps seconds."""
 
     scene_id: str
     split: str
@@ -92,16 +92,16 @@ class Scene:
 
     @cached_property
     def tracks_px(self) -> dict[str, np.ndarray]:
-        """Whole box of each thing in every frame, unclipped: (n_frames, 4) int pixels, -9999 where not drawn."""
+        """Unclipped box of each object in every frame, (n_frames, 4) int pixels; -9999 where it is not drawn."""
         return {s.name: track_px(s, self.n_frames, self.fps, self.size_wh) for s in self.sprites}
 
     @cached_property
     def visible(self) -> dict[str, np.ndarray]:
-        """In which frames each thing counts as visible: (n_frames,) bool."""
+        """In which frames each object counts as visible, (n_frames,) bool."""
         return {name: _inside(track, self.size_wh) >= MIN_INSIDE for name, track in self.tracks_px.items()}
 
     def boxes_at(self, index: int) -> dict[str, Box]:
-        """Boxes (0–1, clipped to the frame) of the things visible in a frame. IndexError outside the scene."""
+        """Boxes (0–1, clipped to the frame) of the visible objects of a frame. Raises IndexError outside the scene."""
         if not 0 <= index < self.n_frames:
             raise IndexError(f"scene {self.scene_id}: frame {index} of {self.n_frames}")
         limits = np.array(self.size_wh * 2)
@@ -113,11 +113,10 @@ class Scene:
 
 
 def make_scene(split: str, index: int, seed: int = 0) -> Scene:
-    """Scene number `index` of a split; the same three arguments give the same scene.
+    """Scene number `index` of a split. The same three arguments always give the same scene.
 
-    In the training splits four scenes in a hundred are medium and two long, in `eval` twenty and ten, at fixed
-    places of the index, so that small sets hold their share too. Raises ValueError for a split that does not
-    exist or a negative number.
+    In the training splits 4% of the scenes have medium length and 2% are long; in `eval` 20% and 10%. They stand at
+    fixed indices, so small sets hold these shares too. Raises ValueError for an unknown split or a negative number.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} does not exist; choose one of {', '.join(SPLITS)}")
@@ -127,54 +126,54 @@ def make_scene(split: str, index: int, seed: int = 0) -> Scene:
     kind = _duration_kind(split, index)
     fps = int(rng.choice((8, 10, 12))) if kind == "short" else 8
     n_frames = round(rng.uniform(*DURATIONS_S[kind]) * fps)
-    n_frames -= n_frames % fps == 0  # never a whole number of seconds, at which there is no frame any more
+    n_frames -= n_frames % fps == 0  # never a whole number of seconds: there is no frame at the very end
     look = (round(float(rng.uniform(low, high)), 3) for low, high in ((0.5, 0.7), (-1, 1), (0.4, 1)))
     background = Background(str(rng.choice(list(PLACES))), *look, grain=int(rng.integers(2**31)))
-    while (staged := _stage(rng, split, n_frames, fps)) is None:
+    while (drawn := _draw_objects(rng, split, n_frames, fps)) is None:
         pass
-    return Scene(f"{split}-{seed}-{index:06d}", split, n_frames / fps, fps, background, *staged)
+    return Scene(f"{split}-{seed}-{index:06d}", split, n_frames / fps, fps, background, *drawn)
 
 
 def split_of_names(names: Iterable[str]) -> str:
-    """The split to which a cast of things belongs, whatever its order."""
+    """The split to which a set of object names belongs, in any order."""
     first_byte = hashlib.sha256("|".join(sorted(names)).encode()).digest()[0]
     return next(split for split, below in SPLIT_BYTES.items() if first_byte < below)
 
 
 def draw_frame(scene: Scene, index: int) -> np.ndarray:
-    """Frame `index` as (height, width, 3) uint8 RGB. IndexError outside the scene."""
+    """Frame `index` as (height, width, 3) uint8 RGB. Raises IndexError outside the scene."""
     if not 0 <= index < scene.n_frames:
         raise IndexError(f"scene {scene.scene_id}: frame {index} of {scene.n_frames}")
     canvas = background_image(scene.background, scene.size_wh).copy()
     for sprite in scene.sprites:
         x0, y0, *_ = scene.tracks_px[sprite.name][index].tolist()
-        picture = sprite_image(sprite.color, sprite.thing, _side_px(sprite.size, scene.size_wh))
-        canvas.paste(picture, (x0, y0), picture)
+        image = sprite_image(sprite.color, sprite.kind, _side_px(sprite.size, scene.size_wh))
+        canvas.paste(image, (x0, y0), image)
     return np.array(canvas)
 
 
 def draw_frames(scene: Scene) -> Iterator[np.ndarray]:
-    """All frames in order; one in which nothing has moved is the same array again."""
-    frame, before = None, None
+    """Yields all frames in order. A frame in which nothing has moved is the same array as the frame before."""
+    frame, drawn_boxes = None, None
     for index in range(scene.n_frames):
-        now = [track[index].tobytes() for track in scene.tracks_px.values()]
-        if frame is None or now != before:
-            frame, before = draw_frame(scene, index), now
+        boxes = [track[index].tobytes() for track in scene.tracks_px.values()]
+        if frame is None or boxes != drawn_boxes:
+            frame, drawn_boxes = draw_frame(scene, index), boxes
         yield frame
 
 
 def render(scene: Scene, path: Path | str) -> None:
-    """Writes the scene as H.264 in mp4; the file appears when it is complete. Errors as `video.write_video`."""
-    from o3v.video.frames import write_video
+    """Writes the scene as an H.264 mp4. The file appears when it is complete. Errors as in `video.write_video`."""
+    from o3v.video.writing import write_video
 
     write_video(path, draw_frames(scene), scene.fps)
 
 
 def track_px(sprite: Sprite, n_frames: int, fps: int, size_wh: Size = SIZE_WH) -> np.ndarray:
-    """Unclipped box of a thing in every frame: (n_frames, 4) int pixels, -9999 (no width) where it is not drawn."""
+    """Unclipped box of an object in every frame: (n_frames, 4) int pixels, -9999 (no width) where it is not drawn."""
     times, xs, ys = np.array(sprite.path).T
     now = np.arange(n_frames) / fps
-    width, height = sprite_image(sprite.color, sprite.thing, _side_px(sprite.size, size_wh)).size
+    width, height = sprite_image(sprite.color, sprite.kind, _side_px(sprite.size, size_wh)).size
     lefts = np.rint(np.interp(now, times, xs) * size_wh[0] - width / 2)
     tops = np.rint(np.interp(now, times, ys) * size_wh[1] - height / 2)
     track = np.stack([lefts, tops, lefts + width, tops + height], axis=1).astype(int)
@@ -191,18 +190,18 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _inside(track: np.ndarray, size_wh: Size) -> np.ndarray:
-    """Share of each box that lies in the frame: (n,)."""
+    """Share of each box that lies inside the frame, shape (n,)."""
     return _areas(np.minimum(track.clip(0), size_wh * 2)) / np.maximum(_areas(track), 1)
 
 
 def _hidden(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest share, over all frames, of the smaller of two boxes that the other one covers."""
+    """Largest share of the smaller of two boxes that the other one covers, over all frames."""
     overlap = _areas(np.concatenate([np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])], axis=1))
     return float((overlap / np.maximum(np.minimum(_areas(a), _areas(b)), 1)).max())
 
 
 def mixed_index(split: str, number: int) -> int:
-    """Index of scene `number` of a set in which a fifth of the films is medium and a tenth long, as all of `eval` is.
+    """Index of scene `number` in a set with 20% medium and 10% long videos, the shares of `eval`.
 
     >>> mixed_index("eval", 3), mixed_index("sft", 3)
     (3, 167)
@@ -216,55 +215,55 @@ def _duration_kind(split: str, index: int) -> str:
     return {17: "medium", 42: "medium", 33: "long"}.get(index % 50, "short")
 
 
-def _cast(rng: np.random.Generator, split: str) -> list[tuple[str, str]]:
-    """Two to four pairs (colour, thing) of different colours that belong to the split."""
-    colors, things = list(COLORS), list(KINDS)
+def _draw_looks(rng: np.random.Generator, split: str) -> list[tuple[str, str]]:
+    """Draws two to four pairs (colour, kind) of different colours that belong to the split."""
+    colors, kinds = list(COLORS), list(KINDS)
     while True:
         size = 2 + int(np.searchsorted((0.3, 0.75), rng.random()))
-        picked = zip(rng.permutation(len(colors))[:size], rng.integers(len(things), size=size), strict=True)
-        cast = [(colors[color], things[thing]) for color, thing in picked]
-        if split_of_names(" ".join(pair) for pair in cast) == split:
-            return cast
+        picked = zip(rng.permutation(len(colors))[:size], rng.integers(len(kinds), size=size), strict=True)
+        looks = [(colors[color], kinds[kind]) for color, kind in picked]
+        if split_of_names(" ".join(look) for look in looks) == split:
+            return looks
 
 
-def _stage(
+def _draw_objects(
     rng: np.random.Generator, split: str, n_frames: int, fps: int
 ) -> tuple[tuple[Sprite, ...], tuple[Event, ...]] | None:
-    """Things and what they do, or None when this draw gives a scene that is not clear."""
-    cast, plot = _cast(rng, split), str(rng.choice(("none", *PAIR_MOTIONS), p=(0.34, 0.28, 0.19, 0.19)))
-    spans = draw_spans(rng, len(cast), MIN_SHARED if plot in PAIR_MOTIONS else -1)
+    """Draws the objects of a scene and their events. None when the drawn scene is ambiguous."""
+    looks, plan = _draw_looks(rng, split), str(rng.choice(("none", *PAIR_MOTIONS), p=(0.34, 0.28, 0.19, 0.19)))
+    spans = draw_spans(rng, len(looks), MIN_SHARED if plan in PAIR_MOTIONS else -1)
     if spans is None:
         return None
-    crowded = len(cast) > 2 or plot in PAIR_MOTIONS
-    sizes = (rng.integers(14, 20 if crowded else 26, len(cast)) / 56).tolist()  # few sizes, so pictures are reused
-    pictures = [sprite_image(*pair, _side_px(size, SIZE_WH)) for pair, size in zip(cast, sizes, strict=True)]
-    halves = [np.array(picture.size) / SIZE_WH / 2 for picture in pictures]
-    fixed = PAIR_MOTIONS[plot](rng, spans, halves) if plot in PAIR_MOTIONS else ()
-    acts: list[Motion] = []
+    crowded = len(looks) > 2 or plan in PAIR_MOTIONS
+    sizes = (rng.integers(14, 20 if crowded else 26, len(looks)) / 56).tolist()  # few sizes: cached images are reused
+    images = [sprite_image(*look, _side_px(size, SIZE_WH)) for look, size in zip(looks, sizes, strict=True)]
+    halves = [np.array(image.size) / SIZE_WH / 2 for image in images]
+    pair = PAIR_MOTIONS[plan](rng, spans, halves) if plan in PAIR_MOTIONS else ()
+    motions: list[Motion] = []
     sprites: list[Sprite] = []
     tracks: list[np.ndarray] = []
-    for number, (color, thing) in enumerate(cast):
-        for _ in range(1 if number < len(fixed) else 8):
-            act = fixed[number] if number < len(fixed) else move_alone(rng, spans[number], halves[number])
-            sprite = _sprite(color, thing, sizes[number], act, n_frames, fps)
+    for number, look in enumerate(looks):
+        for _ in range(1 if number < len(pair) else 8):
+            motion = pair[number] if number < len(pair) else move_alone(rng, spans[number], halves[number])
+            sprite = _sprite(look, sizes[number], motion, n_frames, fps)
             track = track_px(sprite, n_frames, fps)
             if all(_hidden(track, other) <= MAX_HIDDEN for other in tracks):
                 break
         else:
             return None
-        acts, sprites, tracks = [*acts, act], [*sprites, sprite], [*tracks, track]
-    return (tuple(sprites), _events(sprites, acts, n_frames, fps)) if _is_clear(sprites, n_frames / fps) else None
+        motions, sprites, tracks = [*motions, motion], [*sprites, sprite], [*tracks, track]
+    return (tuple(sprites), _events(sprites, motions, n_frames, fps)) if _is_clear(sprites, n_frames / fps) else None
 
 
-def _sprite(color: str, thing: str, size: float, act: Motion, n_frames: int, fps: int) -> Sprite:
-    path = tuple((round(u * n_frames) / fps, round(x, 4), round(y, 4)) for u, x, y in act.path)
-    sprite = Sprite(color, thing, size, path, path[0][0], path[-1][0])
+def _sprite(look: tuple[str, str], size: float, motion: Motion, n_frames: int, fps: int) -> Sprite:
+    path = tuple((round(u * n_frames) / fps, round(x, 4), round(y, 4)) for u, x, y in motion.path)
+    sprite = Sprite(*look, size, path, path[0][0], path[-1][0])
     seen = np.flatnonzero(_inside(track_px(sprite, n_frames, fps), SIZE_WH) >= MIN_INSIDE)
-    return Sprite(color, thing, size, path, float(seen[0]) / fps, float(seen[-1] + 1) / fps)
+    return replace(sprite, from_s=float(seen[0]) / fps, to_s=float(seen[-1] + 1) / fps)
 
 
 def _is_clear(sprites: list[Sprite], duration_s: float) -> bool:
-    """Everything is seen long enough, one thing at most half the video, and who comes and goes first is plain."""
+    """True when each object is visible long enough, one for at most half the video, and their order is plain."""
     shares = [(s.to_s - s.from_s) / duration_s for s in sprites]
     moments = (sorted(s.from_s for s in sprites), sorted(s.to_s for s in sprites))
     apart = min(b - a for times in moments for a, b in pairwise(times)) / duration_s
@@ -272,14 +271,14 @@ def _is_clear(sprites: list[Sprite], duration_s: float) -> bool:
     return MIN_SHARE <= min(shares) <= 0.5 and apart >= MIN_APART and crowd <= MAX_VISIBLE
 
 
-def _events(sprites: list[Sprite], acts: list[Motion], n_frames: int, fps: int) -> tuple[Event, ...]:
+def _events(sprites: list[Sprite], motions: list[Motion], n_frames: int, fps: int) -> tuple[Event, ...]:
     events = []
-    for number, (sprite, act) in enumerate(zip(sprites, acts, strict=True)):
+    for number, (sprite, motion) in enumerate(zip(sprites, motions, strict=True)):
         if sprite.from_s > 0:
             events.append(Event("appear", sprite.name, None, (sprite.from_s, sprite.from_s)))
-        start_s, end_s = (round(u * n_frames) / fps for u in act.span) if act.span else sprite.span_s
-        other = sprites[1 - number].name if act.kind in PAIR_MOTIONS else None
-        events.append(Event(act.kind, sprite.name, other, (start_s, end_s)))
+        start_s, end_s = (round(u * n_frames) / fps for u in motion.span) if motion.span else sprite.span_s
+        other = sprites[1 - number].name if motion.kind in PAIR_MOTIONS else None
+        events.append(Event(motion.kind, sprite.name, other, (start_s, end_s)))
         if sprite.to_s < n_frames / fps:
             events.append(Event("leave", sprite.name, None, (sprite.to_s, sprite.to_s)))
     return tuple(sorted(events, key=lambda event: event.span_s))

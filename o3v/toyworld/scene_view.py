@@ -1,8 +1,7 @@
-"""One synthetic scene as its questioner sees it: who is whole when, who is near, how to word a fact.
+"""What the question families ask of a scene again and again: which object is visible when, and how to word a fact.
 
-A `Fact` is a question with its one right answer, some answers that are false, the short chain of seeing that
-leads there, and when it shows. `SceneView` holds what the families of `synth_facts` ask of a scene again and again.
-Knows nothing of rows, tasks or tags.
+A `Fact` is a question with its one correct answer, some wrong answers, a short chain of reasoning, and the span of time
+in which it holds. This module does not know rows, tasks or tags. The paper has no synthetic world.
 """
 
 from __future__ import annotations
@@ -23,11 +22,18 @@ QUESTIONS = VIDEO_QUESTIONS | TIME_QUESTIONS | IMAGE_QUESTIONS
 
 @dataclass(frozen=True)
 class Fact:
-    """A question about a scene and the truth.
+    """A question about a scene with its ground truth.
 
-    `chain` names what it shows as {0}, {1}, …; `shown` says which thing in which frame each of them is. `wrong` are
-    false answers, the most tempting first. `span_s` is when the answer shows: while `subject` does `deed` ("move
-    past the blue ball"), or, without a deed, while it is visible.
+    Args:
+        family: the family of questions, a key of the templates.
+        question: the question in words.
+        answer: the one correct answer.
+        wrong: wrong answers, the most plausible ones first.
+        chain: the reasoning, with {0}, {1}, … for the shown objects.
+        shown: for each of these the name of the object and the number of the frame that shows it.
+        subject: the name of the object that the question is about.
+        span_s: start and end in seconds of the action, or of the time in which the subject is visible.
+        action: what the subject does ("move past the blue ball"), or None.
     """
 
     family: str
@@ -38,16 +44,21 @@ class Fact:
     shown: tuple[tuple[str, int], ...]
     subject: str
     span_s: Span
-    deed: str | None = None
+    action: str | None = None
 
     @property
     def pair(self) -> tuple[tuple[str, int], ...]:
-        """The two of the things shown that stand beside each other, where two do."""
+        """The two shown objects that are side by side, in facts about two objects."""
         return self.shown[-2:] if self.family == "meet" else self.shown[:2]
 
 
 class SceneView:
-    """A scene with what the families ask of it again and again, and a generator of its own for wordings."""
+    """A scene with lookup tables by object name, and its own random generator for wordings.
+
+    `drawn` tells in which frames an object is drawn at all, (n_frames,) bool. `seen` holds the numbers of the frames in
+    which it is visible, `clear` of those in which it is also completely inside the frame. `plain` tells in which frames
+    no object is partly outside, (n_frames,) bool. `centers` are (n_frames, 2) in shares of the frame.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -55,30 +66,32 @@ class SceneView:
         self.sprites = sorted(scene.sprites, key=lambda s: s.from_s)
         self.by_name = {sprite.name: sprite for sprite in scene.sprites}
         limits, now = np.array(scene.size_wh * 2), np.arange(scene.n_frames)
-        # frames that a time with one decimal still finds: a claim at that time shows what it says
-        found = np.floor(np.round(now / scene.fps, 1) * scene.fps + 1e-6) == now
+        # frames that are found again by their time with one decimal, as claims write it
+        exact = np.floor(np.round(now / scene.fps, 1) * scene.fps + 1e-6) == now
         whole = {n: ((t >= 0) & (t <= limits)).all(axis=1) for n, t in scene.tracks_px.items()}
         self.drawn = {n: t[:, 0] > -9999 for n, t in scene.tracks_px.items()}
-        self.seen = {n: np.flatnonzero(v & found) for n, v in scene.visible.items()}
-        self.clear = {n: np.flatnonzero(whole[n] & found) if (whole[n] & found).any() else self.seen[n] for n in whole}
-        self.plain = found & np.all([whole[n] | ~self.drawn[n] for n in whole], axis=0)  # nothing half outside
+        self.seen = {n: np.flatnonzero(v & exact) for n, v in scene.visible.items()}
+        self.clear = {n: np.flatnonzero(whole[n] & exact) if (whole[n] & exact).any() else self.seen[n] for n in whole}
+        self.plain = exact & np.all([whole[n] | ~self.drawn[n] for n in whole], axis=0)
         self.centers = {n: (t[:, :2] + t[:, 2:]) / 2 / scene.size_wh for n, t in scene.tracks_px.items()}
 
     def early(self, sprite: Sprite) -> tuple[str, int]:
+        """The object in the first frame that shows it clearly."""
         return sprite.name, int(self.clear[sprite.name][0])
 
     def late(self, sprite: Sprite) -> tuple[str, int]:
+        """The object in the last frame that shows it clearly."""
         return sprite.name, int(self.clear[sprite.name][-1])
 
     def middle(self, name: str) -> tuple[str, int]:
         return name, int(self.clear[name][len(self.clear[name]) // 2])
 
     def both(self, a: str, b: str) -> np.ndarray:
-        """Frames in which two things are visible."""
+        """The frames in which both objects are visible."""
         return np.intersect1d(self.seen[a], self.seen[b])
 
     def during(self, event: Event) -> np.ndarray:
-        """Frames of an event in which its things are whole."""
+        """The frames of an event in which its objects are completely inside the frame."""
         frames = self.clear[event.subject]
         if event.object:
             frames = np.intersect1d(frames, self.clear[event.object])
@@ -89,8 +102,8 @@ class SceneView:
         return f"{self.scene.frame_time_s(frame):.1f}"
 
     def is_only(self, sprite: Sprite) -> bool:
-        """True when no other thing of its kind is in the scene."""
-        return sum(other.thing == sprite.thing for other in self.sprites) == 1
+        """True when no other object of this kind is in the scene."""
+        return sum(other.kind == sprite.kind for other in self.sprites) == 1
 
     def pick(self, options: Sequence[str]) -> str:
         return options[int(self.rng.integers(len(options)))]
@@ -98,12 +111,13 @@ class SceneView:
     def shuffled(self, options: Sequence[str]) -> list[str]:
         return [options[i] for i in self.rng.permutation(len(options))]
 
-    def others(self, sprite: Sprite, asked: str) -> tuple[str, ...]:
-        """Names other than this thing's and the asked one's: those of the scene, then some that differ in a word."""
+    def others(self, sprite: Sprite, known: str) -> tuple[str, ...]:
+        """Wrong names, neither this object's nor the `known` one of the question: first those of the scene, then some
+        that differ from the correct name in one word."""
         here = [other.name for other in self.sprites]
-        near = [f"{sprite.color} {thing}" for thing in KINDS] + [f"{color} {sprite.thing}" for color in COLORS]
+        near = [f"{sprite.color} {kind}" for kind in KINDS] + [f"{color} {sprite.kind}" for color in COLORS]
         absent = [name for name in self.shuffled(near) if name not in here]
-        return (*self.shuffled([name for name in here if name not in (sprite.name, asked)]), *absent[:3])
+        return (*self.shuffled([name for name in here if name not in (sprite.name, known)]), *absent[:3])
 
     def fact(
         self,
@@ -114,11 +128,23 @@ class SceneView:
         wrong: Sequence[str] | None = None,
         chain: str | None = None,
         span_s: Span | None = None,
-        deed: str | None = None,
+        action: str | None = None,
         **words: str,
     ) -> Fact:
-        """A fact of a family, in one of its wordings. Without an answer it is the subject among other names."""
-        words = {"x": subject.name, "color": subject.color, "thing": subject.thing, "deed": deed or ""} | words
+        """Makes a fact in one of the wordings of its family, drawn at random.
+
+        Args:
+            family: the family of questions.
+            subject: the object that the question is about, and the answer when `answer` is None.
+            shown: names of the shown objects, each with a frame number.
+            answer: the correct answer; None for the subject's name.
+            wrong: wrong answers to an `answer`; wrong names are drawn here.
+            chain: the family whose chains are used; None for `family`.
+            span_s: start and end in seconds; None for the time in which the subject is visible.
+            action: what the subject does, or None.
+            words: values of further fields of the wordings.
+        """
+        words = {"x": subject.name, "color": subject.color, "kind": subject.kind, "action": action or ""} | words
         return Fact(
             family,
             self.pick(QUESTIONS[family]).format(**words),
@@ -128,5 +154,5 @@ class SceneView:
             tuple(shown),
             subject.name,
             span_s or subject.span_s,
-            deed,
+            action,
         )

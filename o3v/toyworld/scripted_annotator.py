@@ -1,7 +1,8 @@
-"""The scripted annotator: annotations of synthetic films from their truth, a known share of them spoiled.
+"""An annotator for synthetic videos that knows the ground truth and makes a known share of mistakes.
 
-It makes the mistakes that large models make, one an annotation, so that what each filter finds can be counted. The
-same seed spoils the same items in the same way. Stands in for a network annotator in the notebook and in tests.
+Each spoiled annotation has one mistake, of a type that large models make, so that one can count what each filter finds.
+The same seed spoils the same items in the same way. It replaces the network annotator (Gemini in the paper) in the
+notebook and in tests.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Annotation = dict[str, Any]
 
 
 def items(split: str, seed: int, numbers: range) -> Iterator[AnnotationItem]:
-    """One item for each scene, with what happens in it as notes."""
+    """Yields one item for each scene, with the scene's events as notes."""
     for number in numbers:
         scene = make_scene(split, number, seed)
         notes = tuple((*e.span_s, " ".join(filter(None, (e.subject, e.kind, e.object)))) for e in scene.events)
@@ -40,7 +41,7 @@ def items(split: str, seed: int, numbers: range) -> Iterator[AnnotationItem]:
 
 
 def render_video(item: AnnotationItem, root: Path | str) -> None:
-    """Renders the film of a synthetic item below `root`, unless it is there."""
+    """Renders the video of a synthetic item below `root`, unless it exists."""
     path = Path(root) / item.video_path
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ def render_video(item: AnnotationItem, root: Path | str) -> None:
 
 @dataclass(frozen=True)
 class ScriptedAnnotator:
-    """Annotates synthetic items from their truth and spoils `share` of them, each in one of the ways of `FAULTS`."""
+    """Annotates synthetic items from their ground truth and spoils a `share` of them, each with one of `FAULTS`."""
 
     seed: int = 0
     share: float = 0.3
@@ -57,19 +58,19 @@ class ScriptedAnnotator:
 
     @property
     def name(self) -> str:
-        """All that decides the answers."""
+        """A name that identifies the annotator and its settings."""
         return f"scripted {self.seed} {self.share}"
 
     def fault(self, item: AnnotationItem) -> str | None:
-        """How the annotation of an item is spoiled; None for a true one."""
+        """The fault in the annotation of an item; None for a correct one."""
         rng = _rng(self.seed, item.id)
         return str(rng.choice(list(FAULTS))) if rng.random() < self.share else None
 
     def __call__(self, item: AnnotationItem) -> Reply:
         """The annotation as JSON text."""
         scene = _scene(item.id)
-        said, fault, rng = _truth(scene), self.fault(item), _rng(self.seed + 1, item.id)
-        text = json.dumps(FAULTS[fault](said, scene, rng) if fault in FAULTS else said, ensure_ascii=False)
+        annotation, fault, rng = _truth(scene), self.fault(item), _rng(self.seed + 1, item.id)
+        text = json.dumps(FAULTS[fault](annotation, scene, rng) if fault in FAULTS else annotation, ensure_ascii=False)
         if fault == MALFORMED:
             text = text[: int(rng.integers(20, len(text) - 1))]
         return Reply(text)
@@ -91,7 +92,7 @@ def _truth(scene: Scene) -> Annotation:
 
 
 def as_annotation(row: Example) -> Annotation:
-    """A row as the JSON that an annotator gives."""
+    """A row in the JSON form of an annotator's reply."""
     frames = [
         {"at": f.time_s, "objects": [{"name": n, "box": list(b)} for n, boxes in f.items.items() for b in boxes]}
         for f in row.key_frames
@@ -104,83 +105,86 @@ def as_annotation(row: Example) -> Annotation:
     }
 
 
-def _one(said: Annotation, rng: np.random.Generator) -> tuple[dict, dict, str]:
-    """A key frame at random, one of its objects, and the claim of it as the chain writes it."""
-    frame = said["key_frames"][int(rng.integers(len(said["key_frames"])))]
-    thing = frame["objects"][int(rng.integers(len(frame["objects"])))]
-    return frame, thing, format_claim(thing["name"], [tuple(thing["box"])], round(frame["at"], 1))
+def _pick(annotation: Annotation, rng: np.random.Generator) -> tuple[dict, dict, str]:
+    """A random key frame, one of its objects, and the object's claim in the chain."""
+    frame = annotation["key_frames"][int(rng.integers(len(annotation["key_frames"])))]
+    entry = frame["objects"][int(rng.integers(len(frame["objects"])))]
+    return frame, entry, format_claim(entry["name"], [tuple(entry["box"])], round(frame["at"], 1))
 
 
-def _rewrite(said: Annotation, thing: dict, claim: str, **change: Any) -> Annotation:
-    """Gives one object of a key frame another name or box, there and in the chain's claim."""
+def _rewrite(annotation: Annotation, entry: dict, claim: str, **change: Any) -> Annotation:
+    """Changes the name or box of one object, both in the key frame and in the claim of the chain."""
     at = claim.rsplit("<t>", 1)[1].removesuffix("</t>s")
-    thing.update(change)
-    new = format_claim(thing["name"], [tuple(thing["box"])], float(at))
-    return said | {"reasoning": said["reasoning"].replace(claim, new)}
+    entry.update(change)
+    new = format_claim(entry["name"], [tuple(entry["box"])], float(at))
+    return annotation | {"reasoning": annotation["reasoning"].replace(claim, new)}
 
 
-def _oversized(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    _, thing, claim = _one(said, rng)
+def _absent_name(annotation: Annotation, rng: np.random.Generator) -> str:
+    """A name, with a random colour, of an object in none of the key frames."""
+    names = {entry["name"] for frame in annotation["key_frames"] for entry in frame["objects"]}
+    return next(n for n in (f"{c} {kind}" for c in rng.permutation(list(COLORS)) for kind in KINDS) if n not in names)
+
+
+def _oversized(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
+    _, entry, claim = _pick(annotation, rng)
     sides = rng.uniform(0, 0.04, 2).round(3), rng.uniform(0.96, 1, 2).round(3)
-    return _rewrite(said, thing, claim, box=[*sides[0].tolist(), *sides[1].tolist()])
+    return _rewrite(annotation, entry, claim, box=[*sides[0].tolist(), *sides[1].tolist()])
 
 
-def _shifted(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    """The box moved to where there is none of the thing."""
-    _, thing, claim = _one(said, rng)
-    x0, y0, x1, y1 = thing["box"]
+def _shifted(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
+    """A box moved to where it does not touch the true one."""
+    _, entry, claim = _pick(annotation, rng)
+    x0, y0, x1, y1 = entry["box"]
     width, height = x1 - x0, y1 - y0
     while True:
         x, y = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
         moved: Box = tuple(round(float(v), 3) for v in (x, y, x + width, y + height))
-        if box_iou(moved, thing["box"]) == 0:
-            return _rewrite(said, thing, claim, box=list(moved))
+        if box_iou(moved, entry["box"]) == 0:
+            return _rewrite(annotation, entry, claim, box=list(moved))
 
 
-def _wrong_name(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    """Another colour or another kind."""
-    _, thing, claim = _one(said, rng)
-    color, kind = thing["name"].split(" ")
+def _wrong_name(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
+    """A wrong colour or a wrong kind."""
+    _, entry, claim = _pick(annotation, rng)
+    color, kind = entry["name"].split(" ")
     if rng.random() < 0.5:
         color = str(rng.choice([c for c in COLORS if c != color]))
     else:
-        kind = str(rng.choice([t for t in KINDS if t != kind]))
-    return _rewrite(said, thing, claim, name=f"{color} {kind}")
+        kind = str(rng.choice([k for k in KINDS if k != kind]))
+    return _rewrite(annotation, entry, claim, name=f"{color} {kind}")
 
 
-def _wrong_time(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    """The chain speaks of a moment that no key frame shows."""
-    _, thing, claim = _one(said, rng)
-    taken = [f["at"] for f in said["key_frames"]]
-    moments = [round(n / 10, 1) for n in range(int(10 * scene.duration_s))]
-    far = [time_s for time_s in moments if all(abs(time_s - t) >= 0.5 for t in taken)]
+def _wrong_time(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
+    """A claim in the chain has a time that no key frame has."""
+    _, entry, claim = _pick(annotation, rng)
+    key_s = [frame["at"] for frame in annotation["key_frames"]]
+    times_s = [round(n / 10, 1) for n in range(int(10 * scene.duration_s))]
+    far = [time_s for time_s in times_s if all(abs(time_s - t) >= 0.5 for t in key_s)]
     time_s = far[int(rng.integers(len(far)))]
-    wrong = format_claim(thing["name"], [tuple(thing["box"])], time_s)
-    return said | {"reasoning": said["reasoning"].replace(claim, wrong, 1)}
+    wrong = format_claim(entry["name"], [tuple(entry["box"])], time_s)
+    return annotation | {"reasoning": annotation["reasoning"].replace(claim, wrong, 1)}
 
 
-def _mention_only(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    """The chain claims something that no key frame boxes."""
-    frame, thing, _ = _one(said, rng)
-    names = {t["name"] for f in said["key_frames"] for t in f["objects"]}
-    other = next(n for n in (f"{c} {t}" for c in rng.permutation(list(COLORS)) for t in KINDS) if n not in names)
-    claim = format_claim(other, [tuple(thing["box"])], round(frame["at"], 1))
-    return said | {"reasoning": f"{said['reasoning']} Beside it is the {claim}."}
+def _mention_only(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
+    """The chain claims an object that no key frame has."""
+    frame, entry, _ = _pick(annotation, rng)
+    claim = format_claim(_absent_name(annotation, rng), [tuple(entry["box"])], round(frame["at"], 1))
+    return annotation | {"reasoning": f"{annotation['reasoning']} Beside it is the {claim}."}
 
 
-def _evidence_only(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    """A key frame boxes something that the chain never names."""
-    frame, thing, _ = _one(said, rng)
-    names = {t["name"] for f in said["key_frames"] for t in f["objects"]}
-    other = next(n for n in (f"{c} {t}" for c in rng.permutation(list(COLORS)) for t in KINDS) if n not in names)
-    frame["objects"].append({"name": other, "box": list(thing["box"])})
-    return said
+def _evidence_only(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
+    """A key frame has an object that the chain does not mention."""
+    frame, entry, _ = _pick(annotation, rng)
+    frame["objects"].append({"name": _absent_name(annotation, rng), "box": list(entry["box"])})
+    return annotation
 
 
-def _truncated(said: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    """The chain ends inside of a claim."""
-    ends = [match.end() for match in re.finditer("<box>", said["reasoning"])]
-    return said | {"reasoning": said["reasoning"][: ends[int(rng.integers(len(ends)))] + int(rng.integers(1, 9))]}
+def _truncated(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
+    """The chain ends in the middle of a claim."""
+    ends = [match.end() for match in re.finditer("<box>", annotation["reasoning"])]
+    cut = ends[int(rng.integers(len(ends)))] + int(rng.integers(1, 9))
+    return annotation | {"reasoning": annotation["reasoning"][:cut]}
 
 
 MALFORMED, UNMENTIONED = "malformed JSON", "evidence without mention"
@@ -192,29 +196,39 @@ FAULTS: dict[str, Callable[[Annotation, Scene, np.random.Generator], Annotation]
     "mention without evidence": _mention_only,
     UNMENTIONED: _evidence_only,
     "truncated chain": _truncated,
-    MALFORMED: lambda said, scene, rng: said,
+    MALFORMED: lambda annotation, scene, rng: annotation,
 }
 
 
 def count_faults(
-    faults: Mapping[str, str | None], unread: Iterable[str], steps: Sequence[FilterStep]
+    faults: Mapping[str, str | None], unread_ids: Iterable[str], steps: Sequence[FilterStep]
 ) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
-    """What became of each kind of fault: counts by the stage that stopped it, and of the true rows, how many stayed.
+    """Counts by which stage the rows of each fault are stopped, and how many correct rows are kept.
 
-    `unread` are the ids of answers that were no annotation. A spoiled row that does not stay is stopped where it first
-    loses something; a box nobody mentions where the box goes. `rows` and `missed` are among the counts.
+    A row that is dropped counts for the first stage that removes a part of it. A row with an unmentioned box counts for
+    the stage that removes the box.
+
+    Args:
+        faults: the fault of each row by its id, None for correct rows.
+        unread_ids: ids of replies that could not be parsed as annotations; their stage is "reading".
+        steps: the results of the filters, in order.
+
+    Returns:
+        For each fault the counts by stage, with "rows" in all and "missed" ones; for the correct rows the counts "rows"
+        and "kept".
     """
-    kept, stopped = {e.id for e in steps[-1].result.kept}, dict.fromkeys(unread, "reading")
+    kept_ids = {example.id for example in steps[-1].result.kept}
+    stages = dict.fromkeys(unread_ids, "reading")
     for step in steps:
         for drop in step.result.dropped:
-            if drop.id not in kept or faults[drop.id] == UNMENTIONED:
-                stopped.setdefault(drop.id, step.stage)
+            if drop.id not in kept_ids or faults[drop.id] == UNMENTIONED:
+                stages.setdefault(drop.id, step.stage)
     table: dict[str, dict[str, int]] = {}
-    for name, fault in faults.items():
+    for row_id, fault in faults.items():
         if fault:
             counts = table.setdefault(fault, {"rows": 0, "missed": 0})
             counts["rows"] += 1
-            where = stopped.get(name, "missed")
-            counts[where] = counts.get(where, 0) + 1
-    true = [name for name, fault in faults.items() if fault is None]
-    return table, {"rows": len(true), "kept": sum(name in kept for name in true)}
+            stage = stages.get(row_id, "missed")
+            counts[stage] = counts.get(stage, 0) + 1
+    correct_ids = [row_id for row_id, fault in faults.items() if fault is None]
+    return table, {"rows": len(correct_ids), "kept": sum(row_id in kept_ids for row_id in correct_ids)}

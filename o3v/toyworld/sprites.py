@@ -1,8 +1,8 @@
-"""The pictures of the synthetic world: six things in six colours, and three places to be.
+"""The images of the synthetic world: objects of six kinds in six colours, and three backgrounds.
 
-Everything is drawn once, large, and scaled down smoothly, so outlines are clean; after that a frame is a few
-pastes. A thing's picture fills its canvas to the edges, so its box is its canvas. This module knows nothing of
-scenes, time or questions.
+Each object is drawn once at a large size and then scaled down, so outlines are smooth and a frame needs only a few
+pastes. The image of an object touches all four edges of its canvas, so the canvas is its bounding box. This module
+does not know scenes, time or questions. The paper has no synthetic world.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from o3v.geometry import Size
 
 SIZE_WH: Size = (224, 224)
-MASTER_PX = 400  # side of the large drawings in pixels
+MASTER_PX = 400  # side of the large drawings
 
 Rgb = tuple[int, int, int]
 
@@ -70,7 +70,7 @@ KINDS: Mapping[str, tuple[tuple[str, str, tuple[float, ...]], ...]] = {
         ("oval", "deep", (4, 4, 74, 22)),
     ),
 }
-NAMES = tuple(f"{color} {thing}" for color in COLORS for thing in KINDS)
+NAMES = tuple(f"{color} {kind}" for color in COLORS for kind in KINDS)
 FIXED: Mapping[str, Rgb] = {
     "glass": (190, 226, 242),
     "lamp": (255, 240, 170),
@@ -79,7 +79,7 @@ FIXED: Mapping[str, Rgb] = {
     "wood": (132, 88, 52),
 }
 
-# each place: sky or wall from top to horizon, then ground or floor from horizon to bottom
+# for each place: colours of sky or wall at the top and the horizon, of ground or floor at the horizon and the bottom
 PLACES: Mapping[str, tuple[Rgb, Rgb, Rgb, Rgb]] = {
     "park": ((158, 196, 224), (208, 226, 232), (172, 198, 148), (128, 160, 112)),
     "beach": ((132, 190, 206), (190, 222, 224), (226, 208, 168), (198, 172, 128)),
@@ -89,7 +89,7 @@ PLACES: Mapping[str, tuple[Rgb, Rgb, Rgb, Rgb]] = {
 
 @dataclass(frozen=True)
 class Background:
-    """A place, the height of its horizon (0–1 from the top), its warmth (−1 to 1), its light (0–1), its grain."""
+    """How to draw a place: horizon (0–1 from the top), warmth (−1 to 1), light (0–1), seed of the texture."""
 
     place: str
     horizon: float
@@ -99,18 +99,18 @@ class Background:
 
 
 @lru_cache(maxsize=512)
-def sprite_image(color: str, thing: str, side_px: int) -> Image.Image:
-    """RGBA picture of a thing, its longer side `side_px` pixels; every edge of the canvas is touched."""
-    master = _master(color, thing)
+def sprite_image(color: str, kind: str, side_px: int) -> Image.Image:
+    """RGBA image of an object whose longer side has `side_px` pixels. It touches every edge of the canvas."""
+    master = _master(color, kind)
     scale = side_px / max(master.size)
     size = tuple(max(1, round(side * scale)) for side in master.size)
-    picture = master.resize(size, Image.Resampling.BOX)
-    picture.putalpha(picture.getchannel("A").point(lambda a: 0 if a < 24 else a))
-    return picture.crop(picture.getbbox())
+    image = master.resize(size, Image.Resampling.BOX)
+    image.putalpha(image.getchannel("A").point(lambda a: 0 if a < 24 else a))
+    return image.crop(image.getbbox())
 
 
 @lru_cache(maxsize=64)
-def _master(color: str, thing: str) -> Image.Image:
+def _master(color: str, kind: str) -> Image.Image:
     base = np.array(COLORS[color], dtype=float)
     roles = {name: np.array(rgb, dtype=float) for name, rgb in FIXED.items()}
     roles |= {
@@ -121,7 +121,7 @@ def _master(color: str, thing: str) -> Image.Image:
     edge = tuple((base * 0.42).astype(int)) if color != "white" else (118, 118, 126)
     canvas = Image.new("RGBA", (MASTER_PX, MASTER_PX))
     pen = ImageDraw.Draw(canvas)
-    for shape, role, numbers in KINDS[thing]:
+    for shape, role, numbers in KINDS[kind]:
         points = [n * MASTER_PX / 100 for n in numbers]
         fill = tuple(roles[role].astype(int))
         if shape == "ring":
@@ -144,7 +144,7 @@ def _master(color: str, thing: str) -> Image.Image:
 
 @lru_cache(maxsize=4)
 def background_image(background: Background, size_wh: Size = SIZE_WH) -> Image.Image:
-    """RGB picture of a place. Light falls from the left and colours change with height: cues for position."""
+    """RGB image of a place. Light comes from the left and colours change with height, which are cues for position."""
     width, height = size_wh
     top, skyline, ground, bottom = (np.array(c, dtype=float) for c in PLACES[background.place])
     ys = np.linspace(0, 1, height)[:, None]
@@ -153,11 +153,11 @@ def background_image(background: Background, size_wh: Size = SIZE_WH) -> Image.I
     floor = ground + (bottom - ground) * ((ys - horizon) / (1 - horizon)).clip(0, 1)
     edge = ((ys - horizon) * height / 2 + 0.5).clip(0, 1)  # a soft line two pixels wide
     column = sky * (1 - edge) + floor * edge
-    picture = np.repeat(column[:, None, :], width, axis=1)
-    picture += (0.5 - np.linspace(0, 1, width))[None, :, None] * 26 * background.light
-    picture += np.array([7, 0, -7]) * background.warmth
+    image = np.repeat(column[:, None, :], width, axis=1)
+    image += (0.5 - np.linspace(0, 1, width))[None, :, None] * 26 * background.light
+    image += np.array([7, 0, -7]) * background.warmth
     rng = np.random.default_rng(background.grain)
     clouds = Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).resize(size_wh, Image.Resampling.BICUBIC)
-    picture += (np.asarray(clouds, dtype=float)[..., None] - 128) / 26
-    smooth = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+    image += (np.asarray(clouds, dtype=float)[..., None] - 128) / 26
+    smooth = Image.fromarray(image.clip(0, 255).astype(np.uint8))
     return smooth.filter(ImageFilter.SMOOTH)

@@ -1,8 +1,8 @@
-"""Facts of synthetic scenes as rows of the six STGR tasks and as V-STAR items.
+"""Turns facts of synthetic scenes into rows of the six STGR tasks and into V-STAR items.
 
-Each source stands for one of STGR's and fixes the task, the weight in each split, and which families of facts it
-asks. Chains (`synth_chains`) have claims in the tasks that want evidence, moments in the temporal ones, neither in the
-general ones. Departs from the paper in what is asked, as the world is ours. Knows nothing of files on disk.
+Each synthetic source stands for one source of STGR. It fixes the task, the weight in each split, and the families of
+facts. Chains have claims in the tasks that need evidence, times in the temporal tasks, and neither in the general ones.
+The questions are ours, not the paper's. This module does not know files on disk.
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ from o3v.toyworld.scene_view import Fact
 from o3v.video.frames import uniform_indices
 
 LETTERS = "ABCD"
-MOST_SECONDS = 12  # annotated in an eval item
+MAX_SECONDS = 12  # number of annotated seconds in an eval item
 _EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way", "meet", "pass", "swap")
 _RELATIONS = ("longest", "with", "already")
 _CAPTIONS = ("color", "thing", "where", "side")
-_GENERAL = (*_CAPTIONS, "count", "place")  # asked without evidence: what is to be seen; what happens needs it
+_GENERAL = (*_CAPTIONS, "count", "place")  # asked without evidence; questions about what happens need evidence
 
 
 @dataclass(frozen=True)
 class Source:
-    """What stands for one of STGR's sources: its task, its rows in thousands (paper), its families of facts.
+    """A synthetic source that stands for one of STGR's sources.
 
-    `stands_for` is the paper's name of that source, `max_share` is the longest span of a fact as a share of the video,
-    `mostly` the family that is asked first where a scene has it.
+    Args:
+        task: the task of its rows.
+        sft: number of rows of the STGR source in the SFT split, in thousands (paper).
+        rl: the same in the RL split.
+        families: the families of facts that it asks about.
+        max_share: longest span of a fact, as a share of the video.
+        stands_for: the paper's name of the STGR source.
+        mostly: the family that comes first when a scene has it.
     """
 
     task: Task
@@ -76,14 +82,14 @@ SOURCES: Mapping[str, Source] = {
     "synth_videor1_free_form": Source(Task.FREE_FORM, 2, 2, _GENERAL, stands_for="Video-R1, free-form"),
 }
 EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, SOURCES["synth_tvg_rl"].families, 0.6)
-MIN_EVAL_SHARE = 0.15  # of the video, that the span of an eval item takes at least
+MIN_EVAL_SHARE = 0.15  # of the video: shortest span of an eval item
 
 
 def rows_of(scene: Scene) -> list[Example]:
-    """Every row that a scene can give, in the sources of its split (`eval`: in all), families well mixed.
+    """All rows of a scene, in the sources of its split (`eval`: in all sources), with the families mixed.
 
-    All rows have a chain, also those whose real files have none. Boxes of chains are 0–1 with three decimals, but
-    pixels in `visual QA`; times have one decimal. Pictures and key frames are named by scene and frame number.
+    All rows have a chain, even where the real files have none. Boxes in chains are 0–1 with three decimals, but pixels
+    in `visual QA`; times have one decimal. Pictures and key frames are named by scene and frame number.
     """
     facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: image_facts(scene)}
     of_video = video_facts(scene)
@@ -96,10 +102,10 @@ def rows_of(scene: Scene) -> list[Example]:
 
 
 def eval_item(scene: Scene) -> Row | None:
-    """A scene as an item of V-STAR: what, when and where about one thing. None when no question fits.
+    """A V-STAR item about one object of a scene: what, when and where. None when no question fits.
 
-    Boxes are pixels of the frame at each whole second of the span, `MOST_SECONDS` evenly spread ones of a longer span;
-    the domain is the place.
+    Boxes are in pixels, one for each whole second of the span, or for `MAX_SECONDS` evenly spread ones of a longer
+    span. The domain is the place.
     """
     fits = (f for f in _fitting(scene, video_facts(scene), EVAL_SOURCE) if _share(scene, f) >= MIN_EVAL_SHARE)
     fact = next(_mixed(scene, "eval", fits), None)
@@ -121,8 +127,8 @@ def eval_item(scene: Scene) -> Row | None:
         "chain": chain_of(scene, fact),
         "object": fact.subject,
         "answer": fact.answer,
-        "temporal_question": f"When does the {fact.subject} {fact.deed}?"
-        if fact.deed
+        "temporal_question": f"When does the {fact.subject} {fact.action}?"
+        if fact.action
         else f"When is the {fact.subject} visible?",
         "timestamps": [round(moment, 3) for moment in fact.span_s],
         "spatial_question": f"Where is the {fact.subject}?",
@@ -136,7 +142,7 @@ def eval_item(scene: Scene) -> Row | None:
 
 def _whole_seconds(fact: Fact, scene: Scene) -> list[int]:
     seconds = range(math.ceil(fact.span_s[0]), math.ceil(fact.span_s[1]))
-    return [seconds[i] for i in uniform_indices(len(seconds), MOST_SECONDS)]
+    return [seconds[i] for i in uniform_indices(len(seconds), MAX_SECONDS)]
 
 
 def _share(scene: Scene, fact: Fact) -> float:
@@ -148,37 +154,37 @@ def _fitting(scene: Scene, facts: Iterable[Fact], source: Source) -> list[Fact]:
 
 
 def _mixed(scene: Scene, name: str, facts: Iterable[Fact], mostly: str = "") -> Iterator[Fact]:
-    """Facts in random order, one of each family before the second of any; of one family, where told, all first."""
+    """Facts in random order: all of the family `mostly`, then one of each family, then the second of each, …"""
     rng = np.random.default_rng(list(hashlib.sha256(f"{scene.scene_id}/{name}".encode()).digest()[:16]))
     families: dict[str, list[Fact]] = {}
     for fact in facts:
         families.setdefault(fact.family, []).append(fact)
-    piles = [families[family] for family in rng.permutation(sorted(families)).tolist()]
-    piles = [[pile[i] for i in rng.permutation(len(pile))] for pile in piles]
-    yield from (fact for pile in piles for fact in pile if fact.family == mostly)
-    piles = [pile for pile in piles if pile[0].family != mostly]
-    for turn in range(max(map(len, piles), default=0)):
-        yield from (pile[turn] for pile in piles if turn < len(pile))
+    groups = [families[family] for family in rng.permutation(sorted(families)).tolist()]
+    groups = [[group[i] for i in rng.permutation(len(group))] for group in groups]
+    yield from (fact for group in groups for fact in group if fact.family == mostly)
+    groups = [group for group in groups if group[0].family != mostly]
+    for turn in range(max(map(len, groups), default=0)):
+        yield from (group[turn] for group in groups if turn < len(group))
 
 
 def _row(scene: Scene, name: str, fact: Fact) -> Example:
     task, digest = SOURCES[name].task, hashlib.sha256(f"{scene.scene_id}/{name}/{fact.question}".encode())
     row_id = "-".join((scene.scene_id, name, fact.family.replace(" ", "-"), digest.hexdigest()[:6]))
-    place = digest.digest()[-1] % len(LETTERS)  # of the right option: every letter is as likely
-    return Example(row_id, task, name, **_FIELDS[task](scene, fact, place))
+    place = digest.digest()[-1] % len(LETTERS)  # index of the correct option: all letters are equally likely
+    return Example(row_id, task, name, **_ROW_FIELDS[task](scene, fact, place))
 
 
 def _temporal(scene: Scene, fact: Fact, place: int) -> Row:
     question = fact.question
-    if place < 2:  # as in V-STAR's second chain: after the boxes of its seconds
+    if place < 2:  # as in V-STAR's second chain: the question follows the boxes
         boxes = [format_box(box_of(scene, fact.subject, second * scene.fps)) for second in _whole_seconds(fact, scene)]
         question = WITH_BOXES.format(boxes=", ".join(boxes), question=question) if boxes else question
     return _on_video(scene, question, fact.answer, f"{watch(scene).look(fact)}. {span_of(scene, fact)}.")
 
 
 def _temporal_mcq(scene: Scene, fact: Fact, place: int) -> Row:
-    asked = f"{fact.question} And {'when does this happen' if fact.deed else 'when can it be seen'}?"
-    question, chain, letter = _with_options(scene, asked, fact, place)
+    question = f"{fact.question} And {'when does this happen' if fact.action else 'when can it be seen'}?"
+    question, chain, letter = _with_options(scene, question, fact, place)
     answer = f"{letter}\n[{fact.span_s[0]:.1f}, {fact.span_s[1]:.1f}]"
     return _on_video(scene, question, answer, f"{chain}. {span_of(scene, fact)}.")
 
@@ -202,30 +208,30 @@ def _spatio_temporal(scene: Scene, fact: Fact, place: int) -> Row:
         for frame in sorted(items)
     )
     question = fact.question
-    if fact.family == "track" and place == 1:  # as V-STAR asks where in its first chain
+    if fact.family == "track" and place == 1:  # the spatial question of V-STAR's first chain
         question = WITH_SPAN.format(start_s=fact.span_s[0], end_s=fact.span_s[1], question=question)
-    elif fact.family == "track" and place > 1:  # and in its second
+    elif fact.family == "track" and place > 1:  # and of its second chain
         question = WITH_BOX_COUNT.format(count=len(_whole_seconds(fact, scene)), question=question)
     return _on_video(scene, question, fact.answer, chain_of(scene, fact)) | {"key_frames": key_frames}
 
 
 def _visual(scene: Scene, fact: Fact, place: int) -> Row:
     frame = fact.shown[0][1]
-    boxes, boxed = scene.boxes_at(frame), {}
+    boxes, claims = scene.boxes_at(frame), {}
     for name, _ in fact.shown:
         box_px = rescale_box(boxes[name], (1, 1), scene.size_wh)
-        boxed[name] = format_object(name, tuple(round(v) for v in box_px))
-    told = [f"{name} {positions(boxes, (1, 1))[name]} {claim}" for name, claim in boxed.items()]
+        claims[name] = format_object(name, tuple(round(v) for v in box_px))
+    entries = [f"{name} {positions(boxes, (1, 1))[name]} {claim}" for name, claim in claims.items()]
     return {
         "question": fact.question,
-        "answer": boxed[fact.subject],
-        "reasoning_process": f"{describe_image(boxes, (1, 1), fact.question)}. {fact.chain.format(*told)}",
+        "answer": claims[fact.subject],
+        "reasoning_process": f"{describe_image(boxes, (1, 1), fact.question)}. {fact.chain.format(*entries)}",
         "image_path": _path("images", scene, "jpg", frame),
         "image_size_wh": scene.size_wh,
     }
 
 
-_FIELDS: Mapping[Task, Callable[[Scene, Fact, int], Row]] = {
+_ROW_FIELDS: Mapping[Task, Callable[[Scene, Fact, int], Row]] = {
     Task.TEMPORAL: _temporal,
     Task.TEMPORAL_MCQ: _temporal_mcq,
     Task.SPATIAL: _visual,
@@ -241,8 +247,8 @@ def _on_video(scene: Scene, question: str, answer: str, chain: str) -> Row:
 
 
 def _with_options(scene: Scene, question: str, fact: Fact, place: int) -> tuple[str, str, str]:
-    """The question with four options below it, the right one at `place`; the chain, which ends with the options and
-    says which is right; the right letter."""
+    """The question followed by four options, the correct one at index `place`; the chain followed by the marked
+    options; the correct letter."""
     options = list(fact.wrong[: len(LETTERS) - 1])
     options.insert(place, fact.answer)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]

@@ -1,8 +1,8 @@
-"""What the synthetic world's questions and chains are made of: wordings by family, nothing else.
+"""The wordings of questions, chains and answers in the synthetic world, by family of facts.
 
-In questions {x} and {y} are names ("red car"), {color}, {thing}, {side} and {deed} what they say, {t} a time in
-seconds. In chains {0}, {1}, {2} are the things shown, in order; they become claims, or names, each after its frame and
-place.
+Fields of questions: {x} and {y} are names ("red car"), {color} and {kind} their parts, {side} is left or right,
+{action} is what an object does, {t} is a time in seconds. Fields of chains: {0}, {1}, {2} are the shown objects in
+order, each written with its frame and position, or with its claim. This module holds texts only. The paper has none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VIDEO_QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "before": ("Which object appears just before the {x}?", "What is the last to come before the {x} does?"),
     "with": ("Which object is visible together with the {x}?", "Which object shares the picture with the {x}?"),
     "already": ("Which object is already there when the {x} appears?", "What does the {x} find there when it comes?"),
-    "color": ("What colour is the {thing}?", "Which colour does the {thing} have?"),
+    "color": ("What colour is the {kind}?", "Which colour does the {kind} have?"),
     "thing": ("What is the {color} object?", "What kind of object is {color}?"),
     "deed": ("What does the {x} do?", "What happens with the {x} in the video?"),
     "way": ("In which direction does the {x} move?", "Which way does the {x} go?"),
@@ -41,17 +41,17 @@ TIME_QUESTIONS: Mapping[str, tuple[str, ...]] = {
         "Find the time span in which the {x} is there.",
     ),
     "when color": ("When is something {color} in the picture?", "In which time span is there a {color} object?"),
-    "when thing": ("When can a {thing} be seen?", "In which time span is a {thing} visible?"),
+    "when thing": ("When can a {kind} be seen?", "In which time span is a {kind} visible?"),
     "when first": ("When is the object that appears first visible?", "In which time span is the first object seen?"),
     "when last": ("When is the object that appears last visible?", "In which time span is the last object seen?"),
     "when both": ("When are the {x} and the {y} both visible?", "When can the {x} and the {y} be seen together?"),
-    "when deed": ("When does the {x} {deed}?", "During which time does the {x} {deed}?"),
+    "when deed": ("When does the {x} {action}?", "During which time does the {x} {action}?"),
 }
 
 IMAGE_QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "find": ("Where is the {x}?", "Find the {x} in the picture.", "Give the box of the {x}."),
     "find color": ("Where is the {color} object?", "Which object is {color}, and where is it?"),
-    "find thing": ("Where is the {thing}?", "Locate the {thing} in the picture."),
+    "find thing": ("Where is the {kind}?", "Locate the {kind} in the picture."),
     "furthest": ("Which object is furthest to the {side}?", "Locate the object on the {side} of all others."),
     "largest": ("Which object is the largest, and where is it?", "Locate the largest object."),
     "smallest": ("Which object is the smallest, and where is it?", "Locate the smallest object."),
@@ -66,7 +66,7 @@ CHAINS: Mapping[str, tuple[str, ...]] = {
     "after": ("First the {0} comes, then the {1}.", "After the {0} I see the {1}."),
     "with": ("With the {0} I see the {1}.", "The {0} and the {1} are there at one time."),
     "already": ("When the {0} comes, the {1} is there.", "The {0} is new, the {1} was there before."),
-    "color": ("The {thing} is the {0}.", "I see one {thing}, the {0}."),
+    "color": ("The {kind} is the {0}.", "I see one {kind}, the {0}."),
     "thing": ("What is {color} here is the {0}.", "I see the {0}, nothing else is {color}."),
     "stay": ("First I see the {0}, later the {1}, where it was.", "The {0}, and later the {1}: it has not moved."),
     "move": ("First I see the {0}, later the {1}, further {way}.", "The {0}, and later the {1}: it goes {way}."),
@@ -90,8 +90,8 @@ CHAINS: Mapping[str, tuple[str, ...]] = {
     "smallest": ("The {0} is smaller than the {1}.", "The {1} is larger than the {0}."),
 }
 
-# what a thing does, by kind of event: finite form, and the form after "does it"
-DEEDS: Mapping[str, tuple[str, str]] = {
+# what an object does, by kind of event: finite form, and the form after "does it"
+ACTIONS: Mapping[str, tuple[str, str]] = {
     "stay": ("stays in one place", "stay in one place"),
     "left": ("moves to the left", "move to the left"),
     "right": ("moves to the right", "move to the right"),

@@ -1,6 +1,8 @@
-"""Notebook 04 as a person uses it, in headless Chromium: a live JupyterLab, and the exported page without a network.
+"""Viewers in headless Chromium: notebook 04 in a live JupyterLab, and exported pages without a network.
 
-Left out of `make test`, since it needs a browser: `make browser` runs it. O3V_SHOTS names a folder for screenshots.
+`make test` leaves this module out, because it needs a browser; `make browser` runs it. With the environment variable
+O3V_SHOTS (a folder), screenshots are written there. `<name>-viewer.png` are the images of the README: they show the run
+in the folder O3V_RUN if it is set, else the small run of these tests.
 """
 
 from __future__ import annotations
@@ -24,20 +26,27 @@ RESPONSE = (
     "<obj>blue car</obj><box>[40,40,80,80]</box>at<t>5.0</t>s.</think><answer>The <script>car</script></answer>"
 )
 CHIP = "blue car · 5 s"
-BEGUN = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /[*0-9]/.test(prompt.textContent))"
+TRACE = "div:has(> div > p > input[type=range]):has([data-frame])"
+VIEWERS = {  # screenshot: notebook, and what to show of its page
+    "audit-viewer": ("01_data_pipeline", "img[alt*=' cases: ']"),
+    "rollout-viewer": ("03_gspo", ".jp-RenderedHTML:has-text('· best')"),
+    "frame-viewer": ("04_inference", "img[alt^='all 12 frames']"),
+    "trace-viewer": ("04_inference", TRACE),
+}
+STARTED = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /[*0-9]/.test(prompt.textContent))"
 ALL_RAN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of `smoke` whose first answer in 04 is ours."""
+    """A run of `smoke` whose first answer in notebook 04 is RESPONSE."""
     out = tmp_path_factory.mktemp("runs")
     command = [sys.executable, "-m", "o3v", "run", "--profile", "smoke", "--out", str(out)]
-    given = ["-p", f"04_inference.response_text={RESPONSE}"]
-    done = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (made,) = out.glob("smoke-0*")
-    return made
+    parameters = ["-p", f"04_inference.response_text={RESPONSE}"]
+    process = subprocess.run([*command, *parameters], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    (run_dir,) = out.glob("smoke-0*")
+    return run_dir
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +54,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        path = shutil.which("chromium") or shutil.which("chromium-browser")  # else the one that playwright installed
+        path = shutil.which("chromium") or shutil.which("chromium-browser")  # None: the one that playwright installed
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
@@ -53,68 +62,68 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    made = browser.new_page(viewport={"width": 1000, "height": 1300})
-    yield made
-    made.context.close()
+    new_page = browser.new_page(viewport={"width": 1000, "height": 1300})
+    yield new_page
+    new_page.context.close()
 
 
-def shot(element, name: str) -> bytes:
-    """What an element looks like; kept under a name where O3V_SHOTS says so."""
-    pixels = element.screenshot()
+def screenshot(element, name: str) -> bytes:
+    """The PNG of an element, also written to the folder O3V_SHOTS if it is set."""
+    png = element.screenshot()
     if folder := os.environ.get("O3V_SHOTS"):
-        (Path(folder) / f"{name}.png").write_bytes(pixels)
-    return pixels
+        (Path(folder) / f"{name}.png").write_bytes(png)
+    return png
+
+
+def open_offline(page, run_dir: Path, notebook: str, selector: str):
+    """Opens the exported page of a notebook without a network; returns the first element that matches."""
+    page.context.set_offline(True)
+    (exported,) = run_dir.glob(f"**/{notebook}.html")
+    page.goto(exported.absolute().as_uri(), wait_until="domcontentloaded")
+    element = page.locator(selector).first
+    element.scroll_into_view_if_needed()
+    return element
 
 
 def test_the_exported_page_works_offline(run, page):
-    page.context.set_offline(True)
-    (exported,) = run.glob("**/04_inference.html")
-    page.goto(exported.as_uri(), wait_until="domcontentloaded")
-    trace = page.locator("div:has(> div > p > input[type=range]):has([data-frame])").first
-    trace.scroll_into_view_if_needed()
-    before = shot(trace, "page-before")
+    trace = open_offline(page, run, "04_inference", TRACE)
+    before = screenshot(trace, "page-before")
     trace.locator("[data-frame]").nth(1).click()
     assert trace.locator(".o3v-spot").count() == 1
     assert trace.locator("[aria-pressed=true]").inner_text().startswith("<obj>blue car")
-    lit = shot(trace, "trace-page")
-    assert lit != before
+    highlighted = screenshot(trace, "page-highlighted")
+    assert highlighted != before
     frame = trace.locator("figure:visible figcaption").inner_text()
     trace.locator("input[type=range]").evaluate("r => { r.value = 0; r.dispatchEvent(new Event('input')); }")
     assert trace.locator("figure:visible").count() == 1
-    assert trace.locator("figure:visible figcaption").inner_text() != frame and shot(trace, "page-after") != lit
+    assert trace.locator("figure:visible figcaption").inner_text() != frame
+    assert screenshot(trace, "page-after") != highlighted
     trace.locator("[data-frame]").nth(1).press("Enter")
     assert trace.locator("figure:visible figcaption").inner_text() == frame
     assert page.locator("script:text-is('car')").count() == 0
 
 
-@pytest.mark.parametrize(
-    ("notebook", "what"),
-    [
-        ("01_data_pipeline", "img[alt*=' cases: ']"),
-        ("03_gspo", ".jp-RenderedHTML:has-text('· best')"),
-        ("04_inference", "img[alt^='all 12 frames']"),
-    ],
-)
-def test_every_viewer_stands_in_its_page_offline(run, page, notebook, what):
-    """O3V_RUN names the folder of another run to take the screenshots from."""
-    page.context.set_offline(True)
-    (exported,) = Path(os.environ.get("O3V_RUN", run)).glob(f"**/{notebook}.html")
-    page.goto(exported.absolute().as_uri(), wait_until="domcontentloaded")
-    shown = page.locator(what).first
-    shown.scroll_into_view_if_needed()
-    assert shown.bounding_box()["height"] > 150
+@pytest.mark.parametrize("name", VIEWERS)
+def test_every_viewer_is_shown_in_its_page_offline(run, page, name):
+    viewer = open_offline(page, Path(os.environ.get("O3V_RUN", run)), *VIEWERS[name])
+    if name == "trace-viewer":
+        chips = viewer.locator("[data-frame]")
+        chips.last.click()
+        assert chips.last.get_attribute("aria-pressed") == "true"
+        assert viewer.locator("figure:visible").count() == 1
+    assert viewer.bounding_box()["height"] > 150
     assert page.evaluate("() => [...document.images].every(image => image.complete && image.naturalWidth)")
-    assert len(shot(shown, f"page-{notebook}")) > 10_000
+    assert len(screenshot(viewer, name)) > 10_000
     assert page.locator("[class*=jupyter-widgets]").count() == 0
 
 
 @pytest.fixture
 def lab(run, tmp_path):
-    """A JupyterLab with notebook 04 of that run, all cells of which are in the page; its address."""
+    """The address of a JupyterLab with notebook 04 of `run`. All its cells are in the page, also those out of view."""
     import papermill
 
-    given = {"profile": "smoke", "run_dir": str(run), "response_text": RESPONSE}
-    papermill.execute_notebook(NOTEBOOKS / "04_inference.ipynb", tmp_path / "04.ipynb", given, prepare_only=True)
+    parameters = {"profile": "smoke", "run_dir": str(run), "response_text": RESPONSE}
+    papermill.execute_notebook(NOTEBOOKS / "04_inference.ipynb", tmp_path / "04.ipynb", parameters, prepare_only=True)
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
@@ -144,26 +153,26 @@ def test_a_live_notebook_moves_with_slider_and_chips(lab, page):
     page.locator(".jp-Notebook").wait_for(timeout=60_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached")
     page.get_by_text("| Idle").first.wait_for(timeout=60_000)
-    for _ in range(6):  # a kernel that has only just come up may let the command pass unheard
+    for _ in range(6):  # a kernel that has just started may miss the command
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).first.click()
         page.wait_for_timeout(5_000)
-        if page.evaluate(BEGUN):
+        if page.evaluate(STARTED):
             break
     chip = page.get_by_role("button", name=CHIP)
     chip.first.wait_for(timeout=300_000)
     page.wait_for_function(ALL_RAN, timeout=300_000)
     trace = page.locator(".widget-vbox:has(button)").filter(has=chip).first
-    picture = trace.locator("img.widget-image").first
-    before = shot(picture, "lab-before")
+    image = trace.locator("img.widget-image").first
+    before = screenshot(image, "lab-before")
     chip.first.click()
     page.wait_for_timeout(1_500)
-    lit = shot(picture, "lab-lit")
-    assert lit != before
-    shot(trace, "trace-lab")
+    highlighted = screenshot(image, "lab-highlighted")
+    assert highlighted != before
+    screenshot(trace, "lab-trace")
     handle = trace.locator(".noUi-handle").first
     handle.focus()
     handle.press("ArrowLeft")
     page.wait_for_timeout(1_500)
-    assert shot(picture, "lab-moved") not in (before, lit)
+    assert screenshot(image, "lab-moved") not in (before, highlighted)
     assert page.locator("script:text-is('car')").count() == 0

@@ -1,4 +1,4 @@
-"""A file becomes pictures with true times."""
+"""Reads video and image files: frames with their true times."""
 
 from o3v.video.frame_table import MissingVideoError, VideoError, VideoInfo, probe
 from o3v.video.frames import (
@@ -9,9 +9,9 @@ from o3v.video.frames import (
     sample_frames,
     sample_with_key_frames,
     uniform_indices,
-    write_video,
 )
 from o3v.video.image import crop, letterbox, read_image, resize
+from o3v.video.writing import write_video
 
 __all__ = [
     "Backend",

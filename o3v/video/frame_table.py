@@ -1,9 +1,8 @@
-"""The frame table of a video file: which frames it shows and when, from one pass over its packets.
+"""The frame table of a video file: its shown frames and their times, from one pass over the packets.
 
-Frame counts and times come from here alone, never from the frame rate or the counts that a header states: a stream-
-copied trim hides packets, a phone records at a changing rate, a broken download ends early. The table says whether
-decord, which builds its own, would agree with it, and `decode_wanted` takes from PyAV the frames of the table and no
-others. This module knows nothing of sampling or sizes.
+Frame counts and times never come from the header: a stream-copied trim hides packets, a phone records at a variable
+rate, a broken download ends early. The table says whether decord, which builds its own, would agree, and
+`decode_frames` reads exactly its frames with PyAV. This module does not know sampling or sizes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["open", "no-video-stream", "frame-decode"]
 PathLike = str | os.PathLike[str]
 
 TIME_SLACK_S = 1e-3  # times are written with few digits: 0.333 means the frame at 1/3
@@ -27,35 +25,35 @@ _PACKET = np.dtype([("pts", "i8"), ("dts", "i8"), ("end", "i8"), ("key", "?"), (
 
 
 class VideoError(ValueError):
-    """A file that cannot be read rightly. `path` is the file, `kind` the stage, the message names file and reason."""
+    """A file that cannot be read correctly. `kind` is the stage that failed; the message names file and reason."""
 
-    def __init__(self, path: PathLike, kind: Kind, reason: str) -> None:
+    def __init__(self, path: PathLike, kind: Literal["open", "no-video-stream", "frame-decode"], reason: str) -> None:
         super().__init__(f"{os.fsdecode(path)}: {reason}")
         self.path, self.kind, self.reason = os.fsdecode(path), kind, reason
 
-    def __reduce__(self) -> tuple[Any, ...]:  # so that it crosses process pools whole
+    def __reduce__(self) -> tuple[Any, ...]:  # for pickling across process pools
         return type(self), (self.path, self.kind, self.reason)
 
 
 class MissingVideoError(VideoError, FileNotFoundError):
-    """No file under that name (kind "open"); caught as VideoError or as FileNotFoundError."""
+    """The file does not exist (kind "open"). Both a VideoError and a FileNotFoundError."""
 
 
 @dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """`times_s` (n,) float64: seconds of every shown frame since the first shown frame, ascending.
+    """The frame table of one file.
 
-    `size_wh` of the upright picture in stored pixels (a sample aspect ratio is not applied); `duration_s` from the
-    first frame to the end of the last one; `safe_for_decord`, and `why` when it is not. `pts` (n,) int64 are the
-    frames' stamps in the stream's time base, `packets` its packets in decoding order (`_PACKET`).
+    `times_s` (n,) float64 are the seconds of the shown frames since the first one, ascending; `pts` (n,) int64 their
+    time stamps in the time base of the stream. `size_wh` is the upright size in stored pixels, without the sample
+    aspect ratio. `duration_s` ends with the last frame. `decord_objection` says why decord must not read the file;
+    None if it may. `packets` are in decoding order (`_PACKET`), `seek_by` is the stamp that the container seeks by.
     """
 
     path: str
     times_s: np.ndarray
     size_wh: tuple[int, int]
     duration_s: float
-    safe_for_decord: bool
-    why: str
+    decord_objection: str | None
     pts: np.ndarray
     packets: np.ndarray
     seek_by: Literal["pts", "dts"]
@@ -68,10 +66,7 @@ class VideoInfo:
         return f"frame {index} ({self.times_s[index]:.3f} s)"
 
     def shown_at(self, times_s: Sequence[float]) -> np.ndarray:
-        """Index of the frame shown at each time, (n,) int64.
-
-        Raises ValueError for a time that is NaN or outside the video: 0 to the end of the last frame.
-        """
+        """Index of the frame shown at each time in seconds, (n,) int64. ValueError for NaN or outside the video."""
         times = np.asarray(times_s, dtype=np.float64)
         if times.ndim != 1:
             raise ValueError(f"times must be a list of seconds, found {times_s!r:.80}")
@@ -81,11 +76,11 @@ class VideoInfo:
         return np.searchsorted(self.times_s, times + TIME_SLACK_S, side="right") - 1
 
 
-class Wanted(NamedTuple):
-    """A frame to be read. `position` is its packet, decoding starts at packet `start`.
+class FrameRequest(NamedTuple):
+    """A frame to decode: its table index, its stamp, the position of its packet and the packet to start decoding at.
 
-    `until` is the highest stamp of the packets from there to its own: frames up to that stamp must come out whole
-    before this one is trusted, for a B-frame may be built on a damaged frame that is shown after it.
+    `until` is the highest stamp of the packets from `start` to `position`. All frames up to it must be intact before
+    this one is trusted, because a B-frame may depend on a damaged frame that is shown later.
     """
 
     index: int
@@ -95,20 +90,20 @@ class Wanted(NamedTuple):
     until: int
 
 
-def plan(info: VideoInfo, indices: Iterable[int]) -> Iterator[Wanted]:
-    """What decoding needs to know of each frame of the table."""
+def plan_requests(info: VideoInfo, indices: Iterable[int]) -> Iterator[FrameRequest]:
+    """Yields the decoding request of each frame index."""
     stamps, keys = info.packets["pts"], np.flatnonzero(info.packets["key"])
     for index in map(int, indices):
         pts = int(info.pts[index])
         position = info.position_of[pts]
-        before = keys[(keys <= position) & (stamps[keys] <= pts)]  # an open GOP's first B-frames need the key before
+        before = keys[(keys <= position) & (stamps[keys] <= pts)]  # first B-frames of an open GOP need the key before
         start = int(before[-1]) if len(before) else 0
-        yield Wanted(index, pts, position, start, until=int(stamps[start : position + 1].max()))
+        yield FrameRequest(index, pts, position, start, until=int(stamps[start : position + 1].max()))
 
 
 @contextmanager
 def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
-    """The open PyAV container and its first moving-picture stream, single-threaded.
+    """Opens a PyAV container and its first video stream that is not cover art, single-threaded.
 
     Raises MissingVideoError; VideoError of kind "open" (a directory, empty, not a video) or "no-video-stream".
     """
@@ -131,10 +126,10 @@ def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
 
 
 def probe(path: PathLike) -> VideoInfo:
-    """Frame times, upright size and duration of a video, and whether decord can be trusted with it.
+    """Reads the frame table of a video file, with upright size, duration and whether decord can read it.
 
-    One pass over the packets (about 20 ms for 18 s of 640x360) and one decoded picture. Packets that are empty, hidden
-    by an edit list or without a time stamp show no frame. Raises VideoError, also for a file that ends early.
+    Takes one pass over the packets (about 20 ms for 18 s of 640x360) and decodes one frame. Packets that are empty,
+    hidden by an edit list or without a time stamp show no frame. Raises VideoError, also for a truncated file.
     """
     name = os.fsdecode(path)
     with open_stream(name) as (container, stream):
@@ -145,55 +140,51 @@ def probe(path: PathLike) -> VideoInfo:
         end = int(shown["end"][shown["pts"].argmax()])
         if end == pts[-1] and len(pts) > 1:  # the last packet has no duration
             end += int(np.median(np.diff(pts)))
-        why = _against_decord(container, stream, packets, demuxed, first)
-        turned, base = orientation(first)[0], stream.time_base
+        swap_axes, base = orientation(first)[0], stream.time_base
         return VideoInfo(
             path=name,
             times_s=(pts - pts[0]) * base.numerator / base.denominator,
-            size_wh=(first.height, first.width) if turned else (first.width, first.height),
+            size_wh=(first.height, first.width) if swap_axes else (first.width, first.height),
             duration_s=float((end - int(pts[0])) * base),
-            safe_for_decord=not why,
-            why=why,
+            decord_objection=_against_decord(container, stream, packets, demuxed, first),
             pts=pts,
             packets=packets,
-            seek_by="pts" if container.format.name.startswith("matroska") else "dts",  # what its index holds
+            seek_by="pts" if container.format.name.startswith("matroska") else "dts",  # the stamps in its index
         )
 
 
 def orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """How a decoded frame becomes upright: swap its axes first, then mirror x, then mirror y.
-
-    From the display matrix (a b u / c d v / ...): (x, y) goes to (ax + cy, bx + dy), to the nearest quarter turn.
-    """
+    """Whether to swap the axes of a decoded frame, then mirror x, then mirror y, to make it upright."""
     from av.sidedata.sidedata import SideDataContainer
 
-    # not frame.side_data: that ties frame and container into a cycle, and decoded frames pile up until a collection
+    # not frame.side_data, whose reference cycle keeps decoded frames in memory until garbage collection
     matrix = next((data for data in SideDataContainer(frame) if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
         return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), "=i4")[:5]
-    turned = abs(b) > abs(a)
-    return bool(turned), bool((c if turned else a) < 0), bool((b if turned else d) < 0)
+    a, b, _, c, d = np.frombuffer(bytes(matrix), "=i4")[:5]  # (x, y) goes to (ax + cy, bx + dy)
+    swap_axes = abs(b) > abs(a)  # to the nearest quarter turn
+    return bool(swap_axes), bool((c if swap_axes else a) < 0), bool((b if swap_axes else d) < 0)
 
 
-def decode_wanted(
-    info: VideoInfo, packets: Iterable[Any], group: list[Wanted], convert: Callable[[Any], Any]
+def decode_frames(
+    info: VideoInfo, packets: Iterable[Any], requests: Iterable[FrameRequest], convert: Callable[[Any], Any]
 ) -> dict[int, Any]:
-    """`convert(frame)` by index of the wanted frames that come out of `packets`, each proven whole.
+    """Returns `convert(frame)` by index for the requested frames that come out of `packets`, each known to be intact.
 
-    Stops at the last one. Only a frame with exactly the wanted stamp counts; those that never come are left out.
-    Raises VideoError when a packet or frame that a wanted one is built on is damaged.
+    Stops at the last one. Omits frames whose exact stamp never appears. Raises VideoError if a packet or frame that a
+    requested one depends on is damaged.
     """
     import av
 
-    wanted, stamps = {w.pts: w.index for w in group}, info.packets["pts"]
-    found: dict[int, Any] = {}
+    pending, stamps = list(requests), info.packets["pts"]
+    index_of = {request.pts: request.index for request in pending}
+    converted: dict[int, Any] = {}
     damaged: list[int] = []  # positions of packets
 
-    def refuse_damage(w: Wanted) -> None:
-        # what is shown before the key frame (an open GOP's first B-frames) is nothing that later frames are built on
-        if any(w.start <= p <= w.position and stamps[p] >= stamps[w.start] for p in damaged):
-            raise VideoError(info.path, "frame-decode", f"damaged at or before {info.frame_name(w.index)}")
+    def check_intact(request: FrameRequest) -> None:
+        # later frames do not depend on what is shown before the key frame (the first B-frames of an open GOP)
+        if any(request.start <= p <= request.position and stamps[p] >= stamps[request.start] for p in damaged):
+            raise VideoError(info.path, "frame-decode", f"damaged at or before {info.frame_name(request.index)}")
 
     for packet in packets:
         broken = [packet.pts] if packet.is_corrupt else []
@@ -202,19 +193,18 @@ def decode_wanted(
         except av.FFmpegError:
             frames, broken = [], [packet.pts]
         broken += [frame.pts for frame in frames if frame.is_corrupt]
-        damaged += [info.position_of.get(pts, group[0].start) for pts in broken]
+        damaged += [info.position_of.get(pts, pending[0].start) for pts in broken]
         for frame in frames:
-            if frame.pts in wanted:
-                found[wanted[frame.pts]] = convert(frame)
-            if frame.pts is not None:
-                for w in [w for w in group if w.until <= frame.pts]:
-                    refuse_damage(w)
-                    group.remove(w)
-                if not group:
-                    return found
-    for w in group:
-        refuse_damage(w)
-    return found
+            if frame.pts in index_of:
+                converted[index_of[frame.pts]] = convert(frame)
+            for request in [r for r in pending if frame.pts is not None and r.until <= frame.pts]:
+                check_intact(request)
+                pending.remove(request)
+            if not pending:
+                return converted
+    for request in pending:
+        check_intact(request)
+    return converted
 
 
 def _regular_file(path: PathLike) -> str:
@@ -225,21 +215,22 @@ def _regular_file(path: PathLike) -> str:
         raise MissingVideoError(name, "open", "no such file") from None
     except (OSError, ValueError) as error:
         raise VideoError(name, "open", f"cannot be opened ({error})") from None
-    if stat.S_ISREG(status.st_mode) and status.st_size:
-        return name
-    what = "the file is empty" if stat.S_ISREG(status.st_mode) else "not a regular file"
-    raise VideoError(name, "open", "a directory" if stat.S_ISDIR(status.st_mode) else what)
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(name, "open", "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    if not status.st_size:
+        raise VideoError(name, "open", "the file is empty")
+    return name
 
 
 def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any]:
-    """Packets with a stamp in decoding order, the number of all packets, and the first picture."""
+    """Packets with a time stamp in decoding order, the number of all packets, and the first decoded frame."""
     import av
 
     rows, demuxed, first = [], 0, None
     try:
         for packet in container.demux(stream):
             if first is None:
-                with suppress(av.FFmpegError):  # damage is the reader's to judge, not the table's
+                with suppress(av.FFmpegError):  # the reader judges damage, not the table
                     first = next(iter(packet.decode()), None)
             demuxed += packet.size > 0 or packet.dts is not None  # the closing flush packet has neither
             if packet.pts is not None and packet.size > 0:
@@ -255,36 +246,32 @@ def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any
 
 
 def _refuse_truncated(name: str, container: Any, stream: Any, packets: np.ndarray, demuxed: int) -> None:
-    """Raises VideoError when the header promises more than is there, or has no times to go by."""
+    """Raises VideoError if the header states more frames than are in the file, or if there are no usable times."""
     expected, end_s = stream.frames, float(int(packets["end"].max()) * stream.time_base)
     if container.format.name.startswith("mov,mp4"):  # its index leaves out what an edit list cuts off the end
         expected = len(stream.index_entries)
-    stated_s = _stated_end_s(container, stream)
-    reason = ""
     if expected > demuxed:
-        reason = f"truncated: {demuxed} of {expected} frames are in the file"
-    elif stated_s - end_s > 0.5:  # writers round and pad by a frame or two
-        reason = f"truncated: its video ends at {end_s:.2f} s, its header says {stated_s:.2f} s"
-    elif container.format.name == "avi" and stream.codec_context.reorder_depth and (np.diff(packets["pts"]) > 0).all():
-        reason = "an AVI with reordered frames (B-frames) and no times for them: FFmpeg only counts its packets"
-    if reason:
-        raise VideoError(name, "frame-decode", reason)
+        raise VideoError(name, "frame-decode", f"truncated: {demuxed} of {expected} frames are in the file")
+    stated_s = _stated_end_s(container, stream)
+    if stated_s is not None and stated_s - end_s > 0.5:  # writers round and pad by a frame or two
+        raise VideoError(name, "frame-decode", f"truncated: ends at {end_s:.2f} s, not at {stated_s:.2f} s (header)")
+    if container.format.name == "avi" and stream.codec_context.reorder_depth and (np.diff(packets["pts"]) > 0).all():
+        raise VideoError(name, "frame-decode", "an AVI with reordered frames (B-frames) but without their times")
 
 
-def _stated_end_s(container: Any, stream: Any) -> float:
-    """The end of the video in seconds as a Matroska or FLV header states it; 0 when it does not."""
+def _stated_end_s(container: Any, stream: Any) -> float | None:
+    """The end of the video in seconds as the header of a Matroska or FLV file states it."""
     if not container.format.name.startswith(("matroska", "flv")):
-        return 0.0
-    tag = stream.metadata.get("DURATION", "")
+        return None
     try:
-        hours, minutes, seconds = tag.split(":")
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:  # no tag: the file's own duration, when no longer sound track can be behind it
-        return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
+    except ValueError:  # no tag: use the duration of the file, unless a longer sound track may determine it
+        return (container.duration or 0) / 1e6 if len(container.streams) == 1 else None
 
 
-def _against_decord(container: Any, stream: Any, packets: np.ndarray, demuxed: int, first: Any) -> str:
-    """Why decord must not read this file; "" when the table proves that it counts the same frames."""
+def _against_decord(container: Any, stream: Any, packets: np.ndarray, demuxed: int, first: Any) -> str | None:
+    """Why decord must not read this file; None if the table proves that decord counts the same frames."""
     latest_key = np.maximum.accumulate(np.where(packets["key"], packets["pts"], np.iinfo("i8").min))
     objections = {
         f"container {container.format.name}": not container.format.name.startswith(("mov,mp4", "matroska")),
@@ -296,6 +283,6 @@ def _against_decord(container: Any, stream: Any, packets: np.ndarray, demuxed: i
         "it does not start with a key frame": not packets["key"][0],
         "an open group of pictures": (packets["pts"] < latest_key).any(),
         "incomplete packets": packets["corrupt"].any(),
-        "a mirrored picture": sum(orientation(first)) % 2,  # an odd number of flips: no rotation does it
+        "a mirrored image": sum(orientation(first)) % 2,  # an odd number of flips is not a rotation
     }
-    return "; ".join(reason for reason, holds in objections.items() if holds)
+    return "; ".join(reason for reason, holds in objections.items() if holds) or None

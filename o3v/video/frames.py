@@ -1,10 +1,10 @@
-"""Frames of a video with their true times, crops, pictures, and a writer.
+"""Frames of a video with their true times.
 
-Every function opens the file itself and keeps nothing open, so that processes and threads can read side by side;
-keep paths in data sets, not readers. Which frames there are and when is `frame_table.probe`'s to say. decord reads
-them where that table proves it exact and a decoding pass finds no damage (decord hides damage); PyAV reads the rest.
-Either way the result is the right frames or a VideoError, save for damage that no decoder notices (often in VP9 and
-HEVC, seldom in H.264; lost packets). This module knows nothing of tasks, prompts or models.
+Every function opens the file itself and keeps nothing open, so processes and threads can read in parallel; store paths
+in data sets, not readers. `frame_table.probe` decides which frames exist and when. decord reads them if that table
+proves it exact and a decoding pass finds no damage (decord hides damage); otherwise PyAV reads them. The result is the
+right frames or a VideoError, except for damage that no decoder notices (often in VP9 and HEVC, seldom in H.264; lost
+packets). This module does not know tasks, prompts or models.
 """
 
 from __future__ import annotations
@@ -12,25 +12,31 @@ from __future__ import annotations
 import logging
 import math
 import os
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from o3v.geometry import Size, fit_size
-from o3v.video.frame_table import PathLike, VideoError, VideoInfo, decode_wanted, open_stream, orientation, plan, probe
+from o3v.video.frame_table import (
+    PathLike,
+    VideoError,
+    VideoInfo,
+    decode_frames,
+    open_stream,
+    orientation,
+    plan_requests,
+    probe,
+)
 
 Backend = Literal["auto", "decord", "pyav"]
 
 logger = logging.getLogger(__name__)
 
-# Enough of the decoder to find damage, in about 0.7 of the time: no pictures are kept.
+# Decoder options that are enough to find damage, in about 0.7 of the time. The decoded images are not usable.
 _CHECK_ONLY = {"skip_loop_filter": "all", "skip_idct": "all"}
 
 
@@ -38,9 +44,9 @@ _CHECK_ONLY = {"skip_loop_filter": "all", "skip_idct": "all"}
 class Frames:
     """Frames of one video, resized and upright.
 
-    `images` (n, height, width, 3) uint8 RGB; `times_s` (n,) float64, the frames' own times since the first shown frame
-    of the file (whatever stamp that one has); `indices` (n,) int64 into the frame table; `source_size_wh` the upright
-    size in the file; `duration_s` of the whole video; `backend` that read them.
+    `images` is (n, height, width, 3) uint8 RGB. `times_s` (n,) float64 are the frames' own times since the first shown
+    frame of the file; `indices` (n,) int64 index the frame table. `source_size_wh` is the upright size in the file,
+    `duration_s` that of the whole video. `backend` read the frames.
     """
 
     images: np.ndarray
@@ -54,11 +60,11 @@ class Frames:
         return len(self.images)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.images, dtype=dtype, copy=copy)  # np.asarray(frames) is frames.images
+        return np.array(self.images, dtype=dtype, copy=copy)
 
 
 def uniform_indices(n_total: int, n: int) -> np.ndarray:
-    """At most `n` of `n_total` indices, evenly spread, the first and the last included; (n,) int64, ascending.
+    """At most `n` of `n_total` indices, evenly spaced, with the first and the last; (n,) int64, ascending.
 
     >>> uniform_indices(10, 4).tolist()
     [0, 3, 6, 9]
@@ -69,10 +75,14 @@ def uniform_indices(n_total: int, n: int) -> np.ndarray:
 def sample_frames(
     path: PathLike, n: int, max_pixels: int, *, max_fps: float | None = None, backend: Backend = "auto"
 ) -> Frames:
-    """`n` frames spread evenly over the frame list, the first and the last included; all of them when there are fewer.
+    """Reads `n` frames, evenly spaced in the frame table, with the first and the last; all frames if there are fewer.
 
-    `max_fps` bounds their number to `duration_s * max_fps` (at least one); the paper's code uses 2. Each is resized
-    to `geometry.fit_size`. Raises ValueError for n < 1 and max_fps <= 0, VideoError for the file.
+    Args:
+        path: A video file. Raises VideoError if it cannot be read correctly.
+        n: Number of frames. Raises ValueError below 1.
+        max_pixels: Most pixels of a frame; `geometry.fit_size` gives the size. Raises ValueError if too small.
+        max_fps: At most `duration_s * max_fps` frames, but at least one; the paper's code uses 2. Must be positive.
+        backend: "auto" chooses between "decord" and "pyav". "decord" raises VideoError for a file it must not read.
     """
     _check_request(n, max_fps)
     info = probe(path)
@@ -80,9 +90,10 @@ def sample_frames(
 
 
 def frames_at(path: PathLike, times_s: Sequence[float], max_pixels: int, *, backend: Backend = "auto") -> Frames:
-    """The frame shown at each time, in the order asked (one for each time, also when two times show the same frame).
+    """Reads the frame shown at each time in seconds, in the order of the times; a frame can appear twice.
 
-    Raises ValueError for no times and for times that are NaN or outside the video (0 to the end of the last frame).
+    Raises ValueError for no times and for times that are NaN or outside the video (0 to the end of the last frame),
+    and the errors of `sample_frames`.
     """
     if len(np.atleast_1d(times_s)) == 0:
         raise ValueError("no times given")
@@ -99,62 +110,15 @@ def sample_with_key_frames(
     max_fps: float | None = None,
     backend: Backend = "auto",
 ) -> Frames:
-    """The frames of `sample_frames` and those shown at the annotated times, in time order, none twice.
+    """Reads the frames of `sample_frames` and those shown at `key_times_s` (seconds), in time order, none twice.
 
-    The paper inserts the key frames in training. Without key times the same as `sample_frames`; errors of both.
+    The paper inserts the annotated key frames in training. Other arguments as for `sample_frames`; raises its errors
+    and those of `frames_at`.
     """
     _check_request(n, max_fps)
     info = probe(path)
     indices = np.union1d(_uniform(info, n, max_fps), info.shown_at(key_times_s))
     return _read(info, indices, max_pixels, backend)
-
-
-def write_video(path: PathLike, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Writes (height, width, 3) uint8 RGB frames as H.264 in mp4, `fps` frames a second, constant rate.
-
-    Closed GOPs of about a second, no B-frames, one thread: the same frames give the same bytes on one machine.
-    The file appears under its name only when it is complete. Both sides must be even (yuv420p halves the colour
-    planes). Raises ValueError for no frames, a wrong shape or dtype, odd or changing sizes, and an fps that is
-    not a positive number.
-    """
-    import av
-    from av.video.reformatter import VideoReformatter
-
-    rate = Fraction(float(fps)).limit_denominator(1001) if 0 < fps < math.inf else 0
-    if not rate:
-        raise ValueError(f"fps must be a positive number, found {fps}")
-    path = Path(os.fsdecode(path))
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    # without mbtree, which reads memory that x264 never set: the same frames would not always give the same bytes
-    options = {"preset": "veryfast", "crf": "20", "threads": "1", "flags": "+cgop+bitexact", "x264-params": "mbtree=0"}
-    try:
-        with av.open(str(unfinished.absolute()), "w", format="mp4", container_options={"fflags": "+bitexact"}) as out:
-            stream, shape, to_yuv = None, None, VideoReformatter()
-            for number, image in enumerate(frames):
-                shape = shape or image.shape
-                _check_writable(image, shape, number)
-                if stream is None:
-                    stream = out.add_stream("libx264", rate=rate, options=options)
-                    stream.width, stream.height, stream.pix_fmt = shape[1], shape[0], "yuv420p"
-                    codec = stream.codec_context
-                    codec.gop_size, codec.max_b_frames, codec.thread_count = max(1, round(rate)), 0, 1
-                rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-                frame = to_yuv.reformat(rgb, format="yuv420p", threads=1)
-                frame.pts, frame.time_base = number, 1 / rate
-                out.mux(stream.encode(frame))
-            if stream is None:
-                raise ValueError(f"{path}: no frames to write")
-            out.mux(stream.encode(None))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _check_writable(image: np.ndarray, shape: tuple[int, ...], number: int) -> None:
-    if image.dtype != np.uint8 or image.shape != shape or len(shape) != 3 or shape[2] != 3:
-        raise ValueError(f"frame {number}: {image.dtype} {image.shape} is not uint8 RGB of the first frame's size")
-    if shape[0] % 2 or shape[1] % 2 or 0 in shape:
-        raise ValueError(f"frame {number}: {shape[1]}x{shape[0]}, but both sides must be even")
 
 
 def _check_request(n: int, max_fps: float | None) -> None:
@@ -171,25 +135,26 @@ def _uniform(info: VideoInfo, n: int, max_fps: float | None) -> np.ndarray:
 
 
 def _read(info: VideoInfo, indices: np.ndarray, max_pixels: int, backend: Backend) -> Frames:
-    """Frames by index, in the order given; each distinct frame is decoded once."""
+    """Reads frames by index, in the given order. Decodes each distinct frame once."""
     if backend not in ("auto", "decord", "pyav"):
         raise ValueError(f"backend must be auto, decord or pyav, found {backend!r}")
-    if backend == "decord" and not info.safe_for_decord:
-        raise VideoError(info.path, "open", f"decord would not read it rightly: {info.why}")
+    if backend == "decord" and info.decord_objection:
+        raise VideoError(info.path, "open", f"decord would read it wrongly: {info.decord_objection}")
     distinct, inverse = np.unique(indices, return_inverse=True)
     size_wh = fit_size(info.size_wh, max_pixels)
     images, used = None, "pyav"
-    if backend != "pyav" and info.safe_for_decord:
+    if backend != "pyav" and not info.decord_objection:
         _decode(info, distinct, lambda _: None, _CHECK_ONLY)
         try:
             images, used = _read_decord(info, distinct, size_wh), "decord"
         except (ImportError, RuntimeError) as error:
             if backend == "decord":
                 raise VideoError(info.path, "frame-decode", f"decord: {error}") from None
-            logger.info("%s: decord failed, PyAV reads it (%s)", info.path, error)
+            logger.info("%s: decord failed, reading with PyAV (%s)", info.path, error)
     if images is None:
         images = _read_pyav(info, distinct, size_wh)
-    logger.debug("%s: %d frames with %s (%s)", info.path, len(distinct), used, info.why or "the table is safe")
+    reason = info.decord_objection or "no objection to decord"
+    logger.debug("%s: %d frames with %s (%s)", info.path, len(distinct), used, reason)
     return Frames(
         images=images if np.array_equal(distinct, indices) else images[inverse],
         times_s=info.times_s[indices],
@@ -201,7 +166,7 @@ def _read(info: VideoInfo, indices: np.ndarray, max_pixels: int, backend: Backen
 
 
 def _read_decord(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndarray:
-    """As `_read_pyav`; RuntimeError for what decord cannot do."""
+    """Reads distinct frames, ascending. Raises RuntimeError if decord fails."""
     import decord
 
     try:
@@ -216,19 +181,20 @@ def _read_decord(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndar
 def _read_pyav(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndarray:
     from av.video.reformatter import VideoReformatter
 
-    reformatter = VideoReformatter()  # one a read: it holds a scaler, which threads must not share
+    reformatter = VideoReformatter()  # not shared: its scaler is not thread-safe
 
-    def upright(frame: Any) -> np.ndarray:
-        turned, mirror_x, mirror_y = orientation(frame)
-        width, height = size_wh[::-1] if turned else size_wh
+    def to_upright(frame: Any) -> np.ndarray:
+        """Resizes a decoded frame to `size_wh`, upright."""
+        swap_axes, mirror_x, mirror_y = orientation(frame)
+        width, height = size_wh[::-1] if swap_axes else size_wh
         rgb = reformatter.reformat(
             frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", threads=1
         )
-        image = rgb.to_ndarray().swapaxes(0, 1) if turned else rgb.to_ndarray()
+        image = rgb.to_ndarray().swapaxes(0, 1) if swap_axes else rgb.to_ndarray()
         return image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
 
     images = np.empty((len(indices), size_wh[1], size_wh[0], 3), np.uint8)
-    for row, image in enumerate(_decode(info, indices, upright, {})):
+    for row, image in enumerate(_decode(info, indices, to_upright, {})):
         images[row] = image
     return images
 
@@ -236,34 +202,43 @@ def _read_pyav(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndarra
 def _decode(
     info: VideoInfo, indices: Sequence[int], convert: Callable[[Any], Any], options: dict[str, str]
 ) -> list[Any]:
-    """`convert(frame)` of the frames at ascending `indices`, exactly those, none of them damaged, or VideoError."""
+    """Returns `convert(frame)` for the frames at ascending `indices`. Raises VideoError unless all are intact."""
     import av
 
-    found: dict[int, Any] = {}
+    converted: dict[int, Any] = {}
     try:
         with open_stream(info.path) as (container, stream):
             stream.codec_context.options = options
-            for start, group in groupby(plan(info, indices), key=lambda wanted: wanted.start):
-                if start or found:
-                    with suppress(av.FFmpegError):  # a format that cannot: its frames are missed, not wrong
+            for start, group in groupby(plan_requests(info, indices), key=lambda request: request.start):
+                if start or converted:
+                    with suppress(av.FFmpegError):  # a format without seeking: its frames are missing, not wrong
                         container.seek(int(info.packets[info.seek_by][start]), stream=stream)
-                found |= decode_wanted(info, container.demux(stream), list(group), convert)
-        missed = [index for index in indices if index not in found]
-        if missed:  # a seek can land too late; then once more from the start
+                converted |= decode_frames(info, container.demux(stream), group, convert)
+        missing = [index for index in indices if index not in converted]
+        if missing:  # a seek can land too late: decode again from the start
             with open_stream(info.path) as (container, stream):
-                found |= decode_wanted(info, container.demux(stream), list(plan(info, missed)), convert)
+                converted |= decode_frames(info, container.demux(stream), plan_requests(info, missing), convert)
     except (av.FFmpegError, MemoryError) as error:
         raise VideoError(info.path, "frame-decode", f"decoding failed ({error})") from None
-    for index in missed:
-        if index not in found:
+    for index in missing:
+        if index not in converted:
             raise VideoError(info.path, "frame-decode", f"{info.frame_name(index)} cannot be decoded")
-    return [found[index] for index in indices]
+    return [converted[index] for index in indices]
 
 
 def nearest_frame(times_s: Sequence[float], time_s: float, duration_s: float | None = None) -> int | None:
-    """Index of the frame nearest to a time; None for a time before 0, after `duration_s`, or not finite.
+    """Index of the frame nearest to a time; the earlier of two equally near frames.
 
-    Without a duration the frames end after the last one and the widest gap between two (1 s for a single frame).
+    None without frames, and for a time that is not finite, below 0 or after the end of the video.
+
+    Args:
+        times_s: Times of the frames in seconds, (n,), ascending.
+        time_s: The time in seconds.
+        duration_s: End of the video in seconds; `math.inf` accepts any time after the last frame. By default, the time
+            of the last frame plus the widest gap between two frames (1 s for a single frame).
+
+    >>> nearest_frame([0.0, 1.0, 4.0], 2.5), nearest_frame([0.0, 1.0, 4.0], 7.0), nearest_frame([0.0, 1.0, 4.0], 7.5)
+    (1, 2, None)
     """
     times = np.asarray(times_s, dtype=float)
     if not len(times) or not math.isfinite(time_s):

@@ -1,4 +1,4 @@
-"""Pictures: read, crop, resize, letterbox."""
+"""Reads, crops and resizes images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from o3v.video.frame_table import MissingVideoError, PathLike, VideoError
 
 
 def letterbox(image: np.ndarray, size_wh: Size) -> np.ndarray:
-    """An RGB picture as large as fits into `size_wh` without changing its shape, centred on grey."""
+    """Resizes an RGB image to fit into `size_wh` with its aspect ratio, and centres it on grey."""
     height, width = image.shape[:2]
     scale = min(size_wh[0] / width, size_wh[1] / height)
     new_w, new_h = (max(1, round(side * scale)) for side in (width, height))
@@ -24,37 +24,38 @@ def letterbox(image: np.ndarray, size_wh: Size) -> np.ndarray:
 
 
 def crop(image: np.ndarray, box_px: Sequence[float]) -> np.ndarray:
-    """A copy of the pixels that a box touches, (height, width, 3), the box clipped to the picture.
+    """Copies the pixels that a box touches, (height, width, 3). Clips the box to the image.
 
-    Raises ValueError when the box is no box (inverted, NaN) or nothing of it lies in the picture.
+    Raises ValueError for an inverted box, for NaN, and for a box outside the image.
     """
     height, width = image.shape[:2]
     if not is_box(box_px) or not is_box(inside := clip_box(box_px, (width, height))):
-        raise ValueError(f"box {list(box_px)} has nothing in a picture of {width}x{height}")
+        raise ValueError(f"box {list(box_px)} has no pixel in an image of {width}x{height}")
     x0, y0, x1, y1 = math.floor(inside[0]), math.floor(inside[1]), math.ceil(inside[2]), math.ceil(inside[3])
     return image[y0:y1, x0:x1].copy()
 
 
 def read_image(path: PathLike, max_pixels: int) -> tuple[np.ndarray, Size]:
-    """A picture file as (height, width, 3) uint8 RGB, upright and resized to `geometry.fit_size`, and its size before.
+    """Reads an image file as (height, width, 3) uint8 RGB, upright and resized to `geometry.fit_size`.
 
-    Raises VideoError of kind "open", MissingVideoError among them, for what is not a readable picture.
+    Also returns the upright size in the file. Raises VideoError (kind "open") for a file that is not a readable image,
+    MissingVideoError for a missing one.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = os.fsdecode(path)
     try:
-        with Image.open(name) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
+        with Image.open(name) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError:
         raise MissingVideoError(name, "open", "no such file") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(name, "open", f"not a readable picture ({error})") from None
+        raise VideoError(name, "open", f"not a readable image ({error})") from None
     return resize(np.asarray(upright), fit_size(upright.size, max_pixels)), upright.size
 
 
 def resize(image: np.ndarray, size_wh: Size) -> np.ndarray:
-    """An RGB picture (height, width, 3) uint8 at another size, by the bilinear filter that frames go through."""
+    """Resizes an RGB image (height, width, 3) uint8, with the bilinear filter that is used for video frames."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-# Everything a user or CI types. `make help` lists it.
+# Commands for users and CI. `make help` lists them.
 PYTHON ?= python3
 PROFILE ?= tiny
 SEED ?= 0
@@ -13,20 +13,20 @@ STAMP := $(VENV)/.set-up
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo "  PROFILE=smoke|tiny|full SEED=0 ARGS='--from 03' go with reproduce; PYTHON=python3.12 chooses the Python"
+	@echo "  reproduce takes PROFILE=smoke|tiny|full SEED=0 ARGS='--from 03'; setup takes PYTHON=python3.12"
 
-setup: $(STAMP)  ## create .venv with the pinned packages (the others do it when needed)
+setup: $(STAMP)  ## create .venv with the pinned packages (other targets do this when needed)
 
-reproduce: $(STAMP)  ## run the notebooks and print the results: PROFILE=smoke for a few minutes' worth
+reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke takes a few minutes)
 	@$(RUN) o3v run --profile $(PROFILE) --seed $(SEED) $(ARGS)
 
 test: $(STAMP)  ## run all tests
 	@$(RUN) pytest $(ARGS)
 
-browser: $(STAMP)  ## move sliders and press chips of notebook 04 in headless Chromium
+browser: $(STAMP)  ## test the viewers of notebook 04 in headless Chromium
 	@$(RUN) pytest tests/test_viewers_browser.py -m browser $(ARGS)
 
-check: $(STAMP)  ## lint, format, layers and notebook hygiene, in seconds
+check: $(STAMP)  ## lint, check format, imports and notebook rules, in seconds
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) pytest tests/test_rules.py tests/test_notebooks.py -m "not smoke"
@@ -34,11 +34,11 @@ check: $(STAMP)  ## lint, format, layers and notebook hygiene, in seconds
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	@$(RUN) jupyterlab --notebook-dir=notebooks $(ARGS)
 
-# Renewed when the packages change. Where pip finds another build of torch (CPU, CUDA) is pip's own setting.
+# Runs again when the pinned packages change. To install another build of torch (CPU, CUDA), configure pip.
 $(STAMP): pyproject.toml requirements.lock
 	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) not found; name one with make PYTHON=..." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("make: Python 3.11 or newer is needed, found %d.%d; name one with make PYTHON=..." % sys.version_info[:2])'
-	@echo "setting up $(VENV), once; this downloads torch and takes minutes"
+	@echo "creating $(VENV); this downloads torch and takes minutes"
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(RUN) pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps -e .

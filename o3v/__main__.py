@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("o3v: interrupted; run the same command again to continue\n")
         return 130
+    finally:
+        logger.handlers, logger.propagate = [], True
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""`o3v sift` and `o3v annotate`, killed and run again."""
+"""Tests of `o3v sift`, `score`, `annotate` (also killed and run again) and `ask`."""
 
 import json
 import os
@@ -17,60 +17,62 @@ from o3v.__main__ import main
 from o3v.data import stgr
 from o3v.schema import Example
 
-SAID = {  # sentence by sentence in agreement, so that the filters keep it
+ANNOTATION = {  # consistent, so the filters keep it
     "question": "Who comes?",
     "answer": "The man",
     "key_frames": [{"at": 0.5, "objects": [{"name": "man", "box": [0.1, 0.2, 0.5, 0.9]}]}],
     "reasoning": "The <obj>man</obj><box>[0.1,0.2,0.5,0.9]</box>at<t>0.5</t>s comes.",
 }
-FILMS, WORKERS = 40, 2
+NUM_VIDEOS, WORKERS = 40, 2
 
 
 @pytest.fixture
-def films(tmp_path):
-    folder = tmp_path / "films"
+def videos(tmp_path):
+    folder = tmp_path / "videos"
     folder.mkdir()
     video.write_video(folder / "00.mp4", np.full((10, 56, 56, 3), 90, np.uint8), fps=10)
-    for n in range(1, FILMS):
+    for n in range(1, NUM_VIDEOS):
         (folder / f"{n:02d}.mp4").write_bytes((folder / "00.mp4").read_bytes())
     return folder
 
 
-def command(films, out, url):
-    asked = ["--annotator", "openai", "--model", "m", "--endpoint", f"{url}/v1", "--workers", str(WORKERS)]
-    return [sys.executable, "-m", "o3v", "annotate", str(films), str(out), *asked, "--per-minute", "6000"]
+def command(videos, out, url):
+    options = ["--annotator", "openai", "--model", "m", "--endpoint", f"{url}/v1", "--workers", str(WORKERS)]
+    return [sys.executable, "-m", "o3v", "annotate", str(videos), str(out), *options, "--per-minute", "6000"]
 
 
-def test_a_run_killed_ten_times_asks_for_nothing_twice(films, tmp_path):
-    """Killed at random requests, and while the answers are filtered."""
-    (films / ".00-unfinished.mp4").write_bytes(b"")  # hidden: no film
-    server = Server(delay_s=0.05, text=json.dumps(SAID))
+def test_a_run_killed_ten_times_repeats_no_answered_request(videos, tmp_path):
+    """Kills the command after random numbers of requests, and while it filters the answers."""
+    (videos / ".00-unfinished.mp4").write_bytes(b"")  # hidden files are skipped
+    server = Server(delay_s=0.05, text=json.dumps(ANNOTATION))
     out, rng = tmp_path / "out", np.random.default_rng(0)
     stages = ["", "", "", "", "", "", "", "rows.jsonl", "in-*", "out-*"]
     for appears in stages:
         running = subprocess.Popen(
-            command(films, out, server.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(videos, out, server.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         enough = len(server.requests) + int(rng.integers(1, 8))
         while running.poll() is None and not (any(out.glob(appears)) if appears else len(server.requests) >= enough):
             time.sleep(0.002)
         os.kill(running.pid, signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL  # it was not over before
-        answered = list((out / "answers").glob("[!.]*.json"))  # and unfinished ones, hidden
-    assert len(answered) == FILMS
-    asked = len(server.requests)
-    said = subprocess.run(command(films, out, server.url), capture_output=True, text=True, check=True).stdout
-    assert len(server.requests) == asked and re.search(rf"asked 0 times, {FILMS} answers kept from before", said)
+        assert running.wait() == -signal.SIGKILL  # it had not finished
+        answers = list((out / "answers").glob("[!.]*.json"))  # unfinished ones are hidden
+    assert len(answers) == NUM_VIDEOS
+    num_requests = len(server.requests)
+    output = subprocess.run(command(videos, out, server.url), capture_output=True, text=True, check=True).stdout
+    assert len(server.requests) == num_requests
+    assert re.search(rf"\b0 requests .* {NUM_VIDEOS} answers", output)
     whole = tmp_path / "whole"
-    subprocess.run(command(films, whole, server.url), capture_output=True, check=True)
-    assert len(server.requests) - asked == FILMS and asked - FILMS <= WORKERS * len(stages)  # those under way when killed
+    subprocess.run(command(videos, whole, server.url), capture_output=True, check=True)
+    assert len(server.requests) - num_requests == NUM_VIDEOS
+    assert num_requests - NUM_VIDEOS <= WORKERS * len(stages)  # requests without an answer when killed
     for name in ("kept.json", "audit.json", "rows.jsonl", "unread.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     rows = list(stgr.read_stgr(out / "kept.json", sources=lambda _: True))
-    assert len(rows) == FILMS and all(isinstance(row, Example) for row in rows)
+    assert len(rows) == NUM_VIDEOS and all(isinstance(row, Example) for row in rows)
 
 
-def test_sifting_a_file(tmp_path, capsys):
+def test_sift_keeps_the_consistent_rows_of_a_file(tmp_path, capsys):
     row = {
         "task": "temporal-spatial free-form QA",
         "source": "STR_coin",
@@ -79,25 +81,25 @@ def test_sifting_a_file(tmp_path, capsys):
         "video_path": "a.mp4",
         "key_frames": [{"idx": 5, "time": 0.5, "path": None}],
         "key_items": {"5": {"man": [[0.1, 0.2, 0.5, 0.9]]}},
-        "reasoning_process": SAID["reasoning"],
+        "reasoning_process": ANNOTATION["reasoning"],
     }
     rows = [row | {"id": f"r{n}"} for n in range(6)]
     rows[2] |= {"reasoning_process": "I see nothing."}
     rows[4] |= {"question": ""}
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     assert main(["sift", str(tmp_path / "rows.json"), str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert "1 rows could not be read" in said and "4 rows kept" in said and "no evidence" in said
+    output = capsys.readouterr().out
+    assert "1 rows could not be read" in output and "4 rows kept" in output and "no evidence" in output
     assert [e.id for e in stgr.read_stgr(tmp_path / "out/kept.json")] == ["r0", "r1", "r3", "r5"]
 
 
-def test_scoring_a_file(tmp_path, capsys):
+def test_score_prints_means_and_writes_the_terms(tmp_path, capsys):
     row = {"task": "General video QA MCQ", "answer": "B"}
     lines = [
         {"completion": "<think>So.</think><answer>B</answer>", "row": row},
         {"response": "<think>So.</think><answer>C</answer>", "row": row, "progress": 0.5},
     ]
-    path = tmp_path / "said.jsonl"
+    path = tmp_path / "completions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert main(["score", str(path), "--out", str(tmp_path / "scores.jsonl")]) == 0
     header, task = capsys.readouterr().out.strip().splitlines()
@@ -108,34 +110,34 @@ def test_scoring_a_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("line", ["[]", '{"row": {}}', '{"completion": "a", "row": {"task": "x"}}', "{"])
-def test_a_line_that_cannot_be_scored_is_named(line, tmp_path, capsys):
-    (tmp_path / "said.jsonl").write_text(line, encoding="utf-8")
-    assert main(["score", str(tmp_path / "said.jsonl")]) == 2
-    assert "said.jsonl, line 1: " in capsys.readouterr().err
+def test_a_line_that_cannot_be_scored_raises_an_error_with_its_number(line, tmp_path, capsys):
+    (tmp_path / "completions.jsonl").write_text(line, encoding="utf-8")
+    assert main(["score", str(tmp_path / "completions.jsonl")]) == 2
+    assert "completions.jsonl, line 1: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["sift", "nowhere.json", "out"], ["annotate", "nowhere", "out"]])
-def test_what_is_not_there_is_one_line(arguments, tmp_path, monkeypatch, capsys):
+def test_a_missing_input_gives_one_line_and_exit_code_2(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_ask_says_the_answer_and_leaves_a_page(twin, world, tmp_path, caplog):
+def test_ask_writes_a_page(twin, world, tmp_path, caplog):
     from o3v import models
 
     models.save(twin, tmp_path / "model")
-    film = next((world / "videos").rglob("*.mp4"))
+    path = next((world / "videos").rglob("*.mp4"))
     page = tmp_path / "page.html"
-    asked = ["ask", str(film), "What <b>happens</b>?", "--model", str(tmp_path / "model"), "--profile", "smoke"]
-    assert main([*asked, "--out", str(page)]) == 0
+    arguments = ["ask", str(path), "What <b>happens</b>?", "--model", str(tmp_path / "model"), "--profile", "smoke"]
+    assert main([*arguments, "--out", str(page)]) == 0
     html = page.read_text(encoding="utf-8")
     assert "What &lt;b&gt;happens" in html and "<b>happens" not in html
-    assert html.count("<figure") == 12 and "has only ever seen the synthetic world" in html
+    assert html.count("<figure") == 12 and "trained on the synthetic world only" in html
 
 
 @pytest.mark.parametrize(
-    ("question", "name", "fault"),
+    ("question", "name", "message"),
     [
         (" ", "", "the question is empty"),
         ("x" * 100_000, "", "100,000 characters; at most 4,000"),
@@ -143,15 +145,15 @@ def test_ask_says_the_answer_and_leaves_a_page(twin, world, tmp_path, caplog):
         ("What?", "absent.mp4", "absent.mp4"),
     ],
 )
-def test_ask_refuses_in_one_line_and_leaves_nothing(twin, world, tmp_path, capsys, question, name, fault):
+def test_ask_reports_wrong_input_in_one_line_and_writes_nothing(twin, world, tmp_path, capsys, question, name, message):
     from o3v import models
 
     models.save(twin, tmp_path / "model")
-    (tmp_path / "broken.mp4").write_bytes(b"no film")
-    film = tmp_path / name if name else next((world / "videos").rglob("*.mp4"))
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    path = tmp_path / name if name else next((world / "videos").rglob("*.mp4"))
     page = tmp_path / "page.html"
-    asked = ["ask", str(film), question, "--model", str(tmp_path / "model"), "--profile", "smoke"]
+    arguments = ["ask", str(path), question, "--model", str(tmp_path / "model"), "--profile", "smoke"]
     capsys.readouterr()
-    assert main([*asked, "--out", str(page)]) == 2
-    said = capsys.readouterr().err
-    assert fault in said and said.count("\n") == 1 and not page.exists()
+    assert main([*arguments, "--out", str(page)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not page.exists()

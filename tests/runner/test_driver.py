@@ -17,7 +17,6 @@ import pytest
 from helpers.toy_notebooks import PARAMETERS, USE, execute_here, write_notebook, write_toys, write_training
 
 from o3v import code_digest
-from o3v.__main__ import main
 from o3v.runner import driver, paths
 from o3v.runner.notebook import UsageError
 from o3v.runner.plan import plan_resumed
@@ -350,65 +349,3 @@ def test_a_failing_cell_ends_the_command_with_one_message(toys, tmp_path):
     stages = json.loads((tmp_path / "here/smoke-0/manifest.json").read_text())["stages"]
     assert [stage["status"] for stage in stages.values()] == ["done", "failed"]
     assert stages["02_side"]["error"] == "cell [4] (raise ValueError('no luck')): ValueError: no luck"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--profile", "huge"],
-        ["--seed", "x"],
-        ["-p", "01.factor"],
-        ["-p", "01.factor=big"],
-        ["-p", "01.factor=1", "-p", "01.factor=2"],
-        ["--matrix", "no-such-file.yaml"],
-        ["--matrix", "grid.yaml"],
-        ["--resume", "smoke-7"],
-        ["--timeout", "0"],
-        ["--unknown"],
-    ],
-)
-def test_wrong_arguments_give_one_line_and_exit_code_2(arguments, toys, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "grid.yaml").write_text("a: [1\nb: 2")
-    try:
-        code = main(["run", "--notebooks", str(toys), *arguments])
-    except SystemExit as end:
-        code = end.code
-    assert code == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_run_ends_with_a_table_of_results(toys, tmp_path, ran, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (toys / "03_use.ipynb").rename(toys / "05_evaluation.ipynb")
-    replace_in(toys / "05_evaluation.ipynb", "03_use", "05_evaluation")
-    assert main(["run", "--profile", "smoke", "--seed", "1", "--notebooks", str(toys)]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines(keepends=True) if ": recorded " not in line]
-    assert "".join(lines) == (  # real kernels do not print the lines of `record`
-        "run smoke-1 in runs/smoke-1\n"
-        "01_make          ran in 1.0 s, peak memory 50 MB\n"
-        "02_side          ran in 1.0 s, peak memory 50 MB\n"
-        "05_evaluation    ran in 1.0 s, peak memory 50 MB\n"
-        "\n"
-        "          accuracy  m_tIoU  m_vIoU  mAM  mLGM  format rate\n"
-        "base             –       –       –    –     –        2.000\n"
-        "SFT+GSPO         –       –       –    –     –        2.000\n"
-        "total 3.0 s, peak memory 50 MB\n"
-        "pages are in runs/smoke-1/*.html, with figures, metrics and manifest.json beside them\n"
-    )
-
-
-def test_a_matrix_runs_every_combination_and_ends_with_a_table(toys, tmp_path, ran, capsys):
-    grid = tmp_path / "grid.yaml"
-    grid.write_text("seed: [1, 2]\n01.factor: [1e-6, 2]\n")
-    write_notebook(toys / "02_side.ipynb", "assert seed == 1, 'not with this seed'" + RECORD_SIDE, PARAMETERS)
-    arguments = ["run", "--profile", "smoke", "--notebooks", str(toys), "--out", str(tmp_path / "runs")]
-    assert main([*arguments, "--matrix", str(grid)]) == 1
-    output = capsys.readouterr()
-    assert output.err.count("02_side.ipynb failed at a cell: AssertionError: not with this seed") == 2
-    table = [line.split()[:2] for line in output.out.splitlines()[-4:]]
-    assert [status for _, status in table] == ["done", "done", "failed", "failed"]
-    assert len({run_id for run_id, _ in table}) == 4
-    numbers = {path.read_text() for path in tmp_path.glob("runs/*/01_make/number.txt")}
-    assert numbers == {"1e-06", "2.0", "2e-06", "4.0"}

@@ -28,7 +28,6 @@ PLAYER_BYTES = 380_000  # of all images of one html_player, as base64 text
 _IMAGE = '<img src="data:image/{{ kind }};base64,{{ data }}" alt="{{ alt }}" style="width:100%;display:block">'
 _PLAYER = """\
 <div id="{{ id }}" style="background:#FFFFFF;color:#222222;font:14px system-ui,sans-serif;padding:8px">
-<p style="margin:0 0 6px"><b>{{ title }}</b></p>
 <div style="display:flex;flex-wrap:wrap;gap:8px">
 {% for image, lines, x in figures %}
 <figure style="margin:0;flex:1 1 200px;max-width:{{ width }}px" data-now="translate({{ x }} 0)">
@@ -39,8 +38,7 @@ _PLAYER = """\
 {{ timeline|safe }}
 <p hidden style="margin:6px 0 0"><button type="button">play</button>
 <input type="range" min="0" max="{{ figures|length - 1 }}" value="0" aria-label="frame"
- style="width:50%;vertical-align:middle"></p>
-</div>
+ style="width:50%;vertical-align:middle"></p></div>
 <script>(() => {
   const player = document.getElementById({{ id|tojson }}), frames = player.querySelectorAll("figure");
   const [range, button, now] = ["input", "button", ".o3v-now"].map((name) => player.querySelector(name));
@@ -63,23 +61,14 @@ _PLAYER = """\
 def html_player(
     frames: Frames,
     boxes_per_frame: BoxesPerFrame = (),
-    title: str = "",
     notes: Sequence[Sequence[str]] = (),
     marks: Sequence[Mark] = (),
 ) -> str:
     """The frames with their boxes as one HTML snippet with a slider and a play button.
 
-    The images are JPEG inside the snippet, reduced until they take less than 380 kB together (not possible from about
-    100 frames on). Without scripts, all frames are shown side by side.
-
-    Args:
-        frames: images, times in seconds and duration of the video.
-        boxes_per_frame: one list of boxes per frame, in pixels of the frames, or nothing.
-        title: text above the frames.
-        notes: one list of text lines per frame, or nothing.
-        marks: claimed and true times for the timeline.
-
-    Raises ValueError when there is no frame, or when boxes and frames differ in number.
+    `notes` are text lines per frame, `marks` are times on the timeline. The images are JPEG inside the snippet, reduced
+    until they take less than 380 kB together (not possible from about 100 frames on). Without scripts, all frames are
+    shown side by side. Raises ValueError when there is no frame, or when boxes and frames differ in number.
     """
     boxes = with_colours(frames, boxes_per_frame)
     width = draw_boxes(frames.images[0], ()).width
@@ -90,7 +79,7 @@ def html_player(
         x = timeline_x(frames.times_s[i], frames.times_s, frames.duration_s)
         figures.append((image, [caption, *(notes[i] if notes else ())], x))
     timeline = timeline_html(frames.times_s, frames.duration_s, marks, frames.times_s[0])
-    values = {"title": title, "width": width, "figures": figures, "timeline": timeline, "step_ms": STEP_MS}
+    values = {"width": width, "figures": figures, "timeline": timeline, "step_ms": STEP_MS}
     return render(_PLAYER, id=f"o3v-{uuid.uuid4().hex[:12]}", **values)
 
 

@@ -67,27 +67,24 @@ def filmstrip(
     images: Sequence[np.ndarray],
     times_s: Sequence[float],
     boxes: Sequence[Sequence[LabelledBox]] = (),
-    marks: Sequence[float] = (),
     columns: int = 8,
     title: str = "",
     captions: Sequence[str] = (),
 ) -> Figure:
-    """Frames in rows, with their times; frames nearest to key times have a coloured border.
+    """Frames in rows, with their times.
 
     Args:
         images: (n, height, width, 3) uint8.
         times_s: n times in seconds.
         boxes: n lists of boxes in pixels of the images, or nothing.
-        marks: key times in seconds.
         columns: number of frames in a row.
         title: title of the figure.
         captions: n texts that replace the times, or nothing.
 
     Raises ValueError for no frames, or when images, times and boxes differ in number.
     """
-    keys = {nearest_frame(times_s, mark) for mark in marks}
-    captions = captions or [f"{time:.1f} s" + (" · key" if i in keys else "") for i, time in enumerate(times_s)]
-    return _image_grid(images, boxes, captions, keys, columns, title)[0]
+    captions = captions or [f"{time_s:.1f} s" for time_s in times_s]
+    return _image_grid(images, boxes, captions, (), columns, title)[0]
 
 
 def trace_figure(frames: Frames, response: Response, truth_px: Truth | None = None, max_frames: int = 8) -> Figure:

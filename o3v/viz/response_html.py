@@ -33,21 +33,17 @@ _WORDS = (
     "{% if notes %}</span>{% endif %}{% endfor %}"
 )
 _RESPONSE = (
-    _PANEL + '<div style="white-space:pre-wrap">{% for claim, link, words in chips %}{% if claim %}'
+    _PANEL + '<div style="white-space:pre-wrap">{% for index, words in segments %}{% if index is none %}'
+    "{{ words|safe }}{% else %}{% set claim, link = claims[index], links[index] %}"
     '<span style="background:{{ colours[claim.name] }};color:{{ colours[claim.name]|ink_on }};border-radius:6px;'
     'padding:1px 5px;box-decoration-break:clone;-webkit-box-decoration-break:clone" title="claim: {{ summary(claim) }}"'
     '{% if link %} role="button" tabindex="0" data-frame="{{ link.frame }}" data-boxes="{{ link.boxes|tojson }}"'
-    "{% endif %}>{{ words|safe }}</span>{% else %}{{ words|safe }}{% endif %}{% endfor %}</div>"
-    "{{ problems|safe }}</div>"
+    "{% endif %}>{{ words|safe }}</span>{% endif %}{% endfor %}</div>{{ problems|safe }}</div>"
 )
-_PROBLEMS = """\
-{% if counts %}
-<ul style="color:{{ ALARM }};margin:6px 0 0;padding-left:20px">
-{% for (kind, message), count in counts.items() %}
-<li>{{ kind }} × {{ count }}: {{ message }}</li>
-{% endfor %}
-</ul>
-{% endif %}"""
+_PROBLEMS = (
+    '{% if counts %}<ul style="color:{{ ALARM }};margin:6px 0 0;padding-left:20px">{% for problem, count in '
+    "counts.items() %}<li>{{ problem[0] }} × {{ count }}: {{ problem[1] }}</li>{% endfor %}</ul>{% endif %}"
+)
 _TIMELINE = """\
 <svg viewBox="0 0 1000 46" role="img" style="width:100%;max-width:640px;display:block" aria-label="{{ label }}">
 <path d="M20 20H980" stroke="{{ GREY }}"/>
@@ -93,10 +89,9 @@ def response_html(response: Response, links: Sequence[FrameLink | None] = ()) ->
     claims, links = response.claims, links or [None] * len(response.claims)
     if len(links) != len(claims):
         raise ValueError(f"{len(claims)} claims and {len(links)} links do not fit together")
-    between = (None, None)
-    chips = [(*(between if i is None else (claims[i], links[i])), words) for i, words in segments(response)]
-    colours = claim_colours(claim.name for claim in claims)
-    return render(_RESPONSE, chips=chips, colours=colours, summary=claim_summary, problems=problem_list(response))
+    values = {"claims": claims, "links": links, "colours": claim_colours(claim.name for claim in claims)}
+    html, problems = segments(response), problem_list(response)
+    return render(_RESPONSE, segments=html, problems=problems, summary=claim_summary, **values)
 
 
 def segments(response: Response) -> list[tuple[int | None, str]]:

@@ -30,16 +30,14 @@ if TYPE_CHECKING:
 MAX_LISTED = 12  # responses on one page of `rollouts_html`
 
 _TRACE = """\
-<div id="{{ id }}">
-{{ player|safe }}
-{{ text|safe }}
-{{ result|safe }}</div>
+<div id="{{ id }}">{% if question %}<p><b>{{ question }}</b></p>{% endif %}
+{{ player|safe }}{{ text|safe }}{{ result|safe }}</div>
 <script>(() => {
   const trace = document.getElementById({{ id|tojson }}), range = trace.querySelector("input[type=range]");
   const figures = trace.querySelectorAll("figure"), chips = trace.querySelectorAll("[data-frame]");
   const select = (chip) => {
     trace.querySelectorAll(".o3v-spot").forEach((spot) => spot.remove());
-    chips.forEach((one) => one.setAttribute("aria-pressed", one === chip));
+    chips.forEach((other) => other.setAttribute("aria-pressed", other === chip));
     range.value = chip.dataset.frame;
     range.dispatchEvent(new Event("input"));
     for (const [x0, y0, x1, y1] of JSON.parse(chip.dataset.boxes)) {
@@ -115,7 +113,8 @@ def trace_html(
     return render(
         _TRACE,
         id=f"o3v-{uuid.uuid4().hex[:12]}",
-        player=html_player(frames, boxes, question, claim_notes(frames, response, truth_px), marks),
+        question=question,
+        player=html_player(frames, boxes, claim_notes(frames, response, truth_px), marks),
         text=response_html(response, [_link(claim, frames) for claim in response.claims]),
         result=result_html(shown),
     )

@@ -43,7 +43,7 @@ def page_with(text: str) -> str:
     parts = [
         trace.rollouts_html(frames(2), [shown] * 3, text, {0.5: {text: [(1, 1, 9, 9)]}}),
         trace.trace_html(frames(2), shown, text),
-        html_player(frames(2), boxes(2, text), text, [[text]] * 2, [Mark(text, 0.5, "#000000")]),
+        html_player(frames(2), boxes(2, text), [[text]] * 2, [Mark(text, 0.5, "#000000")]),
         token_strip([text], [1]),
     ]
     return trace.html_page("".join(parts), text)

@@ -55,10 +55,11 @@ def test_a_strip_needs_frames_and_fitting_lists():
         plots.filmstrip(images, [0, 1, 2, 3], [[]])
 
 
-def test_a_strip_has_times_and_framed_key_frames():
-    figure = plots.filmstrip(frames().images, [0, 1, 2, 3], marks=[2.1, 99, -1], title="title")
-    assert [axes.get_title() for axes in figure.axes] == ["0.0 s", "1.0 s", "2.0 s · key", "3.0 s"]
-    assert [axes.spines["left"].get_visible() for axes in figure.axes] == [False, False, True, False]
+def test_a_strip_has_times_or_captions_and_a_title():
+    figure = plots.filmstrip(frames().images, [0, 1, 2, 3], title="title")
+    assert [axes.get_title() for axes in figure.axes] == ["0.0 s", "1.0 s", "2.0 s", "3.0 s"]
+    captioned = plots.filmstrip(frames().images, [0, 1, 2, 3], captions="abcd")
+    assert [axes.get_title() for axes in captioned.axes] == list("abcd")
     assert "title" in texts_of(figure)
     assert render_png(figure)
 
@@ -74,6 +75,7 @@ def test_a_trace_shows_claimed_and_key_frames_over_a_timeline():
     figure = plots.trace_figure(frames(), response(("cup", 1.2), times_s=(2.5,)), {2.9: {"cup": [BOX]}})
     *images, timeline = figure.axes
     assert [axes.get_title() for axes in images] == ["frame at 1.0 s", "frame at 3.0 s · key"]
+    assert [axes.spines["left"].get_visible() for axes in images] == [False, True]
     marks = {line.get_label(): line.get_xdata() for line in timeline.lines}
     assert list(marks["cup"]) == [1.2]
     assert list(marks["time alone"]) == [2.5]
@@ -127,5 +129,5 @@ def test_five_hundred_claims_give_a_figure():
 def test_key_frames_are_framed_in_a_colour_of_the_palette():
     from matplotlib.colors import to_hex
 
-    figure = plots.filmstrip(frames(1).images, [0.0], marks=[0.0])
+    figure = plots.trace_figure(frames(1), response(), {0.0: {}})
     assert to_hex(figure.axes[0].spines["top"].get_edgecolor()).upper() == PALETTE[3]

@@ -19,7 +19,9 @@ import numpy as np
 from o3v import inference, models, rewards, schema, training
 from o3v.config import GspoConfig, Profile, load_profile
 from o3v.evaluation import vstar
+from o3v.prompts import PromptBuilder
 from o3v.training import gspo
+from o3v.training.trainer import TrainingRun
 
 
 def changed(config: GspoConfig, choice: str) -> GspoConfig:
@@ -32,11 +34,11 @@ def changed(config: GspoConfig, choice: str) -> GspoConfig:
 
 def score(vlm: models.VideoModel, run: Path, settings: Profile, held: list[schema.Example]) -> dict[str, float]:
     """Mean reward and format rate of the rows, and V-STAR's metrics of the run's held-out films."""
-    root = run / "01_data_pipeline/world"
     items = vstar.read_items(run / "01_data_pipeline/eval.jsonl")
-    films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
+    builder = PromptBuilder(run / "01_data_pipeline/world", settings.frames, vlm.box_space)
+    films = inference.vstar_questions(items, builder)
     with tempfile.TemporaryDirectory() as folder:
-        place = (root, settings.frames, settings.inference, rewards.RewardConfig.paper(), Path(folder) / "rows")
+        place = (builder, settings.inference, rewards.RewardConfig.paper(), Path(folder) / "rows")
         scores = inference.score_examples(vlm, held, *place)
         told = inference.answer(vlm, films, settings.inference, Path(folder) / "films", "films")
     whole = vstar.score_items(inference.read_vstar_answers(items, told), protocol="fixed")
@@ -66,8 +68,8 @@ def main() -> None:
     for choice in args.choices:
         vlm, config = models.load(checkpoint), replace(changed(settings.gspo, choice), save_steps=10**6)
         with tempfile.TemporaryDirectory() as folder:
-            root = args.run / "01_data_pipeline/world"
-            trainer = gspo.make_trainer(vlm, examples, root, settings.frames, config, Path(folder), args.seed)
+            builder = PromptBuilder(args.run / "01_data_pipeline/world", settings.frames, vlm.box_space)
+            trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(Path(folder), args.seed))
             training.train(trainer)
             vlm = training.merge_adapters(trainer, vlm)
         tell(choice or "as it is", score(vlm, args.run, settings, held))

@@ -43,7 +43,9 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
 
     from o3v import models, schema
     from o3v.config import find_base, load_profile
+    from o3v.prompts import PromptBuilder
     from o3v.training import gspo
+    from o3v.training.trainer import TrainingRun
 
     profile = load_profile("tiny")
     base, config = find_base(profile.base), replace(profile.gspo, max_steps=steps, learning_rate=1e-7, save_steps=10**6)
@@ -52,8 +54,8 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
         vlm = stock_model(base, vlm)
         gspo.GspoTrainer = type("Trainer", (GRPOTrainer,), {})
     examples = list(schema.read_examples(folder / "rl.jsonl"))
-    out = Path(tempfile.mkdtemp())
-    trainer = gspo.make_trainer(vlm, examples, folder, profile.frames, config, out, seed=0)
+    out, builder = Path(tempfile.mkdtemp()), PromptBuilder(folder, profile.frames, vlm.box_space)
+    trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(out, seed=0))
     trainer.generation_config.min_new_tokens = config.max_new_tokens
     parts = {name: 0.0 for name in ("generation", "log-probabilities", "whole step")}
 

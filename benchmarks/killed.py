@@ -27,14 +27,17 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
     """Trains, or goes on, and leaves a hash of weights and metrics."""
     from o3v import models, schema, training
     from o3v.config import find_base, load_profile
+    from o3v.prompts import PromptBuilder
     from o3v.training import gspo, sft
+    from o3v.training.trainer import TrainingRun
 
     profile = load_profile("tiny")
     examples = list(schema.read_examples(world / ("sft.jsonl" if kind == "SFT" else "rl.jsonl")))
     vlm = models.load(find_base(profile.base))
+    builder = PromptBuilder(world, profile.frames, vlm.box_space)
     if kind == "SFT":
         config = replace(profile.sft.with_rank(rank), epochs=1.0, save_steps=1)
-        trainer = sft.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
+        trainer = sft.make_trainer(vlm, examples, builder, config, TrainingRun(out, 0))
     else:
         small = {
             "max_steps": STEPS,
@@ -44,7 +47,7 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
             "max_new_tokens": 48,
         }
         config = replace(profile.gspo.with_rank(rank), **small, save_steps=1)
-        trainer = gspo.make_trainer(vlm, examples, world, profile.frames, config, out, 0)
+        trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(out, 0))
     rows = training.train(trainer)
     digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())  # a saved state has its keys sorted
     for name, value in sorted(trainer.model.state_dict().items()):

@@ -17,6 +17,7 @@ import numpy as np
 from o3v import inference, models
 from o3v.config import find_base, load_profile
 from o3v.evaluation import vstar
+from o3v.prompts import PromptBuilder
 from o3v.toyworld.dataset import make_dataset
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_dataset(folder, {"eval": 1}, progress=False)
         items = vstar.read_items(Path(folder) / "eval.jsonl")
-        prompt = inference.vstar_questions(items, Path(folder), profile.frames, vlm.box_space)[0].make()
+        prompt = inference.vstar_questions(items, PromptBuilder(Path(folder), profile.frames, vlm.box_space))[0].make()
 
     def seconds(calls: int, repeats: int) -> float:
         begun = time.perf_counter()

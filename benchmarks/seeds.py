@@ -22,6 +22,7 @@ import pandas as pd
 from o3v import files, inference, models, rewards, schema, toyworld
 from o3v.config import find_base, load_profile
 from o3v.evaluation import vstar
+from o3v.prompts import PromptBuilder
 from o3v.runner import driver
 
 MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
@@ -70,9 +71,10 @@ def beyond(run_dir: Path, profile: str, seed: int, count: int, name: str) -> Tol
     items, examples = vstar.read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
     path = run_dir / MODELS[name] if MODELS[name] else find_base(settings.base)
     vlm, work = models.load(path), folder / f"{name}-{count}-{files.hash_path(path)[:8]}"
-    films = inference.vstar_questions(items, root, settings.frames, vlm.box_space)
+    builder = PromptBuilder(root, settings.frames, vlm.box_space)
+    films = inference.vstar_questions(items, builder)
     said = inference.answer(vlm, films, settings.inference, work, name)
-    place = (root, settings.frames, settings.inference, rewards.RewardConfig.paper(), work / "questions", name)
+    place = (builder, settings.inference, rewards.RewardConfig.paper(), work / "questions", name)
     paid = inference.score_examples(vlm, examples, *place)
     scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar_answers(items, said)]
     return Told(scores, inference.format_rate(said), [row["total"] for row in paid])

@@ -26,7 +26,9 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
 
     from o3v import models, schema
     from o3v.config import find_base, load_profile
+    from o3v.prompts import PromptBuilder
     from o3v.training import sft
+    from o3v.training.trainer import TrainingRun
 
     profile = load_profile("tiny")
     base = find_base(profile.base)
@@ -34,8 +36,9 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     if side == "stock":
         vlm, sft.SftTrainer = stock_model(base, vlm), type("Trainer", (SFTTrainer,), {})
     examples = list(schema.read_examples(folder / "sft.jsonl"))[: steps * profile.sft.effective_batch_size]
+    builder = PromptBuilder(folder, profile.frames, vlm.box_space)
     config = replace(profile.sft, epochs=1.0, learning_rate=1e-6, save_steps=10**6)
-    trainer = sft.make_trainer(vlm, examples, folder, profile.frames, config, Path(tempfile.mkdtemp()), seed=0)
+    trainer = sft.make_trainer(vlm, examples, builder, config, TrainingRun(Path(tempfile.mkdtemp()), seed=0))
     for index in range(len(examples)):
         trainer.train_dataset[index]  # decodes and remembers
     spent, tokens, step = [], [], trainer.training_step
@@ -43,7 +46,7 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     def training_step(model, inputs, *rest, **kwargs):
         spent.append(time.perf_counter())
         tokens.append(int(inputs["attention_mask"].sum()))
-        return step(models, inputs, *rest, **kwargs)
+        return step(model, inputs, *rest, **kwargs)
 
     trainer.training_step = training_step
     trainer.train()

@@ -1,15 +1,16 @@
-"""What the model is told: one system prompt a task, the frame prompt, and the answer to learn.
+"""Prompts: one system prompt a task, frames with their times, and the response to learn from a row.
 
-A prompt is a conversation with one image part for each frame, every frame preceded by its absolute time, as the
-method asks. Boxes leave the schema (0–1, or pixels of the original picture) and enter the model's own space
-here, and only here: pixels of the resized frame for Qwen2.5-VL, thousandths for Qwen3-VL. Knows nothing of
-models; departs from the paper in wording only (our words).
+A prompt is a conversation with one image part for each frame; every frame is preceded by its absolute time (paper,
+input). `PromptBuilder` is the only place where a row becomes a prompt. Boxes are converted here from the schema
+(normalised, or pixels of the original image) to the model's own space: pixels of the resized frame for Qwen2.5-VL,
+thousandths for Qwen3-VL. This module does not know models. It departs from the paper in the wording of the prompts.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.config import FrameConfig
-from o3v.geometry import Box, Size, Span, rescale_box, span_on_frames
-from o3v.schema import Example, Row, Task, resolve_inside
+from o3v.geometry import Box, Size, rescale_box, span_on_frames
+from o3v.schema import Example, Row, Task, read_letter, resolve_inside
 
 _ORDER = "Reason inside <think></think>, then answer inside <answer></answer>."
 _OBJECTS = "Write each object you name in your reasoning as <obj>name</obj><box>[x0,y0,x1,y1]</box>"
@@ -36,15 +37,15 @@ SYSTEM_PROMPTS: Mapping[Task, str] = {
 }
 
 
-# what a model is asked about a crop of its own evidence (paper, test-time scaling, in our words)
+# asked about a crop of the model's own evidence (paper, test-time scaling, in our words)
 RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? Only output one of 0, 1, 2."
 
-# how a question tells more than it asks, as V-STAR's chains do
+# hints before a question, as in V-STAR's chains
 WITH_SPAN = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
 WITH_BOX_COUNT = "Give {count} boxes. {question}"
 WITH_BOXES = "The boxes are {boxes}. {question}"
 
-# what one unit of a model's box coordinates means: the size to which the whole frame is mapped
+# the size in whose units a model writes boxes; None: pixels of the resized frame
 BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1000)}
 
 
@@ -52,10 +53,15 @@ BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1
 class Prompt:
     """A question as the model gets it.
 
-    `messages` is a conversation whose image parts stand for `images`, in order: a list of (height, width, 3) uint8
-    arrays. `times_s` are the frames' true times and `duration_s` the video's length (empty and 0 for a picture).
-    `space_wh` is the size in whose units the model writes boxes; `row` is the STGR row for the rewards, its
-    `image_size` set to that size. `response_prefix` is how the response begins, for the model to go on from.
+    Attributes:
+        messages: conversation whose image parts stand for `images`, in order.
+        images: frames, (height, width, 3) uint8 RGB each.
+        times_s: time of each frame in seconds; empty for an image.
+        space_wh: size in whose units the model writes boxes.
+        row: STGR row for the rewards. Its `image_size` is the size of the video or image that its pixel boxes refer
+            to, its `image_size_refine` is `space_wh`.
+        duration_s: length of the video in seconds, 0 for an image.
+        response_prefix: beginning of the response, which the model continues.
     """
 
     messages: list[dict[str, Any]]
@@ -73,7 +79,7 @@ def box_space_size(frame_wh: Size, box_space: str) -> Size:
 
 
 def frame_parts(times_s: Sequence[float], duration_s: float) -> list[dict[str, Any]]:
-    """Image parts of a video, each after its absolute time, then the length of the whole. Source: paper, input."""
+    """Message parts of a video: each frame after its time, then the length of the video. Source: paper, input."""
     parts: list[dict[str, Any]] = []
     for number, time_s in enumerate(times_s, 1):
         parts += [{"type": "text", "text": f"Frame {number} at {time_s:.1f}s: "}, {"type": "image"}]
@@ -82,7 +88,7 @@ def frame_parts(times_s: Sequence[float], duration_s: float) -> list[dict[str, A
 
 
 def conversation(task: Task, question: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The two messages of a question: the task's system prompt, then pictures and question."""
+    """The two messages of a question: the task's system prompt, then frames and question."""
     return [
         {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[task]}]},
         {"role": "user", "content": [*parts, {"type": "text", "text": question}]},
@@ -90,61 +96,80 @@ def conversation(task: Task, question: str, parts: Sequence[dict[str, Any]]) -> 
 
 
 def plain_prompt(images: Sequence[np.ndarray], times_s: Sequence[float], duration_s: float, question: str) -> Prompt:
-    """A question without a task: about frames (height, width, 3) with these times, or about one picture without."""
+    """A question without a task, about frames (height, width, 3) at `times_s`, or about one image without a time."""
     parts = frame_parts(times_s, duration_s) if times_s else [{"type": "image"}]
     messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
     height, width = images[0].shape[:2]
     return Prompt(messages, list(images), tuple(times_s), (width, height), {}, duration_s)
 
 
-def select_frames(prompt: Prompt, kept: Sequence[int]) -> Prompt:
-    """The same question about some of its video's frames, by their positions from 0, numbered anew."""
-    times_s = tuple(prompt.times_s[i] for i in kept)
+def select_frames(prompt: Prompt, positions: Sequence[int]) -> Prompt:
+    """The same question about some frames of its video, by position from 0, numbered again from 1."""
+    times_s = tuple(prompt.times_s[i] for i in positions)
     *before, last = prompt.messages
     content = [*frame_parts(times_s, prompt.duration_s), last["content"][-1]]
     messages = [*before, {**last, "content": content}]
-    return replace(prompt, messages=messages, images=[prompt.images[i] for i in kept], times_s=times_s)
+    return replace(prompt, messages=messages, images=[prompt.images[i] for i in positions], times_s=times_s)
 
 
-def video_prompt(
-    task: Task, question: str, path: Path | str, frames: FrameConfig, box_space: str, key_times_s: Sequence[float] = ()
-) -> Prompt:
-    """A question about a video file. Key frames are inserted among the uniform ones (training only, paper).
+@dataclass(frozen=True)
+class PromptBuilder:
+    """Turns rows and questions into prompts for one model.
 
-    Raises FileNotFoundError or video.VideoError.
+    Attributes:
+        root: folder that the paths of rows start from.
+        frames: how a video becomes frames.
+        box_space: how the model writes boxes, a key of BOX_SPACES.
     """
-    read = video.sample_with_key_frames(path, frames.n_frames, key_times_s, frames.max_pixels, max_fps=frames.max_fps)
-    height, width = read.images.shape[1:3]
-    space_wh = box_space_size((width, height), box_space)
-    messages = conversation(task, question, frame_parts(read.times_s, read.duration_s))
-    row: Row = {"task": str(task), "question": question, "image_size": list(space_wh)}
-    times_s = tuple(float(t) for t in read.times_s)
-    return Prompt(messages, list(read.images), times_s, space_wh, row, read.duration_s)
 
+    root: Path
+    frames: FrameConfig
+    box_space: str
 
-def example_prompt(example: Example, root: Path | str, frames: FrameConfig, box_space: str, training: bool) -> Prompt:
-    """The prompt of an STGR row; `root` is the folder its paths start from.
+    def for_video(self, task: Task, question: str, path: Path | str, key_times_s: Sequence[float] = ()) -> Prompt:
+        """A question about a video file, a path below `root` or an absolute one.
 
-    `training` inserts the annotated key frames; at inference they are absent.
-    """
-    path = resolve_inside(root, example.media_path)
-    if example.task is Task.SPATIAL:
-        image, original_wh = video.read_image(path, frames.max_pixels)
-        space_wh = box_space_size((image.shape[1], image.shape[0]), box_space)
-        sizes = {"image_size": list(original_wh), "image_size_refine": list(space_wh)}
-        messages = conversation(example.task, _told(example.question, space_wh), [{"type": "image"}])
+        Frames at `key_times_s` are inserted among the uniform ones (paper, training only). Boxes in the question
+        (tagged, 0–1) are written in the model's space, without tags. Raises FileNotFoundError or video.VideoError.
+        """
+        sampling = (self.frames.n_frames, key_times_s, self.frames.max_pixels)
+        frames = video.sample_with_key_frames(self.root / path, *sampling, max_fps=self.frames.max_fps)
+        height, width = frames.images.shape[1:3]
+        space_wh = box_space_size((width, height), self.box_space)
+        question = _question_in_space(question, space_wh)
+        times_s = tuple(float(t) for t in frames.times_s)
+        return Prompt(
+            messages=conversation(task, question, frame_parts(times_s, frames.duration_s)),
+            images=list(frames.images),
+            times_s=times_s,
+            space_wh=space_wh,
+            row={"task": str(task), "question": question, **_sizes(frames.source_size_wh, space_wh)},
+            duration_s=frames.duration_s,
+        )
+
+    def for_example(self, example: Example, training: bool) -> Prompt:
+        """The prompt of an STGR row. `training` inserts the annotated key frames; inference does not know them.
+
+        Raises SchemaError for a path that leaves `root`, FileNotFoundError or video.VideoError.
+        """
+        path = resolve_inside(self.root, example.media_path)
+        if example.task is not Task.SPATIAL:
+            key_times_s = [key.time_s for key in example.key_frames] if training else []
+            prompt = self.for_video(example.task, example.question, path, key_times_s)
+            return replace(prompt, row=example.to_row() | prompt.row)
+        image, original_wh = video.read_image(path, self.frames.max_pixels)
+        space_wh = box_space_size((image.shape[1], image.shape[0]), self.box_space)
+        messages = conversation(example.task, _question_in_space(example.question, space_wh), [{"type": "image"}])
+        sizes = _sizes(example.image_size_wh or original_wh, space_wh)
         return Prompt(messages, [image], (), space_wh, example.to_row() | sizes)
-    key_times_s = [k.time_s for k in example.key_frames] if training else []
-    prompt = video_prompt(example.task, example.question, path, frames, box_space, key_times_s)
-    question = _told(example.question, prompt.space_wh)
-    if question != example.question:
-        messages = conversation(example.task, question, frame_parts(prompt.times_s, prompt.duration_s))
-        prompt = replace(prompt, messages=messages, row=prompt.row | {"question": question})
-    return replace(prompt, row=example.to_row() | prompt.row)
 
 
-def _told(question: str, space_wh: Size) -> str:
-    """The question with the boxes that it tells (tagged, 0–1) in the model's space, without their tags."""
+def _sizes(media_wh: Size, space_wh: Size) -> Row:
+    return {"image_size": list(media_wh), "image_size_refine": list(space_wh)}
+
+
+def _question_in_space(question: str, space_wh: Size) -> str:
+    """The question with its boxes (tagged, 0–1) in the model's space, without tags."""
     return re.sub("</?box>", "", evidence.map_boxes(question, lambda box: _rounded(box, (1, 1), space_wh)))
 
 
@@ -153,65 +178,62 @@ def _rounded(box: Box, from_wh: Size, space_wh: Size) -> Box:
 
 
 def target_text(example: Example, space_wh: Size) -> str:
-    """The response to learn from an STGR row: chain and answer in the grammar, boxes in the model's space.
+    """The response to learn from an STGR row: reasoning and answer in the grammar, boxes in units of `space_wh`.
 
-    Raises ValueError when the row has no `reasoning_process`.
+    Raises ValueError if the row has no `reasoning_process`.
     """
     if example.reasoning_process is None:
         raise ValueError(f"row {example.id!r} has no reasoning_process, so there is nothing to imitate")
-    chain_from = example.image_size_wh if example.task is Task.SPATIAL else None
+    pixels_of = example.image_size_wh if example.task is Task.SPATIAL else None
 
     def to_space(box: Box) -> Box:
-        from_wh = chain_from if chain_from and max(box) > 1 else (1, 1)
+        from_wh = pixels_of if pixels_of and max(box) > 1 else (1, 1)
         return _rounded(box, from_wh, space_wh)
 
     think = evidence.map_boxes(example.reasoning_process, to_space)
-    return evidence.format_response(think, ANSWERS[example.task](example, to_space))
+    return evidence.format_response(think, TARGET_ANSWERS[example.task](example, to_space))
+
+
+def _target_span(example: Example) -> str:
+    if example.span_s is None:
+        raise ValueError(f"row {example.id!r}: answer {example.answer!r:.60} has no span [start, end]")
+    return evidence.format_span(*example.span_s)
+
+
+# the answer to learn for each task; the second argument converts a box to the model's space
+TARGET_ANSWERS: Mapping[Task, Callable[[Example, Callable[[Box], Box]], str]] = {
+    Task.TEMPORAL: lambda example, to_space: _target_span(example),
+    Task.TEMPORAL_MCQ: lambda example, to_space: (
+        f"{_target_span(example)}\nCorrect Option: {read_letter(example.answer)}"
+    ),
+    Task.SPATIAL: lambda example, to_space: evidence.map_boxes(example.answer, to_space),
+    Task.SPATIO_TEMPORAL: lambda example, to_space: example.answer,
+    Task.MCQ: lambda example, to_space: read_letter(example.answer) or example.answer,
+    Task.FREE_FORM: lambda example, to_space: example.answer,
+}
 
 
 def snap_to_frames(example: Example, times_s: Sequence[float], duration_s: float) -> Example:
-    """The row with the times of its moments and span moved to frames that are shown, at `times_s`.
+    """The row with its span and times moved to the times of sampled frames.
 
-    The span begins with the first frame in it and ends with the first after it (`span_on_frames`); a moment of it
-    stays in it. Rows of other tasks, whose claims stand in key frames, are returned as they are. Ours: a model of few
-    parameters can copy the time of a frame, and hardly ever put one between two.
+    The span begins with the first frame in it and ends with the first frame after it (`geometry.span_on_frames`). A
+    time inside the span moves to a frame inside it. Rows of other tasks are returned unchanged, since their claims
+    stand in key frames. Ours: a small model can copy the time of a frame, but hardly interpolate between two.
     """
-    if example.task not in (Task.TEMPORAL, Task.TEMPORAL_MCQ):
+    span_s = example.span_s
+    if span_s is None:
         return example
-    span_s = _span(example)
     inside = [t for t in times_s if span_s[0] <= t < span_s[1]]
 
     def nearest(time_s: float) -> float:
-        shown = inside if span_s[0] <= time_s <= span_s[1] else times_s
-        return round(min(shown or times_s, key=lambda t: abs(t - time_s)), 1)
+        frames_s = (inside if span_s[0] <= time_s <= span_s[1] else times_s) or times_s
+        return round(frames_s[video.nearest_frame(frames_s, time_s, math.inf)], 1)
 
     start_s, end_s = span_on_frames(span_s, times_s, duration_s)
-    before = example.answer.rsplit("[", 1)[0]
-    chain = example.reasoning_process
+    letter = f"{read_letter(example.answer)}\n" if example.task is Task.TEMPORAL_MCQ else ""
+    reasoning = example.reasoning_process
     return replace(
         example,
-        answer=f"{before}[{start_s:.1f}, {end_s:.1f}]",
-        reasoning_process=chain and evidence.map_times(chain, nearest),
+        answer=f"{letter}[{start_s:.1f}, {end_s:.1f}]",
+        reasoning_process=reasoning and evidence.map_times(reasoning, nearest),
     )
-
-
-def _span(example: Example) -> Span:
-    try:
-        start_s, end_s = (float(v) for v in example.answer.rsplit("[", 1)[1].rstrip("] \n").split(","))
-    except (ValueError, IndexError):
-        raise ValueError(f"row {example.id!r}: answer {example.answer!r:.60} has no span [start, end]") from None
-    return start_s, end_s
-
-
-def _span_answer(example: Example) -> str:
-    return evidence.format_span(*_span(example))
-
-
-ANSWERS = {
-    Task.TEMPORAL: lambda example, to_space: _span_answer(example),
-    Task.TEMPORAL_MCQ: lambda example, to_space: f"{_span_answer(example)}\nCorrect Option: {example.answer[0]}",
-    Task.SPATIAL: lambda example, to_space: evidence.map_boxes(example.answer, to_space),
-    Task.SPATIO_TEMPORAL: lambda example, to_space: example.answer,
-    Task.MCQ: lambda example, to_space: example.answer,
-    Task.FREE_FORM: lambda example, to_space: example.answer,
-}

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from helpers.world import FRAMES
+from helpers.world import FRAMES, builder_of
 
 from o3v import evidence, prompts
 from o3v.geometry import box_iou, rescale_box
-from o3v.schema import Task
+from o3v.rewards import score_completion
+from o3v.schema import Example, Task
 
 
 def parts(prompt, kind):
@@ -19,7 +20,7 @@ def example_of(examples, task):
 
 
 def test_every_task_has_a_system_prompt():
-    assert set(prompts.SYSTEM_PROMPTS) == set(Task) == set(prompts.ANSWERS)
+    assert set(prompts.SYSTEM_PROMPTS) == set(Task) == set(prompts.TARGET_ANSWERS)
 
 
 def test_a_row_without_chain_cannot_be_imitated(sft_examples):
@@ -28,7 +29,7 @@ def test_a_row_without_chain_cannot_be_imitated(sft_examples):
 
 
 def test_every_frame_comes_after_its_time(sft_examples, world):
-    prompt = prompts.example_prompt(example_of(sft_examples, Task.MCQ), world, FRAMES, "pixels", training=False)
+    prompt = builder_of(world).for_example(example_of(sft_examples, Task.MCQ), training=False)
     assert len(parts(prompt, "image")) == len(prompt.images) == FRAMES.n_frames
     text = "".join(p.get("text", "▣") for p in prompt.messages[1]["content"])
     expected = "".join(f"Frame {i} at {t:.1f}s: ▣\n" for i, t in enumerate(prompt.times_s, 1))
@@ -37,7 +38,7 @@ def test_every_frame_comes_after_its_time(sft_examples, world):
 
 def test_key_frames_are_inserted_in_training_only(sft_examples, world):
     example = example_of(sft_examples, Task.SPATIO_TEMPORAL)
-    told, asked = (prompts.example_prompt(example, world, FRAMES, "pixels", training=t) for t in (True, False))
+    told, asked = (builder_of(world).for_example(example, training=t) for t in (True, False))
     keys = {k.time_s for k in example.key_frames}
     assert all(any(abs(key - t) < 1e-3 for t in told.times_s) for key in keys)
     assert set(asked.times_s) <= set(told.times_s) and list(told.times_s) == sorted(told.times_s)
@@ -47,7 +48,7 @@ def test_key_frames_are_inserted_in_training_only(sft_examples, world):
 @pytest.mark.parametrize("box_space", ["pixels", "thousandths"])
 def test_boxes_enter_the_models_space(sft_examples, world, box_space):
     example = example_of(sft_examples, Task.SPATIO_TEMPORAL)
-    prompt = prompts.example_prompt(example, world, FRAMES, box_space, training=True)
+    prompt = builder_of(world, box_space).for_example(example, training=True)
     assert prompt.space_wh == {"pixels": (56, 56), "thousandths": (1000, 1000)}[box_space]
     claims = evidence.parse_response(prompts.target_text(example, prompt.space_wh)).claims
     truth = {(round(k.time_s, 1), name): boxes[0] for k in example.key_frames for name, boxes in k.items.items()}
@@ -59,7 +60,7 @@ def test_boxes_enter_the_models_space(sft_examples, world, box_space):
 
 def test_pictures_speak_in_pixels_of_the_resized_picture(sft_examples, world):
     example = example_of(sft_examples, Task.SPATIAL)
-    prompt = prompts.example_prompt(example, world, FRAMES, "pixels", training=True)
+    prompt = builder_of(world).for_example(example, training=True)
     assert prompt.row["image_size"] == [224, 224] and prompt.row["image_size_refine"] == [56, 56]
     original = evidence.answer_boxes(example.answer)[0]
     learned = evidence.answer_boxes(prompts.target_text(example, prompt.space_wh))
@@ -80,10 +81,10 @@ def test_targets_keep_the_grammar_and_answer_their_task(sft_examples, world):
 def test_boxes_that_a_question_tells_are_in_the_models_space(sft_examples, world):
     asked = "The boxes are <box>[0.25,0.5,0.75,1]</box>, <box>[0,0,0.5,0.5]</box>. When is it there?"
     row = replace(example_of(sft_examples, Task.TEMPORAL), question=asked)
-    prompt = prompts.example_prompt(row, world, FRAMES, "pixels", training=True)
+    prompt = builder_of(world).for_example(row, training=True)
     said = "The boxes are [14,28,42,56], [0,0,28,28]. When is it there?"
     assert prompt.messages[1]["content"][-1]["text"] == said == prompt.row["question"]
-    thousandths = prompts.example_prompt(row, world, FRAMES, "thousandths", training=False)
+    thousandths = builder_of(world, "thousandths").for_example(row, training=False)
     assert "[250,500,750,1000]" in thousandths.messages[1]["content"][-1]["text"]
     assert len(prompt.messages[1]["content"]) == len(prompts.frame_parts(prompt.times_s, prompt.duration_s)) + 1
 
@@ -110,9 +111,30 @@ def test_a_span_is_told_by_the_frames_shown(sft_examples, said, shown):
 @pytest.mark.parametrize("answer", ["soon", "[1.0]", "[a, b]", ""])
 def test_a_temporal_row_without_a_span_is_named(sft_examples, answer):
     row = replace(example_of(sft_examples, Task.TEMPORAL), answer=answer)
-    for read in (lambda: prompts.snap_to_frames(row, TIMES_S, 7.4), lambda: prompts.target_text(row, (56, 56))):
-        with pytest.raises(ValueError, match=f"{row.id}.*no span"):
-            read()
+    with pytest.raises(ValueError, match=f"{row.id}.*no span"):
+        prompts.target_text(row, (56, 56))
+    assert prompts.snap_to_frames(row, TIMES_S, 7.4) == row
+
+
+@pytest.mark.parametrize("answer", ["B", "(B)", "[B]", "b", "B. the red car", "B) it\n"])
+def test_the_target_of_an_option_earns_full_marks_however_it_is_written(sft_examples, answer):
+    row = replace(example_of(sft_examples, Task.MCQ), answer=answer)
+    assert score_completion(prompts.target_text(row, (56, 56)), row, 1.0)["ans_acc"] == 1.0
+    temporal = replace(example_of(sft_examples, Task.TEMPORAL), task=Task.TEMPORAL_MCQ, answer=f"{answer}\n[1.0, 3.0]")
+    scores = score_completion(prompts.target_text(temporal, (56, 56)), temporal, 1.0)
+    assert scores["ans_acc"] == scores["ans_tiou"] == 1.0
+
+
+@pytest.mark.parametrize(("stated_wh", "factor"), [([224, 224], 1), ([448, 448], 2)])
+def test_the_stated_image_size_is_the_unit_of_target_and_reward(sft_examples, world, stated_wh, factor):
+    """The file may be a smaller copy of the image that was annotated."""
+    row = example_of(sft_examples, Task.SPATIAL).to_row() | {"image_size": stated_wh}
+    for name in ("answer", "reasoning_process"):
+        row[name] = evidence.map_boxes(row[name], lambda box: tuple(factor * side for side in box))
+    example = Example.from_row(row)
+    prompt = builder_of(world).for_example(example, training=True)
+    scores = score_completion(prompts.target_text(example, prompt.space_wh), prompt.row, 1.0)
+    assert scores["ans_viou"] > 0.9 and scores["thk_spatial"] > 0.9
 
 
 def test_a_moment_stays_in_its_span(sft_examples):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from o3v.schema import Example, KeyFrame, SchemaError, Task, read_examples, rows_to_jsonl
+from o3v.files import write_jsonl
+from o3v.schema import Example, KeyFrame, SchemaError, Task, read_examples, read_letter, read_span
 
 GOOD = {
     "id": "r1",
@@ -84,23 +85,75 @@ frames = st.builds(
     names,
 )
 def test_rows_round_trip_through_json(key_frames, task, text):
-    example = Example("x", task, "s", text, text, None, "v.mp4", None, None, tuple(key_frames))
-    assert Example.from_row(json.loads(rows_to_jsonl([example.to_row()]))) == example
+    answer = {Task.TEMPORAL: "[1.0, 2.5]", Task.TEMPORAL_MCQ: "B\n[1.0, 2.5]", Task.MCQ: "B"}.get(task, text)
+    example = Example("x", task, "s", text, answer, None, "v.mp4", None, None, tuple(key_frames))
+    assert Example.from_row(json.loads(json.dumps(example.to_row()))) == example
 
 
 def test_a_bad_file_names_line_and_field(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text(rows_to_jsonl([GOOD]) + '{"id": "r2", "task": "visual QA"')
-    with pytest.raises(SchemaError, match=r"rows\.jsonl, line 2"):
+    path.write_text(json.dumps(GOOD) + '\n{"id": "r2", "task": "visual QA"')
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: not JSON"):
         list(read_examples(path))
-    path.write_text(rows_to_jsonl([GOOD, GOOD | {"question": ""}]))
+    write_jsonl(path, [GOOD, GOOD | {"question": ""}])
     with pytest.raises(SchemaError, match=r"rows\.jsonl, line 2: row 'r1': field 'question'"):
         list(read_examples(path))
 
 
-def test_not_a_number_is_never_written():
-    with pytest.raises(ValueError, match="JSON"):
-        rows_to_jsonl([{"x": float("nan")}])
+@pytest.mark.parametrize(
+    ("answer", "span_s"),
+    [
+        ("[1.0, 3.0]", (1.0, 3.0)),
+        ("B\n[1, 3.5]", (1.0, 3.5)),
+        ("q\n[ .5 ,3. ] ", (0.5, 3.0)),
+        ("13.4-28.1", (13.4, 28.1)),
+        ("13.4 – 28.1", (13.4, 28.1)),
+        ("From <t>1.0</t>s to <t>3.0</t>s", (1.0, 3.0)),
+        ("[8.0, 7.0]", None),
+        ("[38.0, 10.5]", None),
+        ("[2.0, 2.0]", None),
+        ("[-1.0, 5]", None),
+        ("[1.2.3, 4.0]", None),
+        ("[[1.0, 3.0], [5.0, 6.0]]", None),
+        ("[1, 2] or [3, 4]", None),
+        ("[nan, 4]", None),
+        ("the whole video", None),
+    ],
+)
+def test_a_span_is_read_or_the_row_is_refused(answer, span_s):
+    row = GOOD | {"task": "temporal QA", "answer": answer, "key_frames": [], "key_items": {}}
+    assert read_span(answer) == span_s
+    if span_s:
+        assert Example.from_row(row).span_s == span_s
+    else:
+        with pytest.raises(SchemaError, match=r"field 'answer' .* without one span"):
+            Example.from_row(row)
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("B", "B"),
+        (" b ", "B"),
+        ("(B)", "B"),
+        ("[B] the car", "B"),
+        ("B. the red car", "B"),
+        ("B) the red car\n[1, 2]", "B"),
+        ("B\n[1.0, 3.0]", "B"),
+        ("A red car", None),
+        ("Because", None),
+        ("The red car\n[1.0, 3.0]", None),
+        ("[1.0, 3.0]", None),
+    ],
+)
+def test_a_letter_is_read_or_the_row_is_refused(answer, letter):
+    row = GOOD | {"task": "General video QA MCQ", "answer": answer, "key_frames": [], "key_items": {}}
+    assert read_letter(answer) == letter
+    if letter:
+        assert Example.from_row(row).answer == answer
+    else:
+        with pytest.raises(SchemaError, match=r"field 'answer' .* without the letter"):
+            Example.from_row(row)
 
 
 def test_boxes_of_key_frames_in_pixels():

@@ -1,18 +1,20 @@
-"""Is the evidence what the answer rests on? Takes it away or falsifies it, and looks whether the answer changes.
+"""Does the answer depend on its evidence? Removes or falsifies the evidence and checks whether the answer changes.
 
-Frames: those nearest to the claimed times are removed, against as many at random (paper, table 6); the claimed boxes
-are blurred, or all around them. Thinking: the claimed times are shifted, or the boxes exchanged, and the model goes on
-from there. Only the first is the paper's.
+Frames: those nearest to the claimed times are removed, compared with the same number at random (paper, table 6); the
+claimed boxes, or everything around them, are blurred. Thinking: the claimed times are shifted or the boxes exchanged,
+and the model continues from there. Only the removal of frames is the paper's.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from o3v import evidence, video
+from o3v.config import InferenceConfig
 from o3v.evaluation.bootstrap import mean_with_interval
 from o3v.evaluation.vstar import judge_exact
 from o3v.evidence import Response, parse_response
@@ -20,14 +22,15 @@ from o3v.geometry import Box, clip_box, rescale_box
 from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import Prompt, select_frames
 
-BLUR_FACTOR = 8  # a blurred picture is one scaled down so many times and up again
+BLUR_FACTOR = 8  # blurring scales an image down by this factor and up again
 
-Perturbation = Callable[[Prompt, Response, np.random.Generator], Prompt | None]  # None where there is nothing to change
+# prompt, parsed response, random numbers → changed prompt, or None where nothing can be changed
+Perturbation = Callable[[Prompt, Response, np.random.Generator], Prompt | None]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A question asked twice: as it is, and changed. `truth` is the right answer."""
+    """Final answers to one question without and with a perturbation, and the right answer."""
 
     change: str
     before: str
@@ -36,59 +39,56 @@ class Trial:
 
 
 def claimed_frames(prompt: Prompt, response: Response) -> list[int]:
-    """Positions of the frames nearest to the claimed times, in order, none twice."""
-    times_s = np.array(prompt.times_s)
-    return sorted({int(np.abs(times_s - time_s).argmin()) for time_s in response.times_s})
+    """Positions of the frames nearest to the claimed times, sorted, without repeats."""
+    return sorted({video.nearest_frame(prompt.times_s, time_s, math.inf) for time_s in response.times_s})
 
 
 def remove_claimed_frames(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
-    """Without the frames nearest to the claimed times."""
+    """Removes the frames nearest to the claimed times."""
     return _without(prompt, claimed_frames(prompt, response))
 
 
 def remove_random_frames(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
-    """Without as many frames, any of them."""
+    """Removes the same number of frames at random."""
     count = len(claimed_frames(prompt, response))
     return _without(prompt, rng.choice(len(prompt.times_s), count, replace=False).tolist())
 
 
-def _without(prompt: Prompt, gone: Sequence[int]) -> Prompt | None:
-    kept = [i for i in range(len(prompt.times_s)) if i not in gone]
-    return select_frames(prompt, kept) if gone and kept else None
+def _without(prompt: Prompt, removed: Sequence[int]) -> Prompt | None:
+    remaining = [i for i in range(len(prompt.times_s)) if i not in removed]
+    return select_frames(prompt, remaining) if removed and remaining else None
 
 
 def blur_inside_boxes(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
-    """With the claimed boxes blurred, each in the frame nearest to its time."""
+    """Blurs the claimed boxes, each in the frame nearest to its time."""
     return _blurred(prompt, response, inside=True)
 
 
 def blur_outside_boxes(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
-    """With all but the claimed boxes blurred in those frames."""
+    """Blurs everything but the claimed boxes in those frames."""
     return _blurred(prompt, response, inside=False)
 
 
 def _blurred(prompt: Prompt, response: Response, inside: bool) -> Prompt | None:
     height, width = prompt.images[0].shape[:2]
-    times_s, boxes = np.array(prompt.times_s), {}
+    size_wh, boxes_px = (width, height), {}
     for claim in response.claims:
         if claim.time_s is not None:
-            at = int(np.abs(times_s - claim.time_s).argmin())
-            found = [
-                clip_box(rescale_box(box, prompt.space_wh, (width, height)), (width, height)) for box in claim.boxes
-            ]
-            boxes.setdefault(at, []).extend(found)
+            index = video.nearest_frame(prompt.times_s, claim.time_s, math.inf)
+            found = [clip_box(rescale_box(box, prompt.space_wh, size_wh), size_wh) for box in claim.boxes]
+            boxes_px.setdefault(index, []).extend(found)
     images = list(prompt.images)
-    for at, found in boxes.items():
+    for index, found in boxes_px.items():
         mask = np.zeros((height, width, 1), bool)
-        for x0, y0, x1, y1 in (map(round, clip_box(box, (width, height))) for box in found):
+        for x0, y0, x1, y1 in (map(round, box) for box in found):
             mask[y0:y1, x0:x1] = True
-        small = video.resize(images[at], (max(1, width // BLUR_FACTOR), max(1, height // BLUR_FACTOR)))
-        images[at] = np.where(mask == inside, video.resize(small, (width, height)), images[at])
-    return replace(prompt, images=images) if boxes else None
+        small = video.resize(images[index], (max(1, width // BLUR_FACTOR), max(1, height // BLUR_FACTOR)))
+        images[index] = np.where(mask == inside, video.resize(small, size_wh), images[index])
+    return replace(prompt, images=images) if boxes_px else None
 
 
 def shift_times(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
-    """Going on from a thinking whose times all lie half a film later, round its end."""
+    """Continues from a thinking whose times are shifted by half the video, modulo its length."""
     if not response.think or not response.times_s or not prompt.duration_s:
         return None
     half = prompt.duration_s / 2
@@ -96,12 +96,12 @@ def shift_times(prompt: Prompt, response: Response, rng: np.random.Generator) ->
 
 
 def exchange_boxes(prompt: Prompt, response: Response, rng: np.random.Generator) -> Prompt | None:
-    """Going on from a thinking in which each box has the place of the next."""
+    """Continues from a thinking in which each box is replaced by the next one."""
     boxes = [box for claim in response.claims for box in claim.boxes]
     if not response.think or len(set(boxes)) < 2:
         return None
-    turned: Iterator[Box] = iter([*boxes[1:], boxes[0]])
-    return _thinking(prompt, evidence.map_boxes(response.think, lambda box: next(turned, box)))
+    following: Iterator[Box] = iter([*boxes[1:], boxes[0]])
+    return _thinking(prompt, evidence.map_boxes(response.think, lambda box: next(following, box)))
 
 
 def _thinking(prompt: Prompt, think: str) -> Prompt:
@@ -119,47 +119,52 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
 
 
 def run_trials(
-    vlm: VideoModel, prompts: Sequence[Prompt], truths: Sequence[str], longest: int, batch: int, seed: int = 0
+    vlm: VideoModel, prompts: Sequence[Prompt], truths: Sequence[str], config: InferenceConfig, seed: int = 0
 ) -> list[Trial]:
-    """Asks each question as it is and with every change that its response allows; greedy."""
-    said = [parse_response(text) for text in _answer(vlm, prompts, longest, batch)]
+    """Answers each question as it is and with every perturbation that its response allows, greedily.
+
+    Args:
+        vlm: the model.
+        prompts: the questions.
+        truths: the right answer of each.
+        config: batch size and largest number of tokens.
+        seed: seed of the random frames.
+    """
+    responses = [parse_response(text) for text in _answers(vlm, prompts, config)]
     trials = []
-    for number, (name, change) in enumerate(PERTURBATIONS.items()):
+    for number, (name, perturb) in enumerate(PERTURBATIONS.items()):
         rng = np.random.default_rng([seed, number])
-        changed = [change(prompt, response, rng) for prompt, response in zip(prompts, said, strict=True)]
-        asked = [i for i, prompt in enumerate(changed) if prompt is not None]
-        texts = _answer(vlm, [changed[i] for i in asked], longest, batch)
-        for i, text in zip(asked, texts, strict=True):
+        changed = [perturb(prompt, response, rng) for prompt, response in zip(prompts, responses, strict=True)]
+        indices = [i for i, prompt in enumerate(changed) if prompt is not None]
+        texts = _answers(vlm, [changed[i] for i in indices], config)
+        for i, text in zip(indices, texts, strict=True):
             after = parse_response(changed[i].response_prefix + text)
-            trials.append(Trial(name, _told(said[i]), _told(after), truths[i]))
+            trials.append(Trial(name, responses[i].final_answer, after.final_answer, truths[i]))
     return trials
 
 
-def _answer(vlm: VideoModel, prompts: Sequence[Prompt], longest: int, batch: int) -> list[str]:
-    return [text for part in batches(prompts, batch) for text in generate(vlm, part, longest)]
-
-
-def _told(response: Response) -> str:
-    return (response.text if response.answer is None else response.answer).strip()
+def _answers(vlm: VideoModel, prompts: Sequence[Prompt], config: InferenceConfig) -> list[str]:
+    parts = batches(prompts, config.batch_size)
+    return [text for part in parts for text in generate(vlm, part, config.max_new_tokens)]
 
 
 def trial_table(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
-    """A row a change: how many questions, the share of changed answers and of right ones, with 95% intervals.
+    """A row a perturbation: number of questions, shares of changed and of right answers, with 95% intervals.
 
-    NaN where no response allowed the change.
+    NaN where no response allowed the perturbation.
     """
     rows = []
     for name in PERTURBATIONS:
         part = [trial for trial in trials if trial.change == name]
-        values = {
+        shares = {
             "changed": [judge_exact(t.after, t.before) < 2 for t in part],
             "right before": [judge_exact(t.before, t.truth) >= 2 for t in part],
             "right after": [judge_exact(t.after, t.truth) >= 2 for t in part],
         }
-        told: dict[str, object] = {"change": name, "n": len(part)}
-        for key, found in values.items():
-            mean = mean_with_interval(np.array(found, float), [""] * len(found), seed)
-            span = f"{mean.low:.2f}–{mean.high:.2f}" if part else "–"
-            told |= {key: mean.value if part else float("nan"), f"{key}, 95%": span}
-        rows.append(told)
+        row: dict[str, object] = {"change": name, "n": len(part)}
+        for key, values in shares.items():
+            mean = mean_with_interval(np.array(values, float), [""] * len(values), seed)
+            interval = f"{mean.low:.2f}–{mean.high:.2f}" if part else "–"
+            row |= {key: mean.value if part else float("nan"), f"{key}, 95%": interval}
+        rows.append(row)
     return rows

@@ -1,7 +1,7 @@
-"""A model as a judge of crops: short questions about one picture each, asked in batches.
+"""A model as a judge of crops: short questions about one image each, in batches.
 
-The data pipeline asks whether a crop shows what it is called; test-time scaling asks how far it helps a question.
-The tiny base expects crops as it learned them, all of one size on grey; a full-size model takes them as they are.
+The data pipeline asks whether a crop shows what it is called; test-time scaling asks how relevant a crop is to a
+question. The tiny base expects letterboxed crops of one size, as in its training; a full-size model takes any size.
 """
 
 from __future__ import annotations

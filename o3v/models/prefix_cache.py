@@ -1,15 +1,14 @@
-"""Prompts that several completions share: each is read once, and its keys and values are lent to all of them.
+"""A prefix cache for prompts that several completions share.
 
-A film fills most of a prompt, and a step of GSPO or a vote at inference wants G completions of each. The numbers are
-those of G separate rows. For the Qwen-VL classes, whose positions continue after a prompt's pictures. Knows nothing of
-rewards or losses.
+Prefills each distinct prompt once and expands its KV cache to all completions of the group: a video fills most of a
+prompt, and a GSPO step or a vote needs G completions of it. Results equal those of G separate rows. For the Qwen-VL
+classes, whose positions continue after the images of a prompt. This module does not know rewards or losses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
@@ -18,15 +17,20 @@ from torch.nn import functional as F
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from o3v.models.qwen_speedups import frame_fingerprints
+
 Inputs = Mapping[str, torch.Tensor]
 
 
 class PreallocatedCacheLayer(DynamicLayer):
-    """A layer's keys and values (rows, heads, tokens, width) with room for more: upstream copies all of them for each
-    token that is written, which is most of the time a small model takes. For generation; no gradient passes."""
+    """A KV cache layer with spare room, for generation without gradients.
 
-    spare = 64  # tokens
-    rooms: tuple[torch.Tensor, ...] = ()
+    transformers 5.23 copies all keys and values (rows, heads, tokens, width) for every new token, which dominates the
+    time of a small model.
+    """
+
+    spare_tokens = 64
+    buffers: tuple[torch.Tensor, ...] = ()
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -35,24 +39,28 @@ class PreallocatedCacheLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         held = self.get_seq_length()
         length = held + key_states.shape[-2]
-        here = bool(self.rooms) and self.keys.data_ptr() == self.rooms[0].data_ptr()  # not so when rows were chosen
-        if not here or self.rooms[0].shape[-2] < length:
-            size, new = length + self.spare, (key_states, value_states)
-            self.rooms = tuple(part.new_empty((*part.shape[:2], size, part.shape[-1])) for part in new)
-            for room, old in zip(self.rooms, (self.keys, self.values), strict=True):
-                room[..., :held, :] = old if held else 0  # nothing held: an empty place
-        for room, new in zip(self.rooms, (key_states, value_states), strict=True):
-            room[..., held:length, :] = new
-        self.keys, self.values = (room[..., :length, :] for room in self.rooms)
+        ours = bool(self.buffers) and self.keys.data_ptr() == self.buffers[0].data_ptr()  # False after a reorder
+        if not ours or self.buffers[0].shape[-2] < length:
+            size, new = length + self.spare_tokens, (key_states, value_states)
+            self.buffers = tuple(part.new_empty((*part.shape[:2], size, part.shape[-1])) for part in new)
+            for buffer, old in zip(self.buffers, (self.keys, self.values), strict=True):
+                buffer[..., :held, :] = old if held else 0  # an empty slice if nothing is held
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[..., held:length, :] = new
+        self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
         return self.keys, self.values
 
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """Distinct prompts, read. `index` (rows,) says which of them each row has.
+    """Distinct prompts after prefill.
 
-    cache holds their keys and values, last (prompts, width) the hidden state at the end of each, mask (prompts,
-    length) where a token stands, next (prompts,) the position after each.
+    Attributes:
+        index: which prompt each row has, (rows,).
+        cache: keys and values of the prompts.
+        last_hidden: hidden state at the last token of each prompt, (prompts, width).
+        mask: 1 where a token is, 0 for padding, (prompts, length).
+        next_position: position after each prompt, (prompts,).
     """
 
     index: torch.Tensor
@@ -62,51 +70,47 @@ class PrefixCache:
     next_position: torch.Tensor
 
     def expanded_cache(self, rows: slice = slice(None)) -> DynamicCache:
-        """A cache for these rows that can be written to; gradients reach the prompts through it."""
+        """A writable KV cache for these rows; gradients flow through it to the prompts."""
         index = self.index[rows]
         return DynamicCache([(layer.keys[index], layer.values[index]) for layer in self.cache.layers])
 
 
 def supports_prefix_cache(model: Any) -> bool:
-    """Whether prompts of this model can be shared: Qwen2.5-VL."""
+    """Whether the prompts of this model can be shared (Qwen2.5-VL)."""
     return unwrap_lora(model).config.model_type == "qwen2_5_vl"
 
 
 def unwrap_lora(model: Any) -> Any:
-    """The model itself, out of its LoRA wrapping if it has one."""
+    """The model without its LoRA wrapper, if it has one."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def distinct_prompts(inputs: Inputs, config: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The inputs of the distinct prompts among rows, in order, and which of them each row has (rows,).
+    """The distinct prompts among rows, in order, and the index of each row's prompt, (rows,).
 
-    inputs: input_ids, attention_mask, mm_token_type_ids (rows, length); pixel_values and image_grid_thw of all rows.
-    Rows are the same when their tokens and their pictures are.
+    Rows have the same prompt if their tokens and their frames are equal. inputs: input_ids, attention_mask and
+    mm_token_type_ids (rows, length); pixel_values and image_grid_thw of all rows.
     """
-    ids, device = inputs["input_ids"], inputs["input_ids"].device
+    ids = inputs["input_ids"]
     merged = config.vision_config.spatial_merge_size**2
     patches = ((ids == config.image_token_id).sum(1) * merged).tolist()
-    pixels, sizes = inputs["pixel_values"].split(patches), inputs["image_grid_thw"].prod(1).cumsum(0).tolist()
-    ends = [0, *torch.tensor(patches).cumsum(0).tolist()]
-    counts = [sum(start < size <= end for size in sizes) for start, end in pairwise(ends)]
-    grids = inputs["image_grid_thw"].split(counts)
-    keys = [_key(row, picture) for row, picture in zip(ids, pixels, strict=True)]
+    pixels, frame_sizes = inputs["pixel_values"].split(patches), inputs["image_grid_thw"].prod(1)
+    ends, frame_ends = [0, *torch.tensor(patches).cumsum(0).tolist()], frame_sizes.cumsum(0).tolist()
+    frames = [sum(start < frame_end <= end for frame_end in frame_ends) for start, end in pairwise(ends)]
+    grids = inputs["image_grid_thw"].split(frames)
+    fingerprints = iter(frame_fingerprints(inputs["pixel_values"], frame_sizes.tolist()))
+    keys = [(*row, *(next(fingerprints) for _ in range(n))) for row, n in zip(ids.tolist(), frames, strict=True)]
     first = {key: row for row, key in reversed(list(enumerate(keys)))}
-    kept = sorted(first.values())
-    index = torch.tensor([kept.index(first[key]) for key in keys], device=device)
-    found = {name: inputs[name][kept] for name in ("input_ids", "attention_mask", "mm_token_type_ids")}
-    found["pixel_values"] = torch.cat([pixels[row] for row in kept])
-    found["image_grid_thw"] = torch.cat([grids[row] for row in kept])
-    return found, index
-
-
-def _key(ids: torch.Tensor, pixels: torch.Tensor) -> bytes:
-    told = (ids.cpu().numpy().tobytes(), pixels.detach().float().cpu().numpy().tobytes())
-    return b"".join(blake2b(part, digest_size=16).digest() for part in told)
+    distinct = sorted(first.values())
+    index = torch.tensor([distinct.index(first[key]) for key in keys], device=ids.device)
+    prompts = {name: inputs[name][distinct] for name in ("input_ids", "attention_mask", "mm_token_type_ids")}
+    prompts["pixel_values"] = torch.cat([pixels[row] for row in distinct])
+    prompts["image_grid_thw"] = torch.cat([grids[row] for row in distinct])
+    return prompts, index
 
 
 def prefill(model: Any, inputs: Inputs) -> PrefixCache:
-    """Reads the distinct prompts among rows. inputs as in `distinct_prompts`, padded on the left."""
+    """Runs the model over the distinct prompts among rows. inputs as in `distinct_prompts`, padded on the left."""
     core = unwrap_lora(model).model
     prompts, index = distinct_prompts(inputs, core.config)
     cache = DynamicCache()
@@ -128,9 +132,15 @@ def log_probs(
     temperature: float,
     rows: slice = slice(None),
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each token of the rows' completions, and the entropy there: both (rows, length).
+    """Log-probability and entropy at each token of the rows' completions, both (rows, length).
 
-    ids and mask (rows, length) are padded on the right; where the mask is 0 the numbers mean nothing.
+    Args:
+        model: the model that prefilled `prefix`.
+        prefix: the prompts.
+        ids: token ids of the completions, (rows, length), padded on the right.
+        mask: 1 for tokens of a completion, (rows, length); where it is 0 the results are meaningless.
+        temperature: divides the logits.
+        rows: which rows of `prefix.index` these are.
     """
     base, index = unwrap_lora(model), prefix.index[rows]
     core = base.model
@@ -143,27 +153,27 @@ def log_probs(
         use_cache=True,
     ).last_hidden_state
     before = torch.cat([prefix.last_hidden[index][:, None], hidden[:, :-1]], dim=1)
-    spread = F.log_softmax(base.lm_head(before).float() / temperature, dim=-1)
-    entropy = -(spread.detach().exp() * spread.detach()).sum(-1)
-    return spread.gather(-1, ids[..., None]).squeeze(-1), entropy
+    log_p = F.log_softmax(base.lm_head(before).float() / temperature, dim=-1)
+    entropy = -(log_p.detach().exp() * log_p.detach()).sum(-1)
+    return log_p.gather(-1, ids[..., None]).squeeze(-1), entropy
 
 
 @torch.no_grad()
 def generate(model: Any, repeats: int = 1, **inputs: Any) -> torch.Tensor:
-    """As the model's own `generate`, (rows · repeats, prompt + completion), but equal prompts are read once.
+    """The model's own `generate`, with each distinct prompt prefilled once: (rows · repeats, prompt + completion).
 
-    `repeats` completions of each row follow one another. Takes what `generate` takes.
+    The `repeats` completions of a row follow one another. Accepts what `generate` accepts.
     """
     base = unwrap_lora(model)
-    given = {name: inputs.pop(name) for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
-    told = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
-    prefix = prefill(model, told | given)
+    media = {name: inputs.pop(name) for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
+    text = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
+    prefix = prefill(model, text | media)
     prefix = replace(prefix, index=prefix.index.repeat_interleave(repeats))
-    told = {name: value.repeat_interleave(repeats, 0) for name, value in told.items()}
+    text = {name: value.repeat_interleave(repeats, 0) for name, value in text.items()}
     cache = Cache(layers=[PreallocatedCacheLayer() for _ in prefix.cache.layers])
     for number, layer in enumerate(prefix.cache.layers):
         cache.update(layer.keys[prefix.index], layer.values[prefix.index], number)
-    cache.crop(-1)  # `generate` reads the last token again, to begin from its logits
-    length = told["attention_mask"].sum(1, keepdim=True)
+    cache.crop(-1)  # `generate` runs the last prompt token again, to start from its logits
+    length = text["attention_mask"].sum(1, keepdim=True)
     base.model.rope_deltas = prefix.next_position[prefix.index][:, None] - length
-    return type(base).generate(base, **told, past_key_values=cache, **inputs)
+    return type(base).generate(base, **text, past_key_values=cache, **inputs)

@@ -1,8 +1,14 @@
-"""Qwen2.5-VL's image processor and vision tower without repeated work; same numbers."""
+"""Qwen2.5-VL's image processor and vision tower without repeated work. Weights and results stay the same.
+
+The G completions of a prompt, and the questions about one video, bring the same frames again and again: each distinct
+frame is processed and encoded once. Attention over many small windows is one batched product.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -14,30 +20,31 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+FINGERPRINTED_AT_ONCE = 4_096  # patches; bounds the memory of `frame_fingerprints`
+
 
 class FrameImageProcessor(Qwen2VLImageProcessorPil):
-    """Qwen's image processor, remembering the patches of the last few hundred frames it saw.
+    """Qwen's image processor with a cache of the last few hundred frames. Same numbers as the parent's.
 
-    A GSPO step shows each prompt's frames to the processor once a completion and again for the loss; they are
-    worked out once. Same numbers as the parent's; frames are told apart by a hash of their bytes.
+    TRL 1.16 passes each prompt's frames once a completion and once more for the loss.
     """
 
-    remembered = 512
+    max_cached = 512
 
     def _preprocess(self, images: list[Any], return_tensors: Any = None, **kwargs: Any) -> Any:
-        memory: OrderedDict = self.__dict__.setdefault("_memory", OrderedDict())
+        cache: OrderedDict = self.__dict__.setdefault("_memory", OrderedDict())
         settings = repr(sorted((k, str(v)) for k, v in kwargs.items())).encode()
-        found = []
+        processed = []
         for image in images:
             key = blake2b(image.tobytes() + repr(image.shape).encode() + settings, digest_size=16).digest()
-            if key not in memory:
-                memory[key] = super()._preprocess([image], return_tensors="pt", **kwargs)
-                if len(memory) > self.remembered:
-                    memory.popitem(last=False)
-            memory.move_to_end(key)
-            found.append(memory[key])
-        joined = {name: torch.cat([f[name] for f in found]) for name in ("pixel_values", "image_grid_thw")}
-        return type(found[0])(data=joined, tensor_type=return_tensors)
+            if key not in cache:
+                cache[key] = super()._preprocess([image], return_tensors="pt", **kwargs)
+                if len(cache) > self.max_cached:
+                    cache.popitem(last=False)
+            cache.move_to_end(key)
+            processed.append(cache[key])
+        joined = {name: torch.cat([p[name] for p in processed]) for name in ("pixel_values", "image_grid_thw")}
+        return type(processed[0])(data=joined, tensor_type=return_tensors)
 
     def to_dict(self) -> dict[str, Any]:
         return {name: value for name, value in super().to_dict().items() if name != "_memory"}
@@ -47,19 +54,19 @@ class FrameImageProcessor(Qwen2VLImageProcessorPil):
 
 
 class BatchedWindowAttention(Qwen2_5_VLVisionAttention):
-    """Qwen2.5-VL's vision attention in one product for all windows when they are of one small size.
+    """Qwen2.5-VL's vision attention as one product over all windows, if they have one small size.
 
-    The parent calls attention once for each window, which on many small frames costs more than the arithmetic.
-    Same result; other windows go the parent's way. hidden_states: (patches, width).
+    transformers 5.23 calls attention once a window, which on many small frames costs more than the arithmetic. Other
+    windows take the parent's path. hidden_states: (patches, width).
     """
 
-    largest = 64  # patches in a window; above it a fused kernel is quicker than whole products
+    max_window = 64  # patches; above it a fused kernel is faster
 
     def forward(self, hidden_states, cu_seqlens, position_embeddings=None, max_seqlen=None, **kwargs):
         lengths = cu_seqlens.diff()
         patches = hidden_states.shape[0]
         length = int(lengths[0])
-        if length > self.largest or bool((lengths != length).any()):
+        if length > self.max_window or bool((lengths != length).any()):
             return super().forward(hidden_states, cu_seqlens, position_embeddings, max_seqlen, **kwargs)
         q, k, v = self.qkv(hidden_states).reshape(patches, 3, self.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
         q, k = apply_rotary_pos_emb_vision(q, k, *position_embeddings)
@@ -70,28 +77,58 @@ class BatchedWindowAttention(Qwen2_5_VLVisionAttention):
 
 
 class DedupVisionTower(Qwen2_5_VisionTransformerPretrainedModel):
-    """Qwen2.5-VL's vision tower, encoding each distinct picture of a batch once.
+    """Qwen2.5-VL's vision tower, which encodes each distinct frame of a batch once.
 
-    The G completions of a prompt, and the questions about one film, bring the same frames again and again. Same
-    `pooler_output` and gradients as the parent's; `last_hidden_state` is that of the distinct pictures.
+    Same `pooler_output` and gradients as the parent's (transformers 5.23 encodes every frame);
+    `last_hidden_state` is that of the distinct frames.
     """
 
     def forward(self, hidden_states, grid_thw, **kwargs):
-        pictures = hidden_states.split(grid_thw.prod(1).tolist())
-        keys = [blake2b(p.detach().float().cpu().numpy().tobytes(), digest_size=16).digest() for p in pictures]
+        sizes = grid_thw.prod(1).tolist()
+        frames, keys = hidden_states.split(sizes), frame_fingerprints(hidden_states, sizes)
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         distinct = sorted(first.values())
         if len(distinct) == len(keys):
             return super().forward(hidden_states, grid_thw, **kwargs)
-        out = super().forward(torch.cat([pictures[i] for i in distinct]), grid_thw[distinct], **kwargs)
+        out = super().forward(torch.cat([frames[i] for i in distinct]), grid_thw[distinct], **kwargs)
         tokens = grid_thw[distinct].prod(1) // self.spatial_merge_unit
         encoded = dict(zip(distinct, out.pooler_output.split(tokens.tolist()), strict=True))
         out.pooler_output = torch.cat([encoded[first[key]] for key in keys])
         return out
 
 
+@torch.no_grad()
+def frame_fingerprints(pixel_values: torch.Tensor, sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Fingerprints of frames, equal for equal pixels: two 64-bit sums of the pixels' bits with random odd weights.
+
+    Computed on the device of the pixels, so that 16 bytes a frame reach the CPU instead of the pixels.
+
+    Args:
+        pixel_values: patches of all frames, (patches, width).
+        sizes: number of patches of each frame.
+    """
+    device, counts = pixel_values.device, torch.tensor(list(sizes), device=pixel_values.device)
+    frame = torch.arange(len(counts), device=device).repeat_interleave(counts)
+    position = torch.arange(len(frame), device=device) - (counts.cumsum(0) - counts)[frame]
+    fingerprints = []
+    for salt in (0, 1):
+        column_weights = _odd_weights(pixel_values.shape[1], salt, device)
+        row_weights = _odd_weights(max(sizes, default=0), salt + 2, device)
+        parts = pixel_values.split(FINGERPRINTED_AT_ONCE)
+        patches = torch.cat([(p.float().contiguous().view(torch.int32) * column_weights).sum(1) for p in parts])
+        total = torch.zeros(len(counts), dtype=torch.int64, device=device)
+        fingerprints.append(total.index_add_(0, frame, patches * row_weights[position]).tolist())
+    return list(zip(*fingerprints, strict=True))
+
+
+@lru_cache(64)
+def _odd_weights(count: int, salt: int, device: torch.device) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(salt)
+    return (2 * torch.randint(-(2**62), 2**62, (count,), generator=generator) + 1).to(device)
+
+
 def apply_speedups(model: Any) -> Any:
-    """Gives a Qwen2.5-VL the tower and attention that work a frame out once; weights and results stay as they are."""
+    """Replaces a Qwen2.5-VL's vision tower and attention by the faster classes, in place. Returns the model."""
     tower = model.model.visual
     if type(tower) is Qwen2_5_VisionTransformerPretrainedModel:
         tower.__class__ = DedupVisionTower

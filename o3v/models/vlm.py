@@ -1,8 +1,8 @@
-"""The video-language model: load, prepare, generate.
+"""The video-language model: load, save, encode prompts, generate.
 
-The same functions serve Qwen2.5-VL, Qwen3-VL and the tiny stand-in of the same classes. Frames reach a model as
-single images, so that every one can carry its time; the processor therefore needs no video part (and no
-torchvision). Knows nothing of rewards or training.
+The same functions serve Qwen2.5-VL, Qwen3-VL and the tiny stand-in of the same classes. Frames reach a model as single
+images, each with its time in the text, so the processor needs neither a video part nor torchvision. This module does
+not know rewards or training.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from o3v.models import prefix_cache
 from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
 from o3v.prompts import Prompt
 
-# how each family writes boxes (shared facts of the model cards)
+# how each family writes boxes (model cards)
 BOX_SPACE = {"qwen2_5_vl": "pixels", "qwen3_vl": "thousandths"}
-# tokens that open or stand for pictures: a response must never hold one
+# tokens of images and videos, which a response must never contain
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
@@ -49,16 +49,16 @@ class VideoModel:
 
 
 def forbid_vision_tokens(model: Any, tokenizer: Any) -> None:
-    """A sampled vision token would stand for a picture that is not there: generation never gives one."""
+    """Suppresses vision tokens in generation: a sampled one would refer to an image that does not exist."""
     ids = tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
     model.generation_config.suppress_tokens = sorted({i for i in ids if i is not None and i >= 0})
 
 
 def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
-    """Loads a model folder or hub name in evaluation mode, on the GPU in bf16 where there is one, else fp32.
+    """Loads a model folder or hub name in evaluation mode: bf16 on a GPU if there is one, else fp32 on the CPU.
 
-    `adapter` adds a LoRA folder. Raises OSError when the model is not to be found, ValueError for a family whose
-    box coordinates are not known here.
+    `adapter` adds a LoRA folder. Raises OSError if the model is not found, ValueError for a family whose box
+    coordinates are unknown here.
     """
     gpu = torch.cuda.is_available()
     model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.bfloat16 if gpu else torch.float32)
@@ -78,10 +78,7 @@ def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
 
 
 def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
-    """Writes weights (safetensors), configs, tokenizer and image processor, so that `load` reads them again.
-
-    `half` stores the weights in half precision, at half the size.
-    """
+    """Writes weights (safetensors), configs, tokenizer and image processor for `load`. `half` stores fp16 weights."""
     (copy.deepcopy(vlm.model).half() if half else vlm.model).save_pretrained(folder)
     vlm.processor.tokenizer.save_pretrained(folder)
     vlm.processor.image_processor.save_pretrained(folder)
@@ -104,10 +101,19 @@ def generate(
     seed: int = 0,
     repeats: int = 1,
 ) -> list[str]:
-    """`repeats` responses a prompt, as text, one prompt after the other. Temperature 0 is greedy; sampling is seeded.
+    """Generates `repeats` responses for each prompt, as text, one prompt after the other.
 
-    Prompts of one call are one batch: the caller chooses its size. Where a prompt is repeated it is read once. A
-    response that a prompt has begun is returned without its beginning.
+    The prompts of one call form one batch. Equal prompts are prefilled once where the model supports it.
+
+    Args:
+        vlm: the model.
+        prompts: the batch.
+        max_new_tokens: largest length of a response.
+        temperature: 0 is greedy; sampling uses top-p 0.95.
+        seed: seed of the sampling.
+        repeats: responses for each prompt.
+
+    A response continues `Prompt.response_prefix`, which is not repeated in the result.
     """
     inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
     sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}

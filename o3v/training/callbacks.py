@@ -1,4 +1,4 @@
-"""Trainer callbacks that SFT and GSPO share."""
+"""Trainer callbacks that SFT and GSPO share: complete checkpoints, progress, log, best checkpoint, early stop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COMPLETE = "complete"  # written into a checkpoint after everything else
 
 
 class MarkComplete(TrainerCallback):
-    """Notes that a checkpoint is whole, once its last file is written."""
+    """Marks a checkpoint as complete after its last file is written."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 class ShowProgress(TrainerCallback):
-    """One progress bar with the last loss and reward, instead of a line or a table row for every step."""
+    """Shows one progress bar with the last loss and reward, instead of a line for every step."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", mininterval=2)
@@ -43,7 +43,7 @@ class ShowProgress(TrainerCallback):
 
 
 class WriteLog(TrainerCallback):
-    """The rows of `train` so far in `log.jsonl`, for whoever watches from outside."""
+    """Writes the rows of `train` so far to `log.jsonl`, to follow a run from outside."""
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         rows = "".join(json.dumps(row) + "\n" for row in step_rows(state.log_history))
@@ -51,7 +51,7 @@ class WriteLog(TrainerCallback):
 
 
 class StopAt(TrainerCallback):
-    """Ends a run after so many steps."""
+    """Ends a run after this many steps."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -61,8 +61,10 @@ class StopAt(TrainerCallback):
 
 
 class KeepBest(TrainerCallback):
-    """Scores the model at every checkpoint and keeps the weights that did best so far, in `best.pt`; ties keep the
-    earlier ones. `score` must not draw random numbers, or a run with it would end otherwise than one without."""
+    """Scores the model at every checkpoint and keeps the best weights so far in `best.pt`; ties keep the earlier ones.
+
+    `score` must not draw random numbers: they would change the training run.
+    """
 
     def __init__(self, score: Callable[[], float]) -> None:
         self.score = score
@@ -84,13 +86,13 @@ class KeepBest(TrainerCallback):
 
 
 def read_best(folder: Path) -> dict[str, Any] | None:
-    """What `KeepBest` kept: `step`, `value`, `weights`, and the `scores` of all steps tried; None before the first."""
+    """Reads `best.pt`: `step`, `value` and `weights` of the best checkpoint and `scores` by step. None if absent."""
     path = folder / "best.pt"
     return torch.load(path, weights_only=True) if path.exists() else None
 
 
 def load_best(trainer: Any) -> dict[int, float]:
-    """Puts the best weights into the trainer's model. Returns the scores by step; {} where none were taken."""
+    """Loads the best weights into the trainer's model. Returns the scores by step, {} without a best checkpoint."""
     kept = read_best(Path(trainer.args.output_dir))
     if not kept:
         return {}
@@ -99,15 +101,18 @@ def load_best(trainer: Any) -> dict[int, float]:
 
 
 class StopOnCollapse(TrainerCallback):
-    """Ends a GSPO run that runs away: for `patience` steps in a row nearly all completions were cut off, or the KL
-    divergence from the start was above `most_kl`. The checkpoints before it stay."""
+    """Ends a GSPO run that collapses; its checkpoints stay.
 
-    def __init__(self, most_truncated: float = 0.9, most_kl: float = 10.0, patience: int = 5) -> None:
-        self.most = {"completions/clipped_ratio": most_truncated, "kl": most_kl}
+    A run collapses when, for `patience` steps in a row, more than `max_truncated` of the completions reach the length
+    limit or the KL divergence from the start exceeds `max_kl`.
+    """
+
+    def __init__(self, max_truncated: float = 0.9, max_kl: float = 10.0, patience: int = 5) -> None:
+        self.limits = {"completions/clipped_ratio": max_truncated, "kl": max_kl}
         self.patience, self.bad = patience, 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        over = [f"{name} {logs[name]:.2f}" for name, most in self.most.items() if logs.get(name, 0.0) > most]
+        over = [f"{name} {logs[name]:.2f}" for name, limit in self.limits.items() if logs.get(name, 0.0) > limit]
         self.bad = self.bad + 1 if over else 0
         if self.bad >= self.patience:
             log.warning("stopped at step %d: %s for %d steps", state.global_step, ", ".join(over), self.bad)
@@ -115,9 +120,9 @@ class StopOnCollapse(TrainerCallback):
 
 
 def step_rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """The trainer's log rows that hold a step's measurements, without clock times and token counts.
+    """The rows of a trainer's log that hold measurements of a step, without times and token counts.
 
-    A clock differs between runs, and TRL counts tokens from zero again when it resumes.
+    Times differ between runs, and TRL restarts its token count when it resumes.
     """
     left_out = ("clock/", "step_time", "runtime", "per_second", "total_flos", "num_tokens")
     rows = [row for row in history if "loss" in row or "reward" in row]

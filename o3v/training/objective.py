@@ -1,6 +1,6 @@
-"""What GSPO and GRPO maximise, in a few readable lines: advantages, ratios, clipping.
+"""The objectives of GSPO and GRPO in a few readable lines: advantages, ratios, clipping.
 
-Tests hold TRL's trainer to `gspo_loss`. Knows nothing of models or rewards.
+A test compares TRL's trainer with `gspo_loss`. This module does not know models or rewards.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 
 
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """A_i = (r_i − mean_j r_j) / std_j r_j in each group. rewards: (groups, G). Source: GSPO; TRL's 1e-4 included.
+    """A_i = (r_i − mean_j r_j) / (std_j r_j + 1e-4) in each group, (groups, G) to (groups, G). Source: GSPO; 1e-4: TRL.
 
     >>> advantages(torch.tensor([[1.0, 3.0]])).round(decimals=3)
     tensor([[-0.7070,  0.7070]])
@@ -30,7 +30,10 @@ def token_ratios(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
 def grpo_loss(
     logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
-    """As `gspo_loss` with a ratio for each token, averaged over tokens, then over completions. Source: GRPO."""
+    """GRPO's loss: as `gspo_loss`, with one ratio a token, averaged over tokens, then over completions.
+
+    logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: GRPO.
+    """
     ratio, advantage = token_ratios(logp, logp_old), advantage[:, None]
     gained = torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
     return -((gained * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
@@ -39,6 +42,9 @@ def grpo_loss(
 def gspo_loss(
     logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
-    """−mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε) A_i). Source: paper, GSPO objective. advantage: (completions,)."""
+    """GSPO's loss, −mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε) A_i).
+
+    logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: paper, GSPO objective.
+    """
     ratio = sequence_ratio(logp, logp_old, mask)
     return -torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage).mean()

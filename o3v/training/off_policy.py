@@ -1,8 +1,8 @@
-"""Several updates on the same rollouts: where GSPO and GRPO part.
+"""Several updates on the same rollouts, which show where GSPO and GRPO differ.
 
-On the first update the policy is the one that wrote the completions, every ratio is 1, and both have the same
-gradient. After it the ratios spread: GRPO clips tokens, GSPO whole completions. Plain gradient steps on a few
-questions, to look at; training is `gspo`'s.
+On the first update the policy is the one that sampled the completions: every ratio is 1, and both losses have the same
+gradient. Later the ratios spread: GRPO clips tokens, GSPO clips whole completions. These are plain AdamW steps on a few
+questions, for notebook 03; training is in `training.gspo`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
+from o3v.config import GspoConfig
 from o3v.models import prefix_cache
 from o3v.models.vlm import VideoModel, encode
 from o3v.prompts import Prompt
-from o3v.rewards.grounded import RewardConfig, score_completion
+from o3v.rewards.config import RewardConfig
+from o3v.rewards.grounded import score_completion
 from o3v.training import objective
 
 LOSSES: Mapping[str, Callable[..., torch.Tensor]] = {"GRPO": objective.grpo_loss, "GSPO": objective.gspo_loss}
@@ -24,7 +26,14 @@ LOSSES: Mapping[str, Callable[..., torch.Tensor]] = {"GRPO": objective.grpo_loss
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Completions of a few questions, G each: ids and mask (rows, tokens), advantages (rows,), what was asked."""
+    """G completions for each of a few questions.
+
+    Attributes:
+        inputs: model inputs of the prompts, one row a completion.
+        ids: token ids of the completions, (rows, tokens), padded on the right.
+        mask: 1 for tokens up to the end of a completion, (rows, tokens).
+        advantage: advantage of each completion in its group, (rows,).
+    """
 
     inputs: dict[str, torch.Tensor]
     ids: torch.Tensor
@@ -34,7 +43,16 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Update:
-    """One update: loss, the ratios before it as its loss takes them, how many of them are clipped, the gradient."""
+    """One update on the same rollouts.
+
+    Attributes:
+        loss_name: key of LOSSES.
+        number: index of the update, from 0.
+        loss: value of the loss before the step.
+        ratios: ratios before the step, one a token (GRPO) or one a completion (GSPO).
+        clipped: share of the ratios that the loss clips.
+        gradient: gradient of all parameters, flattened.
+    """
 
     loss_name: str
     number: int
@@ -44,55 +62,72 @@ class Update:
     gradient: torch.Tensor
 
     def row(self) -> dict[str, float | str]:
-        """The update as a line of a table."""
+        """The update as a row of a table."""
         ends = {"lowest ratio": self.ratios.min().item(), "highest ratio": self.ratios.max().item()}
         return {"loss": self.loss_name, "update": self.number + 1, **ends, "clipped": self.clipped}
 
 
 def sample_rollouts(
-    vlm: VideoModel, asked: Sequence[Prompt], num_generations: int, longest: int, reward: RewardConfig, seed: int
+    vlm: VideoModel, prompts: Sequence[Prompt], config: GspoConfig, reward_config: RewardConfig, seed: int
 ) -> Rollouts:
-    """Samples `num_generations` completions of each question and scores them at the start of training."""
-    inputs = dict(encode(vlm.processor, [prompt for prompt in asked for _ in range(num_generations)]))
+    """Samples `config.num_generations` completions for each prompt and scores them as at the start of training.
+
+    Args:
+        vlm: the model that samples.
+        prompts: questions, each with its STGR row.
+        config: group size and largest number of tokens.
+        reward_config: reading of the reward.
+        seed: seed of the sampling.
+    """
+    repeated = [prompt for prompt in prompts for _ in range(config.num_generations)]
+    inputs = dict(encode(vlm.processor, repeated))
     torch.manual_seed(seed)
-    tokens = prefix_cache.generate(vlm.model.eval(), **inputs, max_new_tokens=longest, do_sample=True)
+    tokens = prefix_cache.generate(vlm.model.eval(), **inputs, max_new_tokens=config.max_new_tokens, do_sample=True)
     ids = tokens[:, inputs["input_ids"].shape[1] :]
     ended = (ids == vlm.model.generation_config.eos_token_id).long()
     mask = (ended.cumsum(1) - ended == 0).long()
     texts = vlm.processor.batch_decode(ids, skip_special_tokens=True)
-    rows = [prompt.row for prompt in asked for _ in range(num_generations)]
-    totals = [score_completion(text, row, 0.0, reward)["total"] for text, row in zip(texts, rows, strict=True)]
-    return Rollouts(inputs, ids, mask, objective.advantages(torch.tensor(totals).view(-1, num_generations)).flatten())
+    totals = [score_completion(t, p.row, 0.0, reward_config)["total"] for t, p in zip(texts, repeated, strict=True)]
+    groups = torch.tensor(totals).view(-1, config.num_generations)
+    return Rollouts(inputs, ids, mask, objective.advantages(groups).flatten())
 
 
 def repeated_updates(
-    vlm: VideoModel, rolled: Rollouts, loss_name: str, count: int, rate: float, epsilon: float
+    vlm: VideoModel, rollouts: Rollouts, loss_name: str, count: int, learning_rate: float, epsilon: float
 ) -> list[Update]:
-    """`count` AdamW steps on the same rollouts with the loss of that name in LOSSES; the model given stays as it is."""
+    """AdamW steps on the same rollouts, on a copy of the model.
+
+    Args:
+        vlm: the model that sampled the rollouts; it stays unchanged.
+        rollouts: completions with their advantages.
+        loss_name: key of LOSSES.
+        count: number of steps.
+        learning_rate: AdamW's learning rate.
+        epsilon: clipping range of the ratios.
+    """
     model = copy.deepcopy(vlm.model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     old, done = None, []
     for number in range(count):
         optimizer.zero_grad()
-        logp, _ = prefix_cache.log_probs(
-            model, prefix_cache.prefill(model, rolled.inputs), rolled.ids, rolled.mask, 1.0
-        )
+        prefix = prefix_cache.prefill(model, rollouts.inputs)
+        logp, _ = prefix_cache.log_probs(model, prefix, rollouts.ids, rollouts.mask, 1.0)
         old = logp.detach() if old is None else old
-        loss = LOSSES[loss_name](logp, old, rolled.mask, rolled.advantage, epsilon)
+        loss = LOSSES[loss_name](logp, old, rollouts.mask, rollouts.advantage, epsilon)
         loss.backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-        ratios, side = _ratios(loss_name, logp.detach(), old, rolled)
-        clipped = ((side > 0) & (ratios > 1 + epsilon)) | ((side < 0) & (ratios < 1 - epsilon))
+        ratios, advantage = _ratios(loss_name, logp.detach(), old, rollouts)
+        clipped = ((advantage > 0) & (ratios > 1 + epsilon)) | ((advantage < 0) & (ratios < 1 - epsilon))
         done.append(Update(loss_name, number, loss.item(), ratios, clipped.float().mean().item(), gradient))
         optimizer.step()
     return done
 
 
 def _ratios(
-    loss_name: str, logp: torch.Tensor, old: torch.Tensor, rolled: Rollouts
+    loss_name: str, logp: torch.Tensor, old: torch.Tensor, rollouts: Rollouts
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The ratios that a loss clips, and the advantage that each is weighted with."""
     if loss_name == "GSPO":
-        return objective.sequence_ratio(logp, old, rolled.mask), rolled.advantage
-    there = rolled.mask.bool()
-    return objective.token_ratios(logp, old)[there], rolled.advantage[:, None].expand_as(there)[there]
+        return objective.sequence_ratio(logp, old, rollouts.mask), rollouts.advantage
+    present = rollouts.mask.bool()
+    return objective.token_ratios(logp, old)[present], rollouts.advantage[:, None].expand_as(present)[present]

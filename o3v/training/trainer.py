@@ -1,16 +1,17 @@
-"""What SFT and GSPO share: rows that are read when needed, exact resume, arguments for CPU and GPU.
+"""What SFT and GSPO share: lazy rows, exact resume, LoRA, and arguments for CPU and GPU.
 
-TRL trains; this module mends what it lacks for us. A resumed run ends bit-identical to one that was not stopped,
-on one machine. Knows nothing of losses or rewards.
+TRL trains; this module adds what TRL lacks. A resumed run ends bit-identical to an uninterrupted one on the same
+machine. This module does not know losses or rewards.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,50 +21,87 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerState
 
 from o3v.models.vlm import VideoModel
+from o3v.schema import Example
 from o3v.training.callbacks import COMPLETE, MarkComplete, ShowProgress, StopAt, WriteLog, step_rows
 
 log = logging.getLogger(__name__)
 
-# TRL 1.16 still says gradient_checkpointing, which transformers 5.23 calls deprecated at every turn
+# TRL 1.16 passes gradient_checkpointing, which transformers 5.23 reports as deprecated at every step
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
 
 LANGUAGE_ATTENTION = r".*language_model.*\.(q|k|v|o)_proj"  # LoRA targets; "all-linear" would adapt the vision tower
 
 
-def row_dataset(count: int, make_row: Callable[[int], dict[str, Any]]) -> Dataset:
-    """A data set of `count` rows, each made by `make_row(index)` in the process that reads it.
+@dataclass(frozen=True)
+class TrainingRun:
+    """Where a training run writes and how it is seeded and logged.
 
-    Only the index is stored: frames stay in their video files until a batch needs them.
+    Attributes:
+        out: folder of checkpoints, log and rollouts.
+        seed: seed of the trainer and of the data order.
+        report_to: an installed tracker of transformers (tensorboard, trackio, wandb), or "none".
     """
-    return Dataset.from_dict({"index": list(range(count))}).with_transform(
-        lambda batch: _columns([make_row(index) for index in batch["index"]])
-    )
+
+    out: Path
+    seed: int
+    report_to: str = "none"
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
+def row_dataset(
+    examples: Sequence[Example], make_row: Callable[[Example], dict[str, Any]], cached_rows: int
+) -> Dataset:
+    """A dataset with one row an example, made by `make_row` in the process that reads it.
+
+    Only indices are stored: frames stay in their video files until a batch needs them. The last `cached_rows` rows
+    are kept in memory.
+    """
+
+    @functools.lru_cache(cached_rows)
+    def row(index: int) -> dict[str, Any]:
+        return make_row(examples[index])
+
+    def columns(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        rows = [row(index) for index in batch["index"]]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    return Dataset.from_dict({"index": list(range(len(examples)))}).with_transform(columns)
+
+
+def accumulation_steps(batch_size: int, per_device_batch_size: int) -> int:
+    """Forward passes on each device for one optimizer step. Raises ValueError if the batch does not divide.
+
+    >>> accumulation_steps(batch_size=8, per_device_batch_size=2) * max(1, torch.cuda.device_count())
+    4
+    """
+    at_once = per_device_batch_size * max(1, torch.cuda.device_count())
+    if batch_size % at_once:
+        raise ValueError(
+            f"a batch of {batch_size} cannot be split into forward passes of {at_once} "
+            f"(per_device_batch_size {per_device_batch_size} on {at_once // per_device_batch_size} devices); "
+            "choose sizes that divide"
+        )
+    return batch_size // at_once
 
 
 def lora_config(rank: int) -> LoraConfig | None:
-    """LoRA on the language model's attention, scaled by 2; None for rank 0, which trains all weights."""
+    """LoRA on the language model's attention with alpha = 2·rank. None for rank 0, which trains all weights."""
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_ATTENTION) if rank else None
 
 
 def merge_adapters(trainer: Any, vlm: VideoModel) -> VideoModel:
-    """The trained model with its adapters, if it has any, worked into its weights."""
+    """The trained model, with its LoRA adapters merged into the weights if it has any."""
     adapted = hasattr(trainer.model, "peft_config")
     return replace(vlm, model=trainer.model.merge_and_unload()) if adapted else vlm
 
 
-def common_arguments(config: Any, out: Path, seed: int, report_to: str = "none") -> dict[str, Any]:
-    """Trainer arguments that SFT and GSPO share: `config`'s rates and steps, and what the machine decides.
+def common_arguments(config: Any, run: TrainingRun) -> dict[str, Any]:
+    """Trainer arguments that SFT and GSPO share: rates and steps from `config`, and what the machine decides.
 
-    bf16 and checkpointed activations on GPUs, fp32 on CPU. `report_to` names a tracker of transformers that is
-    installed (tensorboard, trackio, wandb); TensorBoard's files lie beside the checkpoints.
+    bf16 and gradient checkpointing on GPUs, fp32 on CPU.
     """
     gpu = torch.cuda.is_available()
     return {
-        "output_dir": str(out),
+        "output_dir": str(run.out),
         "per_device_train_batch_size": config.per_device_batch_size,
         "learning_rate": config.learning_rate,
         "warmup_steps": config.warmup_steps,
@@ -72,9 +110,9 @@ def common_arguments(config: Any, out: Path, seed: int, report_to: str = "none")
         "save_total_limit": 2,
         "logging_steps": 1,
         "remove_unused_columns": False,
-        "report_to": report_to,
-        "seed": seed,
-        "data_seed": seed,
+        "report_to": run.report_to,
+        "seed": run.seed,
+        "data_seed": run.seed,
         "use_cpu": not gpu,
         "bf16": gpu,
         "gradient_checkpointing": gpu,
@@ -84,18 +122,16 @@ def common_arguments(config: Any, out: Path, seed: int, report_to: str = "none")
 
 
 def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
-    """Trains, or goes on from the last whole checkpoint; leaves the model in evaluation mode.
+    """Trains, or resumes from the last complete checkpoint. Leaves the model in evaluation mode.
 
-    With `stop_at` it ends after that many steps, at the rates of the whole run.
-
-    Returns one row a step. SFT: loss, token accuracy, entropy. GSPO: reward and its terms, its spread in the groups,
-    lengths, entropy, KL when beta > 0.
+    `stop_at` ends the run after that many steps, at the learning rates of the whole run. Returns one row a step: loss,
+    token accuracy and entropy for SFT; reward and its terms, group spread, lengths, entropy and KL (beta > 0) for GSPO.
     """
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
     ends = [step for step in (trainer.args.max_steps, stop_at) if step and step > 0]
     if stop_at is not None:
         trainer.add_callback(StopAt(stop_at))
-    if checkpoint and ends and _step(checkpoint) >= min(ends):  # all is done: upstream would take one step more
+    if checkpoint and ends and _step(checkpoint) >= min(ends):  # finished: transformers would train one more step
         trainer._load_from_checkpoint(str(checkpoint))
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     else:
@@ -105,7 +141,7 @@ def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
 
 
 def add_callbacks(trainer: Any) -> Any:
-    """The trainer with our callbacks: whole checkpoints are marked, progress is one bar and a file. Returns it."""
+    """Adds our callbacks: complete checkpoints, one progress bar, a log file. Returns the trainer."""
     trainer.remove_callback(PrinterCallback)
     for callback in (MarkComplete(), ShowProgress(), WriteLog()):
         trainer.add_callback(callback)
@@ -113,16 +149,16 @@ def add_callbacks(trainer: Any) -> Any:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written whole; half-written ones are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=_step)
-    for path in found:
+    """The newest complete checkpoint. Incomplete ones are removed, with a warning."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=_step)
+    for path in checkpoints:
         if not (path / COMPLETE).exists():
-            log.warning("%s was not written whole; removed", path.name)
+            log.warning("%s is incomplete; removed", path.name)
             shutil.rmtree(path)
-    whole = [path for path in found if path.exists()]
-    if whole:
-        log.info("resuming from %s", whole[-1].name)
-    return whole[-1] if whole else None
+    complete = [path for path in checkpoints if path.exists()]
+    if complete:
+        log.info("resuming from %s", complete[-1].name)
+    return complete[-1] if complete else None
 
 
 def _step(checkpoint: Path) -> int:
@@ -130,9 +166,9 @@ def _step(checkpoint: Path) -> int:
 
 
 class ExactResume:
-    """Mixed into a TRL trainer: loads all weights of a full fine-tuning checkpoint, or fails.
+    """Mixin for a TRL trainer: loads all weights of a full fine-tuning checkpoint, or fails.
 
-    Upstream (transformers 5.23) reads checkpoint keys under legacy names, finds none and only warns.
+    transformers 5.23 looks for legacy key names in the checkpoint, finds none, and only warns.
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -1,16 +1,16 @@
 """Inference: answers kept as they come, V-STAR's questions and the reading of their answers."""
 
 import math
+from pathlib import Path
 
 import pytest
-from helpers.world import FRAMES
+from helpers.world import builder_of
 
 from o3v import evidence, inference, video
 from o3v.config import InferenceConfig
 from o3v.evaluation import vstar
 from o3v.inference import answering
-from o3v.prompts import example_prompt
-from o3v.rewards.grounded import RewardConfig
+from o3v.rewards.config import RewardConfig
 
 CONFIG = InferenceConfig(batch_size=4, max_new_tokens=5)
 ITEM = {
@@ -31,24 +31,24 @@ def said(*claims):
 
 def test_an_empty_question_is_refused_and_no_file_asks_nothing():
     with pytest.raises(ValueError, match="the question is empty"):
-        inference.file_questions("a.mp4", "  ", FRAMES, "pixels")
-    assert inference.file_questions("", "What?", FRAMES, "pixels") == []
+        inference.file_questions("a.mp4", "  ", builder_of(Path(".")))
+    assert inference.file_questions("", "What?", builder_of(Path("."))) == []
 
 
 def test_no_claim_gives_no_box():
-    assert inference.spatial_answer(said(), (56, 28), ITEM, [2.0], told_when=True) == {}
+    assert inference.spatial_answer(said(), (56, 28), ITEM, [2.0], span_given=True) == {}
 
 
 def test_a_second_takes_the_claim_nearest_in_time_in_original_pixels():
     response = said(("red car", (0, 0, 14, 14), 2.1), ("red car", (28, 0, 42, 14), 4.9))
-    got = inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], told_when=True)
+    got = inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], span_given=True)
     left, right = [0.0, 0.0, 50.0, 50.0], [100.0, 0.0, 150.0, 50.0]
     assert got == {"2": left, "3": left, "4": right, "5": right}
 
 
-def test_not_told_when_it_answers_only_between_its_claims():
+def test_not_span_given_it_answers_only_between_its_claims():
     response = said(("red car", (0, 0, 14, 14), 3.2), ("red car", (0, 0, 14, 14), 3.9))
-    assert set(inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], told_when=False)) == {"3", "4"}
+    assert set(inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], span_given=False)) == {"3", "4"}
 
 
 def test_claims_about_other_things_count_only_without_any_about_the_object():
@@ -85,7 +85,7 @@ def test_an_answer_in_plain_words_is_read_from_its_conclusion(said, judged, span
 
 def test_five_questions_an_item_in_the_protocol(world):
     items = vstar.read_items(world / "eval.jsonl")
-    questions = inference.vstar_questions(items, world, FRAMES, "pixels")
+    questions = inference.vstar_questions(items, builder_of(world))
     assert [q.key for q in questions[:5]] == [f"0/{ask}" for ask in ("what", "when", "when_2", "where", "where_2")]
     texts = {q.key.split("/")[1]: q.make().row["question"] for q in questions[:5]}
     item = items[0]
@@ -98,7 +98,7 @@ def test_five_questions_an_item_in_the_protocol(world):
 
 def test_an_interrupted_run_asks_only_what_is_missing(twin, world, tmp_path, monkeypatch):
     items = vstar.read_items(world / "eval.jsonl")
-    questions = inference.vstar_questions(items, world, FRAMES, "pixels")
+    questions = inference.vstar_questions(items, builder_of(world))
     whole = inference.answer(twin, questions, CONFIG, tmp_path / "whole")
     generate, calls = answering.generate, []
 
@@ -134,7 +134,7 @@ def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monke
             evidence.format_response("So.", "From <t>0.0</t>s to <t>99.0</t>s") for _ in prompts
         ],
     )
-    low = inference.heldout_mam(twin, items, world, FRAMES, CONFIG)
+    low = inference.heldout_mam(twin, items, builder_of(world), CONFIG)
     assert 0 < low < 1 / 3
 
 
@@ -143,11 +143,11 @@ def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world,
     example = next(e for e in rl_examples if e.key_frames)
     late = example.key_frames[-1].time_s + 2
     name, (box, *_) = next(iter(example.key_frames[-1].items.items()))
-    width, height = example_prompt(example, world, FRAMES, "pixels", training=True).space_wh
+    width, height = builder_of(world).for_example(example, training=True).space_wh
     box = [side * size for side, size in zip(box, (width, height, width, height), strict=True)]
     said = evidence.format_response(evidence.format_claim(name, [box], late), example.answer)
     monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: [said for _ in prompts])
-    place = (world, FRAMES, CONFIG, RewardConfig.paper(), tmp_path)
+    place = (builder_of(world), CONFIG, RewardConfig.paper(), tmp_path)
     (row,) = inference.score_examples(twin, [example], *place)
     assert (row["id"], row["task"], row["response"]) == (example.id, example.task, said)
     assert row["ans_acc"] == row["format"] == 1 and row["ans_tiou"] is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from o3v import prompts
+from o3v.config import InferenceConfig
 from o3v.evidence import parse_response
 from o3v.inference import faithfulness
 
@@ -69,7 +70,7 @@ def test_every_change_is_asked_and_counted(prompt, monkeypatch):
         ]
 
     monkeypatch.setattr(faithfulness, "generate", generate)
-    trials = faithfulness.run_trials(None, [prompt, prompt], ["the car", "a cup"], 8, batch=1)
+    trials = faithfulness.run_trials(None, [prompt, prompt], ["the car", "a cup"], InferenceConfig(1, 8))
     rows = {row["change"]: row for row in faithfulness.trial_table(trials)}
     assert rows.keys() == faithfulness.PERTURBATIONS.keys() and {row["n"] for row in rows.values()} == {2}
     assert rows["claimed frames removed"]["changed"] == 0.0 and rows["claimed times shifted"]["changed"] == 1.0

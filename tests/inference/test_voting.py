@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from o3v.config import InferenceConfig
 from o3v.inference import voting
 from o3v.inference.answering import Question
 from o3v.inference.voting import Candidate
@@ -11,6 +12,8 @@ from o3v.prompts import Prompt
 FRAMES = [np.full((20, 20, 3), shade, np.uint8) for shade in (10, 90, 200)]
 PROMPT = Prompt([], FRAMES, (0.0, 2.0, 4.0), (40, 40), {})  # the model speaks of boxes in 40 × 40
 CLAIM = "<obj>cup</obj><box>{}</box>at<t>{}</t>s"
+
+CONFIG = InferenceConfig(max_new_tokens=8, vote_sizes=(1, 3))
 
 
 def said(claims, answer):
@@ -80,7 +83,7 @@ def test_pools_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(voting, "generate", generate)
     prompt = Prompt([], FRAMES, (0.0, 2.0, 4.0), (40, 40), {"question": "What?"})
     asked = [Question(str(n), tmp_path, lambda: prompt) for n in range(2)]
-    pools = voting.sample_pools(None, asked[:1], 3, 8, lambda crops, _: ["2"] * len(crops), tmp_path)
-    again = voting.sample_pools(None, asked, 3, 8, lambda crops, _: ["0"] * len(crops), tmp_path)
+    pools = voting.sample_pools(None, asked[:1], CONFIG, lambda crops, _: ["2"] * len(crops), tmp_path)
+    again = voting.sample_pools(None, asked, CONFIG, lambda crops, _: ["0"] * len(crops), tmp_path)
     assert made == [0, 1] and again[0] == pools[0] and len(again[1]) == 3
     assert {c.confidence for c in again[0]} == {1.0} and {c.confidence for c in again[1]} == {0.2}

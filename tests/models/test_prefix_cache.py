@@ -62,9 +62,9 @@ def test_a_layer_with_room_holds_what_upstreams_does():
         5,
         1,
         1,
-        prefix_cache.PreallocatedCacheLayer.spare,
+        prefix_cache.PreallocatedCacheLayer.spare_tokens,
         2,
-        3 * prefix_cache.PreallocatedCacheLayer.spare,
+        3 * prefix_cache.PreallocatedCacheLayer.spare_tokens,
         1,
     ):
         write(3, length)

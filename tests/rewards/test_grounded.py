@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from o3v.evidence import TAGS, format_claim, format_object, format_response, format_span, format_time
-from o3v.rewards.grounded import TASK_RULES, TERMS, RewardConfig, score_completion, sigma_at
+from o3v.rewards.config import RewardConfig, sigma_at
+from o3v.rewards.grounded import TASK_RULES, TERMS, score_completion
 from o3v.schema import Example, Task
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "rewards_visible.jsonl"

@@ -1,4 +1,4 @@
-"""GSPO: the formulas by hand, TRL held to them, exact resume."""
+"""GSPO: the formulas by hand, TRL compared with them, exact resume."""
 
 import copy
 import dataclasses
@@ -7,11 +7,14 @@ import json
 import pytest
 import torch
 from helpers.training import StopAfter
-from helpers.world import FRAMES
+from helpers.world import builder_of
 
 from o3v import training
 from o3v.config import GspoConfig
+from o3v.rewards import RewardConfig
 from o3v.training import gspo, objective
+from o3v.training.callbacks import StopOnCollapse
+from o3v.training.trainer import TrainingRun
 
 CONFIG = GspoConfig(
     max_steps=3,
@@ -26,14 +29,16 @@ CONFIG = GspoConfig(
 
 
 def trainer(vlm, examples, world, out, **changes):
-    return gspo.make_trainer(vlm, examples, world, FRAMES, dataclasses.replace(CONFIG, **changes), out, seed=1)
+    return gspo.make_trainer(
+        vlm, examples, builder_of(world), dataclasses.replace(CONFIG, **changes), TrainingRun(out, seed=1)
+    )
 
 
 @pytest.mark.parametrize(("count", "trained"), [(0, 9), (1, 9), (2, 8), (200, 8)])
 def test_a_fifth_at_most_and_one_at_least_is_held_back(count, trained):
     assert gspo.split_heldout(range(10), count) == (range(trained), range(trained, 10))
     assert gspo.split_heldout(range(3), count) == (range(2), range(2, 3))
-    with pytest.raises(ValueError, match=r"three questions at least.*: 2"):
+    with pytest.raises(ValueError, match=r"at least three questions.*found 2"):
         gspo.split_heldout(range(2), count)
 
 
@@ -71,11 +76,11 @@ def test_trl_gives_the_gradient_of_the_formula(twin, rl_examples, world, tmp_pat
     batch["advantages"] = torch.tensor([1.0, -1.0, 0.5, -2.0])
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
-    pictures = {k: batch[k] for k in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
+    image_inputs = {k: batch[k] for k in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
     kept = batch["completion_ids"].shape[1]
 
     def logp():
-        logits = ours.model(input_ids=ids, attention_mask=mask, **pictures).logits[:, -kept - 1 : -1]
+        logits = ours.model(input_ids=ids, attention_mask=mask, **image_inputs).logits[:, -kept - 1 : -1]
         return logits.log_softmax(-1).gather(-1, batch["completion_ids"].unsqueeze(-1)).squeeze(-1)
 
     old = logp().detach() - drift * torch.randn(len(rows), 1)
@@ -93,7 +98,7 @@ def test_trl_gives_the_gradient_of_the_formula(twin, rl_examples, world, tmp_pat
 
 def test_rewards_are_each_rows_own_and_rollouts_are_kept(tmp_path):
     logged = {}
-    reward = gspo.grounded_reward(gspo.RewardConfig.paper(), tmp_path)
+    reward = gspo.grounded_reward(RewardConfig.paper(), tmp_path)
     state = type("State", (), {"global_step": 2, "max_steps": 4})()
     rows = [
         {"id": "a", "task": "General video QA MCQ", "answer": "B"},
@@ -138,7 +143,9 @@ def test_a_run_that_was_done_takes_no_step_more(twin, _twin, rl_examples, world,
 def test_the_best_checkpoint_is_what_is_left_also_after_a_stop(twin, _twin, rl_examples, world, tmp_path, rank):
     def made(vlm, out, scores):
         config = dataclasses.replace(CONFIG, lora_rank=rank)
-        return gspo.make_trainer(vlm, rl_examples, world, FRAMES, config, out, 1, held_out=lambda: scores.pop(0))
+        return gspo.make_trainer(
+            vlm, rl_examples, builder_of(world), config, TrainingRun(out, 1), heldout_score=lambda: scores.pop(0)
+        )
 
     whole = made(twin, tmp_path / "whole", [0.1, 0.3, 0.2])
     training.train(whole)
@@ -168,7 +175,9 @@ def test_tensorboard_can_read_every_measure(twin, rl_examples, world, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = dataclasses.replace(CONFIG, max_steps=2)
-    made = gspo.make_trainer(twin, rl_examples, world, FRAMES, config, tmp_path / "run", 1, report_to="tensorboard")
+    made = gspo.make_trainer(
+        twin, rl_examples, builder_of(world), config, TrainingRun(tmp_path / "run", 1, "tensorboard")
+    )
     rows = training.train(made)
     (events,) = {path.parent for path in (tmp_path / "run").rglob("events.*")}
     read = EventAccumulator(str(events)).Reload()
@@ -177,50 +186,72 @@ def test_tensorboard_can_read_every_measure(twin, rl_examples, world, tmp_path):
         assert [scalar.value for scalar in read.Scalars(f"train/{name}")] == pytest.approx([row[name] for row in rows])
 
 
-def test_the_parts_of_a_step_make_up_its_time(twin, rl_examples, world, tmp_path):
+def test_the_seconds_of_a_step_are_logged_by_part_and_left_out_of_the_results(twin, rl_examples, world, tmp_path):
     made = trainer(twin, rl_examples, world, tmp_path)
     rows = training.train(made)
-    assert not any("clock" in name for row in rows for name in row)  # a clock differs between runs
-    timed = [row for row in made.state.log_history if "clock/step" in row]
-    assert len(timed) == CONFIG.max_steps
-    parts = gspo.seconds_by_part(made)
-    assert set(parts) == {"generation", "reward", "forward", "backward"}
-    assert all(seconds > 0 for seconds in parts.values())
-    assert sum(parts.values()) == pytest.approx(sum(row["clock/step"] for row in timed[1:]) / (len(timed) - 1))
+    assert not any("clock" in name for row in rows for name in row)  # times differ between runs
+    made.state.log_history = [
+        {"clock/step": 90.0, "clock/generation": 80.0},  # the first step warms up
+        {"clock/step": 10.0, "clock/generation": 4.0, "clock/reward": 1.0, "clock/loss": 2.0},
+        {"clock/step": 20.0, "clock/generation": 8.0, "clock/reward": 1.0, "clock/loss": 4.0},
+    ]
+    assert gspo.seconds_by_part(made) == {"generation": 6.0, "reward": 1.0, "forward": 3.0, "backward": 5.0}
 
 
-def said(monkeypatch, texts):
-    """Makes the model say these texts in turn."""
+def test_twenty_steps_raise_a_trivial_reward(twin, rl_examples, world, tmp_path, monkeypatch):
+    """The reward is the share of digits in a completion, which a policy can raise within a few steps."""
+
+    def digits(text, *_):
+        return {"total": sum(c.isdigit() for c in text) / max(1, len(text)), "format": 1.0}
+
+    monkeypatch.setattr(gspo, "score_completion", digits)
+    sizes = {"prompts_per_step": 2, "num_generations": 8, "per_device_batch_size": 16, "cached_rows": 12}
+    made = trainer(twin, rl_examples, world, tmp_path, max_steps=20, save_steps=100, learning_rate=3e-3, **sizes)
+    made.remove_callback(StopOnCollapse)  # the untrained twin never ends a completion
+    rewards = [row["reward"] for row in training.train(made)]
+    assert len(rewards) == 20
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+@pytest.mark.parametrize(("generations", "per_device"), [(2, 3), (4, 16), (6, 8)])
+def test_completions_that_do_not_divide_are_refused(twin, rl_examples, world, tmp_path, generations, per_device):
+    count = 2 * generations
+    with pytest.raises(ValueError, match=f"batch of {count} cannot be split into forward passes of {per_device}"):
+        trainer(twin, rl_examples, world, tmp_path, num_generations=generations, per_device_batch_size=per_device)
+
+
+def respond_with(monkeypatch, texts):
+    """Makes the model answer with these texts in turn."""
     turns = iter(texts * 100)
-    monkeypatch.setattr(gspo, "generate", lambda *told: [next(turns) for _ in range(told[-1])])
+    monkeypatch.setattr(gspo, "generate", lambda *arguments: [next(turns) for _ in range(arguments[-1])])
 
 
 RIGHT, NO_FORMAT = "<think>So.</think><answer>A</answer>", "A red car"
 
 
 def preflight(twin, rl_examples, world):
-    return gspo.preflight(twin, rl_examples, world, FRAMES, dataclasses.replace(CONFIG, num_preflight=2))
+    return gspo.preflight(twin, rl_examples, builder_of(world), dataclasses.replace(CONFIG, num_preflight=2))
 
 
 def test_preflight_lets_a_run_begin_that_can_learn(twin, rl_examples, world, monkeypatch):
-    said(monkeypatch, [RIGHT, NO_FORMAT])
+    respond_with(monkeypatch, [RIGHT, NO_FORMAT])
     first, second = preflight(twin, rl_examples, world)
     assert first["format"] == second["format"] == 0.5
     assert first["spread"] > 0 and first["task"] == rl_examples[0].task
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"), [([RIGHT], "in no group do rewards differ"), ([NO_FORMAT], "in no group do rewards differ")]
+    ("texts", "message"), [([RIGHT], "rewards differ in no group"), ([NO_FORMAT], "rewards differ in no group")]
 )
 def test_preflight_stops_where_no_group_differs(twin, rl_examples, world, monkeypatch, texts, message):
-    said(monkeypatch, texts)
+    respond_with(monkeypatch, texts)
     with pytest.raises(gspo.NothingToLearn, match=message):
         preflight(twin, rl_examples, world)
 
 
 def test_preflight_stops_without_format(twin, rl_examples, world, monkeypatch):
     """Rewards differ, though only by chance of words, while no completion has any form."""
-    said(monkeypatch, [NO_FORMAT, "B red"])
+    respond_with(monkeypatch, [NO_FORMAT, "B red"])
     monkeypatch.setattr(gspo, "score_completion", lambda text, *_: {"total": float(len(text)), "format": 0.0})
     with pytest.raises(gspo.NothingToLearn, match="have any format; start from a checkpoint of SFT"):
         preflight(twin, rl_examples, world)

@@ -6,19 +6,22 @@ import re
 import pytest
 import torch
 from helpers.training import StopAfter
-from helpers.world import FRAMES
+from helpers.world import builder_of
 
 from o3v import training
 from o3v.config import SftConfig
 from o3v.evidence import parse_response
 from o3v.schema import Task
 from o3v.training import sft
+from o3v.training.trainer import TrainingRun
 
 CONFIG = SftConfig(epochs=1.0, effective_batch_size=4, per_device_batch_size=4, learning_rate=1e-3, save_steps=1)
 
 
 def trainer(vlm, examples, world, out, **changes):
-    return sft.make_trainer(vlm, examples, world, FRAMES, dataclasses.replace(CONFIG, **changes), out, seed=1)
+    return sft.make_trainer(
+        vlm, examples, builder_of(world), dataclasses.replace(CONFIG, **changes), TrainingRun(out, seed=1)
+    )
 
 
 def test_only_the_answer_is_trained_on(twin, sft_examples, world, tmp_path):
@@ -30,7 +33,7 @@ def test_only_the_answer_is_trained_on(twin, sft_examples, world, tmp_path):
 
 
 def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
-    rows = [sft.sft_row(e, world, FRAMES, "pixels") for e in sft_examples]
+    rows = [sft.sft_row(e, builder_of(world)) for e in sft_examples]
     boxes = [b for r in rows for c in parse_response(r["completion"][0]["content"]).claims for b in c.boxes]
     assert boxes and all(0 <= v <= 56 and v == int(v) for box in boxes for v in box)
     assert max(max(box) for box in boxes) > 1
@@ -38,7 +41,7 @@ def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
 
 def test_spans_can_be_told_at_the_times_of_frames(sft_examples, world):
     example = next(e for e in sft_examples if e.task is Task.TEMPORAL)
-    exact, shown = (sft.sft_row(example, world, FRAMES, "pixels", told) for told in (False, True))
+    exact, shown = (sft.sft_row(example, builder_of(world), frame_times) for frame_times in (False, True))
     said = [row["completion"][0]["content"] for row in (exact, shown)]
     prompt = "".join(part.get("text", "") for part in shown["prompt"][1]["content"])
     numbered = [re.findall(r"<t>([^<]*)</t>", text) for text in said]
@@ -83,7 +86,7 @@ def test_a_half_written_checkpoint_is_not_trusted(tmp_path, caplog):
         (tmp_path / f"checkpoint-{step}").mkdir()
     (tmp_path / "checkpoint-5" / COMPLETE).touch()
     assert last_checkpoint(tmp_path).name == "checkpoint-5"
-    assert not (tmp_path / "checkpoint-10").exists() and "not written whole" in caplog.text
+    assert not (tmp_path / "checkpoint-10").exists() and "checkpoint-10 is incomplete" in caplog.text
 
 
 def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, world, tmp_path):
@@ -92,7 +95,9 @@ def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, worl
     models.save(twin, tmp_path / "base")
     vlm = models.load(tmp_path / "base")
     before = {n: p.clone() for n, p in vlm.model.state_dict().items()}
-    adapted = sft.make_trainer(vlm, sft_examples, world, FRAMES, CONFIG.with_rank(2), tmp_path / "run", 1)
+    adapted = sft.make_trainer(
+        vlm, sft_examples, builder_of(world), CONFIG.with_rank(2), TrainingRun(tmp_path / "run", 1)
+    )
     trained = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
     assert trained and all("language_model" in n and "lora" in n and "self_attn" in n for n in trained)
     training.train(adapted)
@@ -136,3 +141,17 @@ def test_a_stopped_run_with_adapters_ends_bit_identical(twin, _twin, sft_example
     assert training.train(again) == expected
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_twenty_steps_raise_the_accuracy_of_the_tokens(twin, sft_examples, world, tmp_path):
+    made = trainer(twin, sft_examples[:4], world, tmp_path, epochs=20.0, save_steps=100, cached_rows=4)
+    rows = training.train(made)
+    assert len(rows) == 20
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert rows[-1]["mean_token_accuracy"] > rows[0]["mean_token_accuracy"] + 0.1
+
+
+@pytest.mark.parametrize(("batch_size", "per_device"), [(8, 3), (2, 4), (6, 4)])
+def test_a_batch_that_does_not_divide_is_refused(twin, sft_examples, world, tmp_path, batch_size, per_device):
+    with pytest.raises(ValueError, match=f"batch of {batch_size} cannot be split into forward passes of {per_device}"):
+        trainer(twin, sft_examples, world, tmp_path, effective_batch_size=batch_size, per_device_batch_size=per_device)

@@ -1,0 +1,26 @@
+"""STGR rows: the one schema that data, prompts, rewards and training share."""
+
+from o3v.schema.fields import read_letter, read_span
+from o3v.schema.rows import (
+    DroppedRow,
+    Example,
+    KeyFrame,
+    Row,
+    SchemaError,
+    Task,
+    read_examples,
+    resolve_inside,
+)
+
+__all__ = [
+    "DroppedRow",
+    "Example",
+    "KeyFrame",
+    "Row",
+    "SchemaError",
+    "Task",
+    "read_examples",
+    "read_letter",
+    "read_span",
+    "resolve_inside",
+]

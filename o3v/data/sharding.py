@@ -73,6 +73,7 @@ def split_into_shards(
     bad_rows, paths = [], []
 
     def good_rows() -> Iterator[Example]:
+        """Yields the good rows and collects the bad ones."""
         for row in stgr.read_stgr(source, **read_options):
             if isinstance(row, stgr.BadRow):
                 bad_rows.append(row)

@@ -182,7 +182,7 @@ def decode_frames(
     damaged: list[int] = []  # positions of packets
 
     def check_intact(request: FrameRequest) -> None:
-        # later frames do not depend on what is shown before the key frame (the first B-frames of an open GOP)
+        """Ignores damage shown before the key frame (first B-frames of an open GOP): later frames do not need it."""
         if any(request.start <= p <= request.position and stamps[p] >= stamps[request.start] for p in damaged):
             raise VideoError(info.path, "frame-decode", f"damaged at or before {info.frame_name(request.index)}")
 

@@ -212,6 +212,7 @@ def _case_browser(cases: Sequence[FilterCase]) -> Widget:
     image, caption = widgets.Image(format="png"), widgets.HTML()
 
     def show(_change: object = None) -> None:
+        """Shows the chosen case."""
         matching = [case for case in cases if case.reason == reason.value]
         slider.max = len(matching) - 1
         case = matching[slider.value]

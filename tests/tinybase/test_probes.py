@@ -1,67 +1,59 @@
-"""Measuring abilities: items by hand, intervals, and a model that says the right thing."""
+"""Probes: scores by hand, and that correct replies get full scores."""
 
 import numpy as np
 import pytest
 
 from o3v.config import FrameConfig
-from o3v.evaluation.bootstrap import MeanWithInterval, mean_with_interval
 from o3v.tinybase import probes
 from o3v.tinybase.clips import draw_clips
-from o3v.tinybase.video_qa import Asked
-
-FRAMES = FrameConfig(n_frames=4, max_pixels=84 * 84)
+from o3v.tinybase.plain_answers import QuestionAnswer
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return draw_clips(12, FRAMES, seed=0, split="eval", workers=1, progress=False)
+    return draw_clips(12, FrameConfig(n_frames=4, max_pixels=84 * 84), 0, "eval", workers=1, progress=False)
 
 
 def test_recall_and_iou_of_captions_by_hand():
     truth = [{"red car": (0, 0, 10, 10)}, {"red car": (0, 0, 10, 10), "blue cup": (20, 0, 40, 10)}]
-    asked = Asked("every frame", "?", "", truth)
-    said = "0.0s: red car [0,0,10,5]\n1.0s: blue cup [20,0,40,10]"
-    assert probes.recall(said, asked) == pytest.approx(2 / 3)
-    assert probes.found_iou(said, asked) == 0.75
-    assert probes.recall("", asked) == 0.0 and np.isnan(probes.found_iou("", asked))
-    assert probes.recall("0.0s: nothing\n" + said, asked) == pytest.approx(1 / 3)  # lines are frames
+    qa = QuestionAnswer("every frame", "?", "", truth)
+    reply = "0.0s: red car [0,0,10,5]\n1.0s: blue cup [20,0,40,10]"
+    assert probes.recall("", qa) == 0.0 and np.isnan(probes.recalled_iou("", qa))
+    assert probes.recall(reply, qa) == pytest.approx(2 / 3)
+    assert probes.recalled_iou(reply, qa) == 0.75
+    assert probes.recall("0.0s: nothing\n" + reply, qa) == pytest.approx(1 / 3)  # the first line is the first frame
 
 
-def test_an_interval_by_hand():
-    found = mean_with_interval(np.array([1.0, 0.0, np.nan, 1.0, 0.0]), ["a", "b", "a", "a", "b"])
-    assert (found.value, found.items) == (0.5, 4)
-    assert found.low == 0.0 and found.high == 1.0
-    assert found.families == {"a": (1.0, 2), "b": (0.0, 2)}
-    assert mean_with_interval(np.array([np.nan]), [""]) == MeanWithInterval(0.0, 0.0, 0.0, 0, {})
-    sure = mean_with_interval(np.ones(50), [""] * 50)
-    assert (sure.low, sure.value, sure.high) == (1.0, 1.0, 1.0) and sure.families == {}
+def test_correct_replies_get_full_scores(clips, monkeypatch):
+    replies = {}
 
+    def generate(vlm, prompts, max_new_tokens):
+        return [replies[id(prompt)] for prompt in prompts]
 
-def test_a_model_that_answers_right_scores_full(clips, monkeypatch):
-    def right(vlm, prompts, longest):
-        return [answers[p.messages[-1]["content"][-1]["text"], id(p)] for p in prompts]
+    def with_reply(probe):
+        def make_item(clip, rng):
+            item = probe.make_item(clip, rng)
+            if item:
+                # the answer of `visible` has the times of frames, so its score is below 1
+                visible = item.qa.ability == "visible"
+                replies[id(item.prompt)] = (
+                    "from {:.1f}s to {:.1f}s".format(*item.qa.truth) if visible else item.qa.answer
+                )
+            return item
 
-    answers = {}
-    for name, (ask, scores, longest) in list(probes.TABLE.items()):
+        return probe._replace(make_item=make_item)
 
-        def noted(clip, rng, ask=ask):
-            for item in ask(clip, rng):
-                asked = item.asked
-                exact = "from {:.1f}s to {:.1f}s".format(*asked.truth) if asked.ability == "visible" else asked.answer
-                answers[asked.question, id(item.prompt)] = exact  # frames show only about when
-                yield item
-
-        monkeypatch.setitem(probes.TABLE, name, (noted, scores, longest))
-    monkeypatch.setattr(probes, "generate", right)
-    found = probes.measure(None, clips)
-    for name, value in found.items():
+    for name, probe in list(probes.PROBES.items()):
+        monkeypatch.setitem(probes.PROBES, name, with_reply(probe))
+    monkeypatch.setattr(probes, "generate", generate)
+    for name, mean in probes.measure(None, clips).items():
         expected = 0.0 if name == "format reward" else 1.0
-        assert value.value == pytest.approx(expected, abs=0.01), name
+        assert mean.value == pytest.approx(expected, abs=0.01), name
 
 
-def test_yes_and_no_are_balanced(clips):
+def test_yes_and_no_are_equally_frequent(clips):
     rng = np.random.default_rng(0)
-    items = [item for _ in range(40) for clip in clips for item in probes.TABLE["is this"][0](clip, rng)]
-    share = np.mean([item.asked.answer == "yes" for item in items])
-    assert 0.42 < share < 0.58
+    items = [probes.PROBES["is this"].make_item(clip, rng) for _ in range(40) for clip in clips]
+    items = [item for item in items if item]
+    assert 0.42 < np.mean([item.qa.answer == "yes" for item in items]) < 0.58
     assert {item.family for item in items} == {"right", "wrong colour", "wrong thing", "background"}

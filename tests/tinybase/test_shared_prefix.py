@@ -1,4 +1,4 @@
-"""Many questions behind one film: the same numbers as asking each by itself."""
+"""Many questions behind one video: the numbers are those of separate prompts."""
 
 import numpy as np
 import pytest
@@ -6,68 +6,59 @@ import torch
 
 from o3v import prompts
 from o3v.config import FrameConfig
-from o3v.tinybase import architecture, pretrain
-from o3v.tinybase.batches import draw_batch
+from o3v.tinybase import architecture
+from o3v.tinybase.batches import draw_batch, tokenizer_texts
 from o3v.tinybase.clips import draw_clips
 from o3v.tinybase.detection_head import patches
 from o3v.tinybase.shared_prefix import UNLABELLED, Packer, answer_loss
 
-FRAMES = FrameConfig(n_frames=3, max_pixels=84 * 84)
+END = "<|im_end|>"
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return draw_clips(4, FRAMES, seed=1, workers=1, progress=False)
+    return draw_clips(4, FrameConfig(n_frames=3, max_pixels=84 * 84), seed=1, workers=1, progress=False)
 
 
 @pytest.fixture(scope="module")
 def vlm(clips):
-    return architecture.build(pretrain.texts(clips, 0), 0)
-
-
-def packed(vlm, batch, rows=None):
-    asked = [[(a.question, a.answer) for a in row] for row in (rows or batch.asked)]
-    return Packer(vlm, (84, 84)).pack(batch.films, asked)
+    return architecture.build(tokenizer_texts(clips, 0), 0)
 
 
 def test_only_answers_are_labelled(vlm, clips):
     batch = draw_batch("film", clips, 2, np.random.default_rng(0))
-    together = packed(vlm, batch)
-    decode = vlm.processor.tokenizer.decode
-    told = [decode(i[k != UNLABELLED]) for t in together.turns for i, k in zip(t.input_ids, t.labels, strict=True)]
-    assert sorted(told) == sorted(a.answer + "<|im_end|>" for row in batch.asked for a in row)
-    pictures = (together.input_ids == vlm.model.config.image_token_id).sum()
-    assert pictures == len(batch.images) * 9
+    packed = Packer(vlm, (84, 84)).pack(batch.videos, batch.qa_pairs)
+    rows = [row for turns in packed.turns for row in zip(turns.input_ids, turns.labels, strict=True)]
+    labelled = [vlm.processor.tokenizer.decode(ids[labels != UNLABELLED]) for ids, labels in rows]
+    assert sorted(labelled) == sorted(qa.answer + END for row in batch.qa_pairs for qa in row)
+    assert (packed.input_ids == vlm.model.config.image_token_id).sum() == len(batch.images) * 9
 
 
-def test_every_question_begins_where_its_film_ends(vlm, clips):
-    together = packed(vlm, draw_batch("film", clips, 2, np.random.default_rng(0)))
-    ends = together.positions.amax((0, 2)) + 1
-    assert [len(t.film) for t in together.turns] and {int(f) for t in together.turns for f in t.film} == {0, 1}
-    assert all((t.first == ends[t.film]).all() for t in together.turns)
+def test_every_question_starts_at_the_end_of_its_video(vlm, clips):
+    batch = draw_batch("film", clips, 2, np.random.default_rng(0))
+    packed = Packer(vlm, (84, 84)).pack(batch.videos, batch.qa_pairs)
+    ends = packed.positions.amax((0, 2)) + 1
+    assert {int(video) for turns in packed.turns for video in turns.video} == {0, 1}
+    assert all((turns.first == ends[turns.video]).all() for turns in packed.turns)
 
 
 @pytest.mark.parametrize("kind", ["film", "picture"])
 def test_the_loss_is_that_of_separate_prompts(vlm, clips, kind):
-    """Against the model's own forward pass over the processor's own inputs, one question at a time."""
+    """Compared with the model's own forward pass on the inputs of its processor, one question at a time."""
     batch = draw_batch(kind, clips, 2, np.random.default_rng(1))
     model, processor = vlm.model.eval(), vlm.processor
     total, count = 0.0, 0
-    images = np.split(batch.images, [max(1, len(batch.films[0][0]))])
+    images_by_video = np.split(batch.images, [max(1, len(batch.videos[0][0]))])
     with torch.no_grad():
-        seen = model.model.visual(*patches(batch.images)).pooler_output
-        together, _ = answer_loss(vlm, packed(vlm, batch), seen)
-        for film, (times_s, duration_s), asked in zip(images, batch.films, batch.asked, strict=True):
-            for one in asked:
-                prompt = prompts.plain_prompt(film, times_s, duration_s, one.question)
-                text = processor.tokenizer.apply_chat_template(
-                    prompt.messages, tokenize=False, add_generation_prompt=True
-                )
-                inputs = processor(images=[list(film)], text=[text + one.answer + "<|im_end|>"], return_tensors="pt")
-                length = len(processor.tokenizer(one.answer + "<|im_end|>")["input_ids"])
-                logits = model(**inputs).logits[0, -length - 1 : -1]
-                total += torch.nn.functional.cross_entropy(
-                    logits, inputs["input_ids"][0, -length:], reduction="sum"
-                ).item()
+        image_tokens = model.model.visual(*patches(batch.images)).pooler_output
+        loss, _ = answer_loss(vlm, Packer(vlm, (84, 84)).pack(batch.videos, batch.qa_pairs), image_tokens)
+        for images, video, row in zip(images_by_video, batch.videos, batch.qa_pairs, strict=True):
+            for qa in row:
+                messages = prompts.plain_prompt(images, *video, qa.question).messages
+                text = processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                inputs = processor(images=[list(images)], text=[text + qa.answer + END], return_tensors="pt")
+                length = len(processor.tokenizer(qa.answer + END)["input_ids"])
+                logits, target = model(**inputs).logits[0, -length - 1 : -1], inputs["input_ids"][0, -length:]
+                total += torch.nn.functional.cross_entropy(logits, target, reduction="sum").item()
                 count += length
-    assert together.item() == pytest.approx(total / count, rel=1e-4)
+    assert loss.item() == pytest.approx(total / count, rel=1e-4)

@@ -1,4 +1,4 @@
-"""The base model that comes with the repository: whole, small, and as good as its card says."""
+"""The base model in the repository: complete, small, and with the abilities of its card."""
 
 import pytest
 from transformers import AutoTokenizer
@@ -16,11 +16,11 @@ FOLDER = find_base(PROFILE.base)
 METRICS = files.read_json(FOLDER / model_card.METRICS)
 
 
-def test_tiny_and_smoke_start_from_it():
+def test_tiny_and_smoke_start_from_the_base():
     assert PROFILE.base == load_profile("smoke").base == "data/o3v-tiny-base"
 
 
-def test_the_weights_are_those_of_the_card():
+def test_the_card_has_the_hash_of_the_weights():
     weights = FOLDER / model_card.WEIGHTS
     assert weights.stat().st_size <= 12e6
     assert files.hash_path(weights) == METRICS["made"]["weights, sha256"]
@@ -28,8 +28,8 @@ def test_the_weights_are_those_of_the_card():
 
 def test_the_page_shows_the_measured_numbers():
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
-    for name, found in METRICS["all"].items():
-        assert f"| {name} | {found['value']:.3f} | {found['low']:.3f}–{found['high']:.3f} |" in page
+    for name, mean in METRICS["all"].items():
+        assert f"| {name} | {mean['value']:.3f} | {mean['low']:.3f}–{mean['high']:.3f} |" in page
     assert METRICS["made"]["weights, sha256"] in page
 
 
@@ -40,19 +40,19 @@ def measured():
     return probes.measure(models.load(FOLDER), held_out, 0)
 
 
-def test_the_weights_give_the_cards_numbers(measured):
-    """On the card's few clips. Greedy answers may differ in a word on another processor, hence the tolerance."""
+def test_the_weights_give_the_numbers_of_the_card(measured):
+    """On a few clips. Another processor may change a word of a greedy answer, hence the tolerance."""
     assert measured.keys() == METRICS["small"].keys()
-    for name, found in measured.items():
-        assert found.value == pytest.approx(METRICS["small"][name]["value"], abs=0.05), name
-        assert found.items == METRICS["small"][name]["items"]
+    for name, mean in measured.items():
+        assert mean.value == pytest.approx(METRICS["small"][name]["value"], abs=0.05), name
+        assert mean.items == METRICS["small"][name]["items"]
 
 
-def test_it_does_not_know_the_grammar(measured):
+def test_the_base_does_not_write_evidence(measured):
     assert measured["format reward"].value <= 0.05
 
 
-def test_what_is_to_be_learned_fits_into_an_answer():
+def test_sft_targets_fit_into_a_generated_answer():
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     rows = [row for index in range(30) for row in rows_of(make_scene("sft", index, seed=5))]
     lengths = [len(tokenizer(target_text(row, (84, 84)))["input_ids"]) for row in rows]

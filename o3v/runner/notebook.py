@@ -65,6 +65,7 @@ class Notebook:
 
     @property
     def name(self) -> str:
+        """File name without `.ipynb`."""
         return self.path.stem
 
 

@@ -204,6 +204,8 @@ def ask_video(options: Options) -> int:
     """Prints the answer and its claims, and writes an HTML page that needs no network."""
     from o3v import files, inference, models, video
     from o3v.config import load_profile
+    from o3v.prompts import PromptBuilder
+    from o3v.schema import Task
     from o3v.viz import trace
 
     settings = load_profile(options.profile)
@@ -213,13 +215,13 @@ def ask_video(options: Options) -> int:
     if not options.model_folder and not checkpoints:
         raise FileNotFoundError("no trained model in runs/; run `make reproduce` or choose a model with --model")
     vlm = models.load(options.model_folder or checkpoints[-1])
-    (question,) = inference.file_questions(str(options.video), options.question, builder)
-    prompt = question.make()
+    builder = PromptBuilder(Path(), settings.frames, vlm.box_space)
+    prompt = builder.for_video(Task.SPATIO_TEMPORAL, options.question, options.video)
     (text,) = models.generate(vlm, [prompt], settings.inference.max_new_tokens)
     sampling = (settings.frames.n_frames, settings.frames.max_pixels)
     frames = video.sample_frames(options.video, *sampling, max_fps=settings.frames.max_fps)
     response = inference.response_in_frames({"response": text, "space_wh": prompt.space_wh}, frames)
-    log.info("%s", text if response.answer is None else response.answer)
+    log.info("%s", response.final_answer)
     for claim in response.claims:
         time = "" if claim.time_s is None else f" at {claim.time_s:g} s"
         log.info("  %s %s%s", claim.name, " ".join(str([round(v) for v in box]) for box in claim.boxes), time)

@@ -19,6 +19,7 @@ import numpy as np
 from o3v import inference, models, rewards, schema, training
 from o3v.config import GspoConfig, Profile, load_profile
 from o3v.evaluation import vstar
+from o3v.evaluation.vstar_items import read_items
 from o3v.prompts import PromptBuilder
 from o3v.training import gspo
 from o3v.training.trainer import TrainingRun
@@ -34,7 +35,7 @@ def changed(config: GspoConfig, choice: str) -> GspoConfig:
 
 def score(vlm: models.VideoModel, run: Path, settings: Profile, held: list[schema.Example]) -> dict[str, float]:
     """Mean reward and format rate of the rows, and V-STAR's metrics of the run's held-out films."""
-    items = vstar.read_items(run / "01_data_pipeline/eval.jsonl")
+    items = read_items(run / "01_data_pipeline/eval.jsonl")
     builder = PromptBuilder(run / "01_data_pipeline/world", settings.frames, vlm.box_space)
     films = inference.vstar_questions(items, builder)
     with tempfile.TemporaryDirectory() as folder:

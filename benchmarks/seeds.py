@@ -22,6 +22,7 @@ import pandas as pd
 from o3v import files, inference, models, rewards, schema, toyworld
 from o3v.config import find_base, load_profile
 from o3v.evaluation import vstar
+from o3v.evaluation.vstar_items import read_items
 from o3v.prompts import PromptBuilder
 from o3v.runner import driver
 
@@ -68,7 +69,7 @@ def beyond(run_dir: Path, profile: str, seed: int, count: int, name: str) -> Tol
     settings, folder = load_profile(profile), RUNS / "seeds" / run_dir.name
     root = folder / "world"
     toyworld.make_dataset(root, {"rl": count, "eval": count}, FURTHER + seed)
-    items, examples = vstar.read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
+    items, examples = read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
     path = run_dir / MODELS[name] if MODELS[name] else find_base(settings.base)
     vlm, work = models.load(path), folder / f"{name}-{count}-{files.hash_path(path)[:8]}"
     builder = PromptBuilder(root, settings.frames, vlm.box_space)

@@ -1,41 +1,39 @@
-"""V-STAR: what, when and where, scored from saved predictions (metrics of the benchmark, arXiv:2510.20579 T1).
+"""V-STAR's metrics from saved predictions: what, when and where (arXiv:2510.20579, table 1).
 
-Each item has an answer (what), and in two chains a span (when) and boxes by second (where): chain 1 asks
-what–when–where, chain 2 what–where–when. Every list [a, b] in the results holds chain 1, then chain 2. Boxes are
-pixels of the original video, times seconds. Knows nothing of models, and of judges only that they are callables.
+Each item has an answer (what), and in two chains a span (when) and boxes by second (where). Chain 1 asks
+what–when–where, chain 2 what–where–when. Every pair [a, b] in the results is chain 1, then chain 2. Boxes are in
+pixels of the original video, times in seconds. This module does not know models; a judge is any callable.
 
-Two protocols. "official" does what the public scorer prints (code, commit 1eb6eca), except where that divides by
-zero or takes the logarithm of 0. "fixed" differs from it in what PROTOCOLS names, field by field.
+Two protocols: "official" computes what the public scorer prints (code, commit 1eb6eca), except where that divides by
+zero or takes the logarithm of 0. "fixed" differs from it in the fields of PROTOCOLS.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from o3v.evaluation.vstar_items import annotated_boxes, is_numbers
 from o3v.evidence import parse_response
 from o3v.geometry import Box, box_iou, span_iou
-from o3v.schema import Row, SchemaError
 
 CHAINS = ("", "_2")  # suffixes of the result fields
 R1_THRESHOLDS = (0.3, 0.5, 0.7)
 AP_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
-JOINT_TIOU, JOINT_VIOU, CORRECT_SCORE = 0.3, 0.1, 2  # an item counts as right in time, in place, in its answer
+JOINT_TIOU, JOINT_VIOU, CORRECT_SCORE = 0.3, 0.1, 2  # thresholds of an item that is right in time, place, answer
 JOINT_RATES = {
     "vqa_temporal": ("what", "when"),
     "vqa_spatial": ("what", "where"),
     "temporal_spatial": ("when", "where"),
     "vqa_temporal_spatial": ("what", "when", "where"),
 }
-DURATIONS = {"short": 60.0, "medium": 180.0, "long": math.inf}  # below so many seconds
-LGM_CEILING = 1 - 1e-6  # ours: a perfect metric adds −ln(1e-6)/3 = 4.6 where the scorer's logarithm fails
+DURATIONS = {"short": 60.0, "medium": 180.0, "long": math.inf}  # upper limits in seconds
+LGM_CEILING = 1 - 1e-6  # ours: a perfect metric adds −ln(1e-6)/3 = 4.6; the scorer's logarithm fails
 
 Metrics = dict[str, Any]
 Judge = Callable[[str, str], int]
@@ -45,9 +43,9 @@ Judge = Callable[[str, str], int]
 class Protocol:
     """How items are read and counted."""
 
-    numeric_seconds: bool  # "3" and "3.0" are the same second; the scorer compares str(timestamp) with the key
-    units_in_times: bool  # "26s to 30.5s" is a span; the scorer reads no "26" before a letter, and of "30.5s" the 30
-    count_unanswered: bool  # in everything, as wrong; the scorer: in the overall accuracy and joint rates alone
+    numeric_seconds: bool  # "3" equals "3.0"; the scorer compares str(timestamp) with the key
+    units_in_times: bool  # "26s to 30.5s" is a span; the scorer reads only the 30
+    count_unanswered: bool  # as wrong everywhere; the scorer: only in accuracy and joint rates
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -58,7 +56,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 @dataclass(frozen=True)
 class ItemScore:
-    """One item. `judge` is 0–3; the pairs hold chain 1 and 2; `ious` the box IoU at each annotated second."""
+    """Scores of one item.
+
+    Attributes:
+        answered: whether there is an answer.
+        judge: score of the answer, 0–3.
+        tiou: temporal IoU of chain 1 and 2.
+        ious: box IoU at each annotated second, of chain 1 and 2.
+    """
 
     answered: bool
     judge: int
@@ -78,15 +83,16 @@ class ItemScore:
 
 
 def judge_exact(predicted: str, truth: str) -> int:
-    """Stands in for the LLM judge (0–3): 3 when the truth's words stand in a row in the prediction, else 0.
+    """Replaces the LLM judge (0–3): 3 if the prediction contains the words of the truth in a row, else 0.
 
-    Case, punctuation and articles do not matter. It never gives 1 or 2: it cannot tell nearly right from wrong.
+    Case, punctuation and articles are ignored. It never gives 1 or 2.
 
     >>> judge_exact("It is the red car.", "a red car"), judge_exact("red cart", "red car")
     (3, 0)
     """
-    said, right = _words(predicted), _words(truth)
-    return 3 if right and f" {' '.join(right)} " in f" {' '.join(said)} " else 0
+    predicted_words, true_words = _words(predicted), _words(truth)
+    found = f" {' '.join(true_words)} " in f" {' '.join(predicted_words)} "
+    return 3 if true_words and found else 0
 
 
 def _words(text: str) -> list[str]:
@@ -95,13 +101,13 @@ def _words(text: str) -> list[str]:
 
 
 def temporal_iou(predicted: Any, truth: Sequence[float]) -> float:
-    """Temporal IoU of an answered span [start, end] in seconds, which may be written as text; 0 for anything else."""
+    """Temporal IoU of an answered span [start, end] in seconds, a list or its text. 0 for anything else."""
     if isinstance(predicted, str):
         try:
             predicted = ast.literal_eval(predicted)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return 0.0
-    return span_iou(predicted, truth) if _numbers(predicted, 2) else 0.0
+    return span_iou(predicted, truth) if is_numbers(predicted, 2) else 0.0
 
 
 def spoken_span(text: str, protocol: str = "official") -> list[float]:
@@ -113,7 +119,7 @@ def spoken_span(text: str, protocol: str = "official") -> list[float]:
         text = clocks.sub(lambda clock: _seconds(clock[0]), text)
         found = re.findall(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)(?: ?s(?:ec|econds?)?\b|\b)", text)
     else:
-        for clock in clocks.findall(text)[:3]:  # as the scorer: inside of a longer clock too; a third decides it
+        for clock in clocks.findall(text)[:3]:  # as the scorer: also inside a longer clock time
             text = text.replace(clock, f"<{_seconds(clock)}>s")
         found = re.findall(r"\b[0-9]+(?:\.[0-9]+)?\b", text)
     return [float(found[0]), float(found[1])] if len(found) == 2 else []
@@ -124,28 +130,10 @@ def _seconds(clock: str) -> str:
     return str(int(minutes) * 60 + int(seconds))
 
 
-def item_boxes(item: Mapping[str, Any]) -> dict[float, Box]:
-    """The annotated boxes of an item by second, from either schema of the benchmark's file.
-
-    >>> item_boxes({"bboxes": [{"3_72": {"xmin": 0, "ymin": 0, "xmax": 4, "ymax": 2}}]})
-    {3.0: (0, 0, 4, 2)}
-    """
-    return {float(second): box for second, box in _annotations(item)}
-
-
-def _annotations(item: Mapping[str, Any]) -> list[tuple[str, Box]]:
-    """Seconds, as the scorer writes them, and boxes, in order; a second may come twice."""
-    pairs: list[tuple[str, Mapping[str, Any]]] = []
-    for entry in item["bboxes"]:
-        old = [(key.split("_")[0], box) for key, box in entry.items() if isinstance(box, Mapping)]
-        pairs += old or [(str(entry["timestamp"]), entry)]
-    return [(second, (box["xmin"], box["ymin"], box["xmax"], box["ymax"])) for second, box in pairs]
-
-
 def second_ious(predicted: Any, truth: Sequence[tuple[str, Box]], protocol: str = "official") -> tuple[float, ...]:
-    """Box IoU at each annotated second; of several boxes at one second the best, 0 where nothing is predicted.
+    """Box IoU at each annotated second: the best of several boxes, 0 without a prediction.
 
-    `predicted` maps seconds to a box or to boxes; `truth` lists seconds, as written, with their boxes.
+    `predicted` maps seconds to a box or a list of boxes; `truth` lists seconds, as written, with their boxes.
     """
     as_key = _as_number if PROTOCOLS[protocol].numeric_seconds else str
     by_second = {as_key(second): boxes for second, boxes in predicted.items()} if isinstance(predicted, Mapping) else {}
@@ -160,14 +148,8 @@ def _as_number(second: Any) -> Any:
 
 
 def _best_iou(predicted: Any, truth: Box) -> float:
-    boxes = [predicted] if _numbers(predicted, 4) else predicted if isinstance(predicted, list | tuple) else []
-    return max((box_iou(box, truth) for box in boxes if _numbers(box, 4)), default=0.0)
-
-
-def _numbers(value: Any, count: int) -> bool:
-    if not isinstance(value, list | tuple) or len(value) != count:
-        return False
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+    boxes = [predicted] if is_numbers(predicted, 4) else predicted if isinstance(predicted, list | tuple) else []
+    return max((box_iou(box, truth) for box in boxes if is_numbers(box, 4)), default=0.0)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -175,9 +157,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def score_item(item: Mapping[str, Any], protocol: str = "official", judge: Judge = judge_exact) -> ItemScore:
-    """Scores one row of the benchmark with its results. `judge_score` (−1: unreadable, counts 0) replaces the judge.
+    """Scores one row of the benchmark with its results. A `judge_score` in the row replaces the judge; −1 counts 0.
 
-    Raises KeyError when the row lacks its truth; missing or malformed results score 0.
+    Missing or malformed results score 0. Raises KeyError if the row lacks its ground truth.
     """
     answer, rating = item.get("answer_vqa"), item.get("judge_score")
     if answer and rating is None:
@@ -188,7 +170,7 @@ def score_item(item: Mapping[str, Any], protocol: str = "official", judge: Judge
         if span == []:
             span = spoken_span(str(item.get(f"answer_temporal_pre{chain}") or ""), protocol)
         tious.append(temporal_iou(span, item["timestamps"]))
-        ious.append(second_ious(item.get(f"answer_spatial{chain}"), _annotations(item), protocol))
+        ious.append(second_ious(item.get(f"answer_spatial{chain}"), annotated_boxes(item), protocol))
     return ItemScore(bool(answer), max(0, rating or 0) if answer else 0, tuple(tious), tuple(ious))
 
 
@@ -207,7 +189,7 @@ def log_geometric_mean(accuracy: float, m_tiou: float, m_viou: float) -> float:
 
 
 def summarise(scores: Sequence[ItemScore], total: int) -> Metrics:
-    """The metrics of a group: means over `scores`, accuracy and joint rates as shares of `total` items; 0 over none."""
+    """The metrics of a group: means over `scores`, accuracy and joint rates over `total` items; 0 over none."""
 
     def per_chain(value: Callable[[ItemScore, int], float], count: int = len(scores)) -> list[float]:
         return [math.fsum(value(score, chain) for score in scores) / count if count else 0.0 for chain in (0, 1)]
@@ -231,7 +213,7 @@ def summarise(scores: Sequence[ItemScore], total: int) -> Metrics:
 def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", judge: Judge = judge_exact) -> Metrics:
     """Metrics of rows with results: {"overall": …, "by_duration": {"short": …}, "by_domain": {…}}, not rounded.
 
-    Raises ValueError for no items, an unknown protocol, or an item without its truth (naming item and field).
+    Raises ValueError for no items, an unknown protocol, or an item without its ground truth (naming item and field).
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is none of {list(PROTOCOLS)}")
@@ -268,33 +250,3 @@ def rounded(metrics: Any, digits: int = 4) -> Any:
     if isinstance(metrics, list):
         return [rounded(value, digits) for value in metrics]
     return float(f"{metrics:.{digits}f}") if isinstance(metrics, float) else metrics
-
-
-def read_items(path: Path | str) -> list[Row]:
-    """Rows of a V-STAR file, with or without results: a JSON list, or one object a line in a `.jsonl` file.
-
-    Both schemas of `bboxes` are kept as they are. Raises SchemaError naming file, row and field.
-    """
-    text, jsonl = Path(path).read_text(encoding="utf-8"), Path(path).suffix == ".jsonl"
-    try:
-        rows = [json.loads(x) for x in text.split("\n") if x.strip()] if jsonl else json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SchemaError(f"{path}: {error}") from None
-    for number, row in enumerate(rows):
-        for name, is_good in _CHECKS.items():
-            try:
-                good = is_good(row)
-            except (KeyError, TypeError, ValueError, AttributeError):
-                good = False
-            if not good:
-                raise SchemaError(f"{path}, row {number}: field {name!r} is missing or malformed")
-    return rows
-
-
-_CHECKS: Mapping[str, Callable[[Row], bool]] = {
-    "answer": lambda row: isinstance(row["answer"], str),
-    "fps": lambda row: row["fps"] > 0,
-    "frame_count": lambda row: row["frame_count"] > 0,
-    "timestamps": lambda row: _numbers(row["timestamps"], 2),
-    "bboxes": lambda row: all(_numbers(box, 4) for box in item_boxes(row).values()),
-}

@@ -14,6 +14,7 @@ from functools import partial
 from o3v import evidence, video
 from o3v.config import InferenceConfig
 from o3v.evaluation import vstar
+from o3v.evaluation.vstar_items import item_boxes
 from o3v.geometry import Box, fit_size, rescale_box
 from o3v.inference.answering import Question, answer_batch
 from o3v.models.vlm import VideoModel, batches
@@ -37,7 +38,7 @@ def _question_texts(item: Row, builder: PromptBuilder) -> dict[str, tuple[Task, 
     size_wh = (item["width"], item["height"])
     space_wh = box_space_size(fit_size(size_wh, builder.frames.max_pixels), builder.box_space)
     start_s, end_s = item["timestamps"]
-    boxes = [rescale_box(box, size_wh, space_wh) for box in vstar.item_boxes(item).values()]
+    boxes = [rescale_box(box, size_wh, space_wh) for box in item_boxes(item).values()]
     listed = ", ".join("[" + ",".join(f"{side:.0f}" for side in box) + "]" for box in boxes)
     where = WITH_SPAN.format(start_s=start_s, end_s=end_s, question=item["spatial_question"])
     where_2 = WITH_BOX_COUNT.format(count=len(boxes), question=item["spatial_question_2"])
@@ -61,7 +62,7 @@ def read_vstar_answers(items: Sequence[Row], answers: Sequence[Row]) -> list[Row
         rows = {name: by_key[f"{number}/{name}"] for name in VSTAR_QUESTIONS}
         parsed = {name: evidence.parse_response(row["response"]) for name, row in rows.items()}
         what = parsed["what"].final_answer
-        seconds = list(vstar.item_boxes(item))
+        seconds = list(item_boxes(item))
         result: Row = {"answer_vqa": what, "judge_score": vstar.judge_exact(what, item["answer"])}
         for chain in ("", "_2"):
             when, where = parsed["when" + chain], parsed["where" + chain]
@@ -115,7 +116,7 @@ def item_boxes_px(key: str, items: Sequence[Row], frames: video.Frames) -> dict[
     size_wh = (item["width"], item["height"])
     return {
         second: {item["object"]: [rescale_box(box, size_wh, (width, height))]}
-        for second, box in vstar.item_boxes(item).items()
+        for second, box in item_boxes(item).items()
     }
 
 

@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from o3v.evaluation.vstar import (
     arithmetic_mean,
     duration_name,
-    item_boxes,
     judge_exact,
     log_geometric_mean,
-    read_items,
     rounded,
     score_item,
     score_items,
@@ -25,6 +23,7 @@ from o3v.evaluation.vstar import (
     spoken_span,
     temporal_iou,
 )
+from o3v.evaluation.vstar_items import item_boxes, read_items
 from o3v.schema import SchemaError
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "vstar_visible.json"

@@ -9,6 +9,7 @@ from helpers.world import builder_of
 from o3v import evidence, inference, video
 from o3v.config import InferenceConfig
 from o3v.evaluation import vstar
+from o3v.evaluation.vstar_items import item_boxes, read_items
 from o3v.inference import answering
 from o3v.rewards.config import RewardConfig
 
@@ -84,7 +85,7 @@ def test_an_answer_in_plain_words_is_read_from_its_conclusion(said, judged, span
 
 
 def test_five_questions_an_item_in_the_protocol(world):
-    items = vstar.read_items(world / "eval.jsonl")
+    items = read_items(world / "eval.jsonl")
     questions = inference.vstar_questions(items, builder_of(world))
     assert [q.key for q in questions[:5]] == [f"0/{ask}" for ask in ("what", "when", "when_2", "where", "where_2")]
     texts = {q.key.split("/")[1]: q.make().row["question"] for q in questions[:5]}
@@ -97,7 +98,7 @@ def test_five_questions_an_item_in_the_protocol(world):
 
 
 def test_an_interrupted_run_asks_only_what_is_missing(twin, world, tmp_path, monkeypatch):
-    items = vstar.read_items(world / "eval.jsonl")
+    items = read_items(world / "eval.jsonl")
     questions = inference.vstar_questions(items, builder_of(world))
     whole = inference.answer(twin, questions, CONFIG, tmp_path / "whole")
     generate, calls = answering.generate, []
@@ -116,16 +117,16 @@ def test_an_interrupted_run_asks_only_what_is_missing(twin, world, tmp_path, mon
 
 
 def test_true_boxes_are_in_pixels_of_the_frames(world):
-    items = vstar.read_items(world / "eval.jsonl")
+    items = read_items(world / "eval.jsonl")
     frames = video.sample_frames(world / items[0]["vid"], 3, 56 * 56)
     truth = inference.item_boxes_px("0/where", items, frames)
-    second, box = next(iter(vstar.item_boxes(items[0]).items()))
+    second, box = next(iter(item_boxes(items[0]).items()))
     assert truth[second] == {items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
     assert inference.item_boxes_px("holiday.mp4", items, frames) == {}
 
 
 def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monkeypatch):
-    items = vstar.read_items(world / "eval.jsonl")
+    items = read_items(world / "eval.jsonl")
 
     monkeypatch.setattr(
         answering,

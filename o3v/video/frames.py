@@ -110,10 +110,13 @@ def sample_with_key_frames(
     max_fps: float | None = None,
     backend: Backend = "auto",
 ) -> Frames:
-    """Reads the frames of `sample_frames` and those shown at `key_times_s` (seconds), in time order, none twice.
+    """Reads the frames of `sample_frames` and those shown at key times, in time order, none twice.
 
-    The paper inserts the annotated key frames in training. Other arguments as for `sample_frames`; raises its errors
-    and those of `frames_at`.
+    The paper inserts the annotated key frames in training.
+
+    Args:
+        path, n, max_pixels, max_fps, backend: As for `sample_frames`, with its errors.
+        key_times_s: Times of key frames in seconds, any number. Raises the errors of `frames_at` for bad times.
     """
     _check_request(n, max_fps)
     info = probe(path)

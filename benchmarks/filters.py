@@ -1,6 +1,6 @@
-"""What the filters find of each kind of fault, on many annotations by the script, with the tiny base as the judge.
+"""Measures which annotation faults the filters find, with the scripted annotator and the tiny base as the judge.
 
-Recall of each kind with its 95% Wilson interval, and the share of true rows that stay.
+Prints the recall for each type of fault with its 95% Wilson interval, and the share of correct rows that are kept.
 
     python benchmarks/filters.py
 """
@@ -34,38 +34,36 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
 
 
-def told(hits: int, count: int) -> dict[str, object]:
+def table_row(hits: int, count: int) -> dict[str, object]:
+    """The cells for `hits` of `count` rows."""
     low, high = wilson(hits, count)
-    return {"share": f"{hits / count:.3f}", "95% interval": f"{low:.3f}–{high:.3f}"}
+    return {"rows": count, "stopped": hits, "share": f"{hits / count:.3f}", "95% interval": f"{low:.3f}–{high:.3f}"}
 
 
 def main() -> None:
+    """Annotates, filters and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--annotated", type=int, default=1_200)
-    parser.add_argument("--share", type=float, default=0.6, help="of spoiled annotations")
+    parser.add_argument("--annotated", type=int, default=1_200, help="number of annotated videos")
+    parser.add_argument("--share", type=float, default=0.6, help="share of annotations with a fault")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     profile = load_profile("tiny")
-    eyes = crop_judge.CropJudge(
-        models.load(find_base(profile.base)), fit_size(toyworld.SIZE_WH, profile.frames.max_pixels)
-    )
+    vlm = models.load(find_base(profile.base))
+    judge = crop_judge.CropJudge(vlm, fit_size(toyworld.SIZE_WH, profile.frames.max_pixels))
     numbers = range(FIRST_SCENE, FIRST_SCENE + options.annotated)
     items = list(scripted_annotator.items("rl", options.seed, numbers))
-    script = scripted_annotator.ScriptedAnnotator(options.seed, options.share)
-    with tempfile.TemporaryDirectory() as films:
+    annotator = scripted_annotator.ScriptedAnnotator(options.seed, options.share)
+    with tempfile.TemporaryDirectory() as root:
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            list(pool.map(partial(scripted_annotator.render_video, root=films), items, chunksize=16))
-        examples, unread = annotation.read_annotations((item, script(item).text) for item in items)
+            list(pool.map(partial(scripted_annotator.render_video, root=root), items, chunksize=16))
+        examples, unread = annotation.read_annotations((item, annotator(item).text) for item in items)
         steps = filter_report.run_filters(
-            examples, filters.pipeline_stages(filters.read_crops_from(films), eyes, filters.IS_THIS_QUESTION)
+            examples, filters.pipeline_stages(filters.read_crops_from(root), judge, filters.IS_THIS_QUESTION)
         )
-    faults = {item.id: script.fault(item) for item in items}
-    found, true = scripted_annotator.count_faults(faults, [drop.id for drop in unread], steps)
-    table = {
-        kind: {"rows": n["rows"], "stopped": n["rows"] - n["missed"], **told(n["rows"] - n["missed"], n["rows"])}
-        for kind, n in found.items()
-    }
-    table["true rows kept"] = {"rows": true["rows"], "stopped": true["kept"], **told(true["kept"], true["rows"])}
+    faults = {item.id: annotator.fault(item) for item in items}
+    fault_counts, correct = scripted_annotator.count_faults(faults, [drop.id for drop in unread], steps)
+    table = {fault: table_row(n["rows"] - n["missed"], n["rows"]) for fault, n in fault_counts.items()}
+    table["true rows kept"] = table_row(correct["kept"], correct["rows"])
     print(pd.DataFrame(table).T.to_string())
 
 

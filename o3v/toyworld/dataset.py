@@ -139,12 +139,13 @@ def _allocate(weights: Mapping[str, float], number: int) -> list[str]:
     """A list of `number` names in the proportions of the weights (largest remainder), each name spread evenly."""
     total = sum(weights.values())
     quotas = {name: number * weight / total for name, weight in weights.items()}
-    share = {name: int(quota) for name, quota in quotas.items()}
-    by_remainder = sorted(quotas, key=lambda name: share[name] - quotas[name])
-    for name in by_remainder[: number - sum(share.values())]:
-        share[name] += 1
-    places = [((turn + 0.5) / count, name) for name, count in share.items() for turn in range(count)]
-    return [name for _, name in sorted(places)]
+    counts = {name: int(quota) for name, quota in quotas.items()}
+    by_remainder = sorted(quotas, key=lambda name: counts[name] - quotas[name])
+    for name in by_remainder[: number - sum(counts.values())]:
+        counts[name] += 1
+    return [
+        name for _, name in sorted(((i + 0.5) / count, name) for name, count in counts.items() for i in range(count))
+    ]
 
 
 def _run(jobs: list[_Job], workers: int, progress: bool) -> Iterator[_SceneResult]:
@@ -153,24 +154,25 @@ def _run(jobs: list[_Job], workers: int, progress: bool) -> Iterator[_SceneResul
     with tqdm(total=len(jobs), desc="scenes", disable=not progress, leave=False) as bar:
         if workers == 1:
             for job in jobs:
-                yield _make_scene(job)
+                yield _write_scene(job)
                 bar.update()
             return
-        # spawned, not forked: a notebook's process has threads
+        # spawn, as a notebook's process has threads and cannot fork safely
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for result in pool.map(_make_scene, jobs, chunksize=4):
+            for result in pool.map(_write_scene, jobs, chunksize=4):
                 yield result
                 bar.update()
 
 
-def _make_scene(job: _Job) -> _SceneResult:
-    """Makes the rows and media of one scene. Raises RuntimeError if it has too few questions, which never happens."""
+def _write_scene(job: _Job) -> _SceneResult:
+    """Writes the media of one scene and returns its rows. Raises RuntimeError if it has too few questions."""
     scene = make_scene(job.split, job.index, job.seed)
     if job.split == "eval":
         item = eval_item(scene)
         rows, media = [item] if item else [], [item["vid"]] if item else []
     else:
-        examples = list(_next_of_each(rows_of(scene), job.sources))
+        candidates, wanted = rows_of(scene), Counter(job.sources)
+        examples = [e for name in wanted for e in [c for c in candidates if c.source == name][: wanted[name]]]
         if job.split == "rl":  # the real file has no chains
             examples = [replace(example, reasoning_process=None) for example in examples]
         rows = [example.to_row() for example in examples]
@@ -179,14 +181,8 @@ def _make_scene(job: _Job) -> _SceneResult:
         raise RuntimeError(f"scene {scene.scene_id} gives {len(rows)} rows for {job.sources or 'eval'}")
     for path in media:
         if not (job.root / path).exists():
-            _write(scene, job.root / path)
+            _write_media(scene, job.root / path)
     return _SceneResult(rows, media, scene.duration_s)
-
-
-def _next_of_each(candidates: list[Example], sources: tuple[str, ...]) -> Iterator[Example]:
-    """For each source its next candidate."""
-    for name, count in Counter(sources).items():
-        yield from [example for example in candidates if example.source == name][:count]
 
 
 def _media(example: Example) -> Iterator[str]:
@@ -194,7 +190,7 @@ def _media(example: Example) -> Iterator[str]:
     yield from (frame.path for frame in example.key_frames if frame.path)
 
 
-def _write(scene: Scene, path: Path) -> None:
+def _write_media(scene: Scene, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".mp4":
         render(scene, path)

@@ -151,34 +151,9 @@ def describe_way(name: str, positions_by_frame: Sequence[Mapping[str, str]]) -> 
     return f"From {seen[0]} to {seen[-1]}"
 
 
-def conclude(
-    family: str, question: str, answer: str, names: Sequence[Collection[str]], spans_s: Mapping[str, Span]
-) -> str:
-    """The conclusion: repeats the question briefly and ends with the object of the answer. "" if that is no object.
-
-    >>> names, spans_s = [["cup"], ["cup", "car"]], {"car": (1.5, 4.0), "cup": (0.0, 4.0)}
-    >>> conclude("after", "What comes after the cup?", "The car", names, spans_s)
-    'After cup first, last car second'
-    >>> conclude("last", "What comes last?", "The car", names, spans_s)
-    'The last car'
-    """
-    name = answer.removeprefix("The ")
-    if family == "side":
-        return f"On the {'left' if ' left' in question else 'right'} {name}"
-    if family in CONCLUSIONS:
-        return f"{CONCLUSIONS[family]} {name}"
-    order = in_order(names, spans_s)
-    at, entries = order.index(name) if name in order else 0, _with_ordinals(order)
-    if family == "after" and at > 0:
-        return f"After {entries[at - 1]}, {LAST_MARK * (at + 1 == len(order))}{entries[at]}"
-    if family == "before" and at + 1 < len(order):
-        return f"Before {entries[at + 1]}: {entries[at]}"
-    return ""
-
-
 @dataclass(frozen=True)
 class WatchedVideo:
-    """The described frames of a video, in order. Scenes and clips are described by the same code.
+    """The described frames of a video in order, either of a scene or of a clip of `tinybase`.
 
     Args:
         boxes: for each frame the boxes of its visible objects by name, in units of `size_wh`.
@@ -238,13 +213,24 @@ class WatchedVideo:
             order = sorted(boxes, key=lambda name: boxes[name][0] + boxes[name][2])
             entries = [f"left {order[0]}", *order[1:-1], f"right {order[-1]}"]
         else:
-            entries = [f"{name}{ASKED_MARK * (name in mentioned)} {place}" for name, place in self.positions[i].items()]
+            entries = [f"{name}{ASKED_MARK * (name in mentioned)} {at}" for name, at in self.positions[i].items()]
         return f"Frame {i + 1} {', '.join(entries)}"
 
     def conclusion(self, fact: Fact) -> str:
-        """The sentence of `conclude` after a space, or ""."""
-        sentence = conclude(fact.family, fact.question, fact.answer, self.positions, self.spans_s)
-        return f" {sentence}." if sentence else ""
+        """A short repetition of the question that ends with the object of the answer: " After cup first, car second."
+        (after a space), or "" if the answer is no object."""
+        name = fact.answer.removeprefix("The ")
+        if fact.family == "side":
+            return f" On the {'left' if ' left' in fact.question else 'right'} {name}."
+        if fact.family in CONCLUSIONS:
+            return f" {CONCLUSIONS[fact.family]} {name}."
+        order = in_order(self.positions, self.spans_s)
+        at, entries = order.index(name) if name in order else 0, _with_ordinals(order)
+        if fact.family == "after" and at > 0:
+            return f" After {entries[at - 1]}, {LAST_MARK * (at + 1 == len(order))}{entries[at]}."
+        if fact.family == "before" and at + 1 < len(order):
+            return f" Before {entries[at + 1]}: {entries[at]}."
+        return ""
 
 
 def mark_option(options: Sequence[str], correct: int) -> str:

@@ -1,7 +1,7 @@
 """Writes the reasoning chain of a fact about a scene: a look at all frames, claims, and a conclusion.
 
-Claims are written only through `o3v.evidence`. Departs from the paper in the look, from which our small model reads its
-claims and answers. This module does not know rows or tasks.
+Claims are written only through `o3v.evidence`. Departs from the paper: a chain first describes all frames in plain
+words, as a model as small as ours needs these steps. This module does not know rows or tasks.
 """
 
 from __future__ import annotations

@@ -24,16 +24,9 @@ QUESTIONS = VIDEO_QUESTIONS | TIME_QUESTIONS | IMAGE_QUESTIONS
 class Fact:
     """A question about a scene with its ground truth.
 
-    Args:
-        family: the family of questions, a key of the templates.
-        question: the question in words.
-        answer: the one correct answer.
-        wrong: wrong answers, the most plausible ones first.
-        chain: the reasoning, with {0}, {1}, … for the shown objects.
-        shown: for each of these the name of the object and the number of the frame that shows it.
-        subject: the name of the object that the question is about.
-        span_s: start and end in seconds of the action, or of the time in which the subject is visible.
-        action: what the subject does ("move past the blue ball"), or None.
+    `wrong` are wrong answers, the most plausible ones first. `chain` is the reasoning, with {0}, {1}, … for the shown
+    objects; `shown` holds the name of each of them and the number of a frame that shows it. `span_s` is when `subject`
+    does `action` ("move past the blue ball"), or, if `action` is None, when it is visible.
     """
 
     family: str

@@ -23,7 +23,7 @@ from o3v.data.annotation_requests import Reply
 from o3v.data.filter_report import FilterStep
 from o3v.evidence import format_claim
 from o3v.geometry import Box, box_iou
-from o3v.schema import Example, Task
+from o3v.schema import Task
 from o3v.toyworld.scene import COLORS, KINDS, Scene, make_scene, render
 from o3v.toyworld.tasks import rows_of
 
@@ -87,22 +87,13 @@ def _scene(scene_id: str) -> Scene:
 
 
 def _truth(scene: Scene) -> Annotation:
+    """A row of the scene in the JSON form of an annotator's reply."""
     row = next(e for e in rows_of(scene) if e.source == SOURCE and e.task is Task.SPATIO_TEMPORAL)
-    return as_annotation(row)
-
-
-def as_annotation(row: Example) -> Annotation:
-    """A row in the JSON form of an annotator's reply."""
     frames = [
         {"at": f.time_s, "objects": [{"name": n, "box": list(b)} for n, boxes in f.items.items() for b in boxes]}
         for f in row.key_frames
     ]
-    return {
-        "question": row.question,
-        "answer": row.answer,
-        "key_frames": frames,
-        "reasoning": row.reasoning_process,
-    }
+    return {"question": row.question, "answer": row.answer, "key_frames": frames, "reasoning": row.reasoning_process}
 
 
 def _pick(annotation: Annotation, rng: np.random.Generator) -> tuple[dict, dict, str]:
@@ -114,9 +105,9 @@ def _pick(annotation: Annotation, rng: np.random.Generator) -> tuple[dict, dict,
 
 def _rewrite(annotation: Annotation, entry: dict, claim: str, **change: Any) -> Annotation:
     """Changes the name or box of one object, both in the key frame and in the claim of the chain."""
-    at = claim.rsplit("<t>", 1)[1].removesuffix("</t>s")
+    time_s = float(claim.rsplit("<t>", 1)[1].removesuffix("</t>s"))
     entry.update(change)
-    new = format_claim(entry["name"], [tuple(entry["box"])], float(at))
+    new = format_claim(entry["name"], [tuple(entry["box"])], time_s)
     return annotation | {"reasoning": annotation["reasoning"].replace(claim, new)}
 
 

@@ -29,59 +29,44 @@ LETTERS = "ABCD"
 MAX_SECONDS = 12  # number of annotated seconds in an eval item
 _EVENTS = ("first", "last", "leaves", "stays", "after", "before", "deed", "way", "meet", "pass", "swap")
 _RELATIONS = ("longest", "with", "already")
-_CAPTIONS = ("color", "thing", "where", "side")
-_GENERAL = (*_CAPTIONS, "count", "place")  # asked without evidence; questions about what happens need evidence
+_WITH_EVIDENCE = (*_EVENTS, *_RELATIONS, "color", "thing")
+_APPEARANCES = ("color", "thing", "where", "side")
+_GENERAL = (*_APPEARANCES, "count", "place")  # asked without evidence; questions about what happens need evidence
 
 
 @dataclass(frozen=True)
 class Source:
     """A synthetic source that stands for one of STGR's sources.
 
-    Args:
-        task: the task of its rows.
-        sft: number of rows of the STGR source in the SFT split, in thousands (paper).
-        rl: the same in the RL split.
-        families: the families of facts that it asks about.
-        max_share: longest span of a fact, as a share of the video.
-        stands_for: the paper's name of the STGR source.
-        mostly: the family that comes first when a scene has it.
+    `sft` and `rl` are the numbers of rows of the STGR source in thousands (paper), `stands_for` is its name there.
+    `families` are the families of facts, `max_share` is the longest span of a fact as a share of the video, and
+    `mostly` is the family that comes first when a scene has it.
     """
 
     task: Task
     sft: float
     rl: float
+    stands_for: str
     families: tuple[str, ...] = ()
     max_share: float = 1.0
-    stands_for: str = ""
     mostly: str = ""
 
 
 SOURCES: Mapping[str, Source] = {
-    "synth_tvg": Source(Task.TEMPORAL, 4.1, 0, stands_for="TVG-Coldstart"),
-    "synth_timerft": Source(Task.TEMPORAL, 0, 2.3, stands_for="Time-R1"),
-    "synth_tvg_rl": Source(
-        Task.TEMPORAL_MCQ, 0, 2.9, (*_EVENTS, *_RELATIONS, "color", "thing"), 0.7, stands_for="TVG-RL"
-    ),
-    "synth_treevgr": Source(Task.SPATIAL, 5, 0, stands_for="TreeVGR-SFT"),
-    "synth_gqa": Source(Task.SPATIAL, 0, 5, stands_for="VisCoT/GQA"),
-    "synth_str_tg": Source(
-        Task.SPATIO_TEMPORAL,
-        3.9,
-        3.9,
-        (*_EVENTS, *_RELATIONS, "color", "thing"),
-        0.5,
-        stands_for="own, temporal grounding",
-    ),
-    "synth_str_plm": Source(
-        Task.SPATIO_TEMPORAL, 2, 2, ("color", "thing", "track"), stands_for="own, PLM-Rdcap", mostly="track"
-    ),
+    "synth_tvg": Source(Task.TEMPORAL, 4.1, 0, "TVG-Coldstart"),
+    "synth_timerft": Source(Task.TEMPORAL, 0, 2.3, "Time-R1"),
+    "synth_tvg_rl": Source(Task.TEMPORAL_MCQ, 0, 2.9, "TVG-RL", _WITH_EVIDENCE, 0.7),
+    "synth_treevgr": Source(Task.SPATIAL, 5, 0, "TreeVGR-SFT"),
+    "synth_gqa": Source(Task.SPATIAL, 0, 5, "VisCoT/GQA"),
+    "synth_str_tg": Source(Task.SPATIO_TEMPORAL, 3.9, 3.9, "own, temporal grounding", _WITH_EVIDENCE, 0.5),
+    "synth_str_plm": Source(Task.SPATIO_TEMPORAL, 2, 2, "own, PLM-Rdcap", ("color", "thing", "track"), mostly="track"),
     "synth_videoespresso": Source(
-        Task.SPATIO_TEMPORAL, 0, 5, (*_EVENTS, *_RELATIONS, *_CAPTIONS, "track"), stands_for="VideoEspresso"
+        Task.SPATIO_TEMPORAL, 0, 5, "VideoEspresso", (*_EVENTS, *_RELATIONS, *_APPEARANCES, "track")
     ),
-    "synth_videor1_mcq": Source(Task.MCQ, 13, 13, _GENERAL, stands_for="Video-R1, MCQ"),
-    "synth_videor1_free_form": Source(Task.FREE_FORM, 2, 2, _GENERAL, stands_for="Video-R1, free-form"),
+    "synth_videor1_mcq": Source(Task.MCQ, 13, 13, "Video-R1, MCQ", _GENERAL),
+    "synth_videor1_free_form": Source(Task.FREE_FORM, 2, 2, "Video-R1, free-form", _GENERAL),
 }
-EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, SOURCES["synth_tvg_rl"].families, 0.6)
+EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, "V-STAR", _WITH_EVIDENCE, 0.6)
 MIN_EVAL_SHARE = 0.15  # of the video: shortest span of an eval item
 
 

@@ -1,4 +1,4 @@
-"""What the filters find of the script's faults, with a judge that sees everything."""
+"""The scripted annotator's faults, and which of them the filters find, with a judge that knows the ground truth."""
 
 import pytest
 
@@ -11,54 +11,56 @@ from o3v.toyworld.scene import make_scene
 
 @pytest.fixture(scope="module")
 def annotated():
-    script = scripted_annotator.ScriptedAnnotator(seed=1, share=0.5)
+    annotator = scripted_annotator.ScriptedAnnotator(seed=1, share=0.5)
     items = list(scripted_annotator.items("sft", 0, range(160)))
     examples, unread = [], []
     for item in items:
         try:
-            examples.append(annotation.to_example(item, script(item).text))
+            examples.append(annotation.to_example(item, annotator(item).text))
         except annotation.AnnotationError:
             unread.append(item.id)
-    return {item.id: script.fault(item) for item in items}, unread, examples
+    return {item.id: annotator.fault(item) for item in items}, unread, examples
 
 
-def see(example, wanted):
-    """For each moment and box the names of what the scene has there."""
+def true_crops(example, wanted):
+    """For each time and box the names of the objects that the scene shows there, in place of a crop's pixels."""
     split, seed, number = example.id.rsplit("-", 2)
     scene = make_scene(split, int(number), int(seed))
-    found = []
+    crops = []
     for time_s, box in wanted:
         boxes = scene.boxes_at(min(round(time_s * scene.fps), scene.n_frames - 1))
-        found.append({name for name, true in boxes.items() if box_iou(box, true) > 0.5})
-    return found
+        crops.append({name for name, true_box in boxes.items() if box_iou(box, true_box) > 0.5})
+    return crops
 
 
-def judge(crops, questions):
+def true_judge(crops, questions):
     return [any(name in q for name in crop) for crop, q in zip(crops, questions, strict=True)]
 
 
-def test_a_judge_that_sees_lets_the_pipeline_find_every_fault(annotated):
+def test_with_a_perfect_judge_the_filters_find_every_fault(annotated):
     faults, unread, examples = annotated
-    steps = filter_report.run_filters(examples, filters.pipeline_stages(see, judge, filters.IS_THIS_QUESTION))
-    table, true = scripted_annotator.count_faults(faults, unread, steps)
+    steps = filter_report.run_filters(
+        examples, filters.pipeline_stages(true_crops, true_judge, filters.IS_THIS_QUESTION)
+    )
+    table, correct = scripted_annotator.count_faults(faults, unread, steps)
     assert set(table) == set(scripted_annotator.FAULTS)
-    assert true["kept"] == true["rows"] > 60
+    assert correct["kept"] == correct["rows"] > 60
     for fault, counts in table.items():
         assert counts["missed"] == 0, fault
         assert sum(n for stage, n in counts.items() if stage != "rows") == counts["rows"]
     assert table["malformed JSON"]["reading"] == table["malformed JSON"]["rows"]
     kept = steps[-1].result.kept
-    assert filter_report.run_filters(kept)[-1].result.kept == kept  # what is left is consistent
+    assert filter_report.run_filters(kept)[-1].result.kept == kept  # a second pass drops nothing
 
 
-def test_without_a_judge_what_only_shows_in_pictures_is_missed(annotated):
+def test_without_a_judge_the_filters_miss_faults_that_only_images_show(annotated):
     faults, unread, examples = annotated
-    table, true = scripted_annotator.count_faults(faults, unread, filter_report.run_filters(examples))
+    table, correct = scripted_annotator.count_faults(faults, unread, filter_report.run_filters(examples))
     for fault in ("shifted box", "wrong name", "evidence without mention"):
         assert table[fault]["missed"] == table[fault]["rows"] > 0
     for fault in ("oversized box", "wrong time", "mention without evidence", "truncated chain"):
         assert table[fault]["missed"] == 0
-    assert true["kept"] == true["rows"]
+    assert correct["kept"] == correct["rows"]
 
 
 def test_a_known_share_of_the_annotations_is_faulty():

@@ -1,8 +1,8 @@
 """Boxes, spans and the sizes they live in.
 
-A box is (x0, y0, x1, y1) with x to the right and y down. Its name says its frame of reference: `box_px` in
-pixels of a picture, `box_norm` in shares (0–1) of it, `box_1000` in thousandths (Qwen3-VL). A span is
-(start, end) in seconds. A size is (width, height). This module knows nothing of video or models.
+A box is (x0, y0, x1, y1) with x to the right and y down. Its name gives the frame of reference: `box_px` in pixels of
+an image, `box_norm` normalised to 0–1, `box_1000` in thousandths (Qwen3-VL). A span is (start, end) in seconds. A size
+is (width, height). This module does not know video or models.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def clip_box(box: Sequence[float], limits: Sequence[float]) -> Box:
 
 
 def span_on_frames(span_s: Span, times_s: Sequence[float], duration_s: float) -> Span:
-    """A span as frames show it: from the first frame in it to the first after it, else to the end of the film.
+    """A span at frame times: from the first frame in it to the first frame after it, else to the end of the video.
 
-    Where no frame lies in it, from the last before it.
+    If no frame lies in the span, it begins with the last frame before it.
 
     >>> span_on_frames((1.5, 4.5), (0.0, 2.0, 4.0, 6.0), 8.0), span_on_frames((2.5, 3.5), (0.0, 2.0, 4.0, 6.0), 8.0)
     ((2.0, 6.0), (2.0, 4.0))
@@ -72,9 +72,9 @@ def span_on_frames(span_s: Span, times_s: Sequence[float], duration_s: float) ->
 
 
 def rescale_box(box_px: Sequence[float], from_wh: Sequence[float], to_wh: Sequence[float]) -> Box:
-    """Maps a box between two sizes of the same picture.
+    """Maps a box between two sizes of the same image.
 
-    `from_wh=(1, 1)` reads a 0–1 box, `to_wh=(1000, 1000)` writes a Qwen3-VL box.
+    `from_wh=(1, 1)` takes a normalised box, `to_wh=(1000, 1000)` returns thousandths.
 
     >>> rescale_box((0.25, 0.5, 0.75, 1.0), from_wh=(1, 1), to_wh=(84, 56))
     (21.0, 28.0, 63.0, 56.0)
@@ -85,11 +85,10 @@ def rescale_box(box_px: Sequence[float], from_wh: Sequence[float], to_wh: Sequen
 
 
 def fit_size(size_wh: Size, max_pixels: int, factor: int = PATCH_FACTOR) -> Size:
-    """Size with about the same shape, at most `max_pixels`, sides multiples of `factor`.
+    """A size with about the same aspect ratio, at most `max_pixels`, and sides that are multiples of `factor`.
 
-    Raises ValueError when not even one `factor` square fits. Source: the resize rule of Qwen2.5-VL's image
-    processor (round to the grid; floor after shrinking when that is too large), so that the processor finds
-    nothing left to resize.
+    Source: the resize rule of Qwen2.5-VL's image processor (round to the grid; if that is too large, shrink and round
+    down), so that the processor does not resize again. Raises ValueError if not even one square of `factor` fits.
 
     >>> fit_size((640, 360), 128 * 28 * 28)
     (420, 224)
@@ -98,12 +97,12 @@ def fit_size(size_wh: Size, max_pixels: int, factor: int = PATCH_FACTOR) -> Size
         raise ValueError(f"max_pixels={max_pixels} is less than one {factor}x{factor} patch; raise it")
     width, height = size_wh
     if width < 1 or height < 1:
-        raise ValueError(f"picture of size {width}x{height}: both sides must be positive")
+        raise ValueError(f"image of size {width}x{height}: both sides must be positive")
     new_w, new_h = (max(factor, round(side / factor) * factor) for side in (width, height))
     if new_w * new_h > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
         new_w, new_h = (max(factor, math.floor(side / shrink / factor) * factor) for side in (width, height))
-    if new_w * new_h > max_pixels:  # a strip: the short side already is one patch
+    if new_w * new_h > max_pixels:  # a strip: the short side is already one patch
         longest = max_pixels // factor // factor * factor
         new_w, new_h = (longest, factor) if new_w > new_h else (factor, longest)
     return new_w, new_h

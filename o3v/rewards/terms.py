@@ -1,11 +1,11 @@
-"""The terms of the reward, each a pure function of what a response says and what is true (arXiv:2510.20579).
+"""The formulas of the reward: each term is a pure function of response and ground truth (arXiv:2510.20579).
 
-Spans and times in seconds, boxes (x0, y0, x1, y1) of one picture in the same frame of reference. A term is None
-when the row has nothing to compare with, and 0 when the response has nothing to show. Names of objects are never
-compared, in the paper as in its public code (commit 1eb6eca). Knows no task and no text: `rewards` puts them together.
+Spans and times in seconds; boxes (x0, y0, x1, y1) of one image in the same frame of reference. A term is None if the
+row has no ground truth for it, and 0 if the response has nothing to compare. Object names are not compared, as in the
+paper and its public code (commit 1eb6eca). This module does not know tasks: `rewards.grounded` combines the terms.
 
-Choices where the article is silent: a timestamp's boxes are those of the claim it closes; τ itself passes the gate;
-an answer of more than MAX_ROUGE_CHARS earns no ROUGE, so that scoring stays linear in the text.
+Choices where the article is silent: the boxes of a timestamp are those of its claim; a distance of exactly τ passes
+the gate; an answer of more than MAX_ROUGE_CHARS earns no ROUGE, so that scoring stays linear in the text.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from o3v.geometry import Box, Span, box_iou, span_iou
 MAX_ROUGE_CHARS = 10_000  # twice the longest completion (768 tokens, paper)
 
 KeyBoxes = tuple[float, Mapping[str, Sequence[Box]]]
-"""A key frame as the spatial term sees it: its time in seconds and its boxes by object name."""
+"""A key frame for the spatial term: time in seconds, and boxes by object name."""
 
 GATES: Mapping[str, Callable[[float, float], bool]] = {  # of key time − predicted time, and τ
     "two_sided": lambda ahead_s, gate_s: abs(ahead_s) <= gate_s + 1e-9,  # paper; 3.0 s apart may be 3.0000000000000004
     "one_sided": lambda ahead_s, gate_s: ahead_s < gate_s,  # code: without abs, a late prediction always passes
 }
-"""When a key frame is near enough to a predicted time for its boxes to count."""
+"""Whether a key frame is near enough to a predicted time for its boxes to count."""
 
 
 def exact_choice(answer: str, letter: str, marked: bool) -> float:
-    """1 when the chosen letter is the right one, else 0. Paper: r_acc of multiple choice is an exact match.
+    """1 if the chosen letter is right, else 0. Paper: r_acc of multiple choice is an exact match.
 
-    `marked`: the letter stands behind `Correct Option:` (temporal MCQ), else it is the whole answer.
+    `marked`: the letter follows `Correct Option:` (temporal MCQ); otherwise it is the whole answer.
 
     >>> exact_choice("(B)", "B", marked=False), exact_choice("I think B", "B", marked=False)
     (1.0, 0.0)
@@ -60,7 +60,7 @@ def rouge(answer: str, truth: str) -> float:
 
 
 def answered_span(span: Span | None, truth: Span) -> float:
-    """Temporal IoU of the answered span in seconds, 0 without one. Paper: r_acc of temporal grounding.
+    """Temporal IoU of the answered span in seconds, 0 without a span. Paper: r_acc of temporal grounding.
 
     >>> answered_span((0.0, 4.0), (2.0, 6.0))
     0.3333333333333333
@@ -69,7 +69,7 @@ def answered_span(span: Span | None, truth: Span) -> float:
 
 
 def answered_box(box_px: Box | None, truth_px: Box) -> float:
-    """IoU of the answered box, both in pixels of the resized picture, 0 without one. Paper: r_acc of grounding.
+    """IoU of the answered box, both boxes in the same space, 0 without a box. Paper: r_acc of grounding.
 
     >>> answered_box((0, 0, 2, 2), (0, 0, 2, 4))
     0.5
@@ -78,7 +78,7 @@ def answered_box(box_px: Box | None, truth_px: Box) -> float:
 
 
 def temporal_segment(times_s: Sequence[float], span: Span) -> float:
-    """r_t with a span as supervision: the share of the M timestamps in [start, end], ends included; 0 for M = 0.
+    """r_t with a span as ground truth: share of the M timestamps in [start, end], ends included; 0 for M = 0.
 
     >>> temporal_segment([1.0, 2.0, 9.0], (2.0, 5.0))
     0.3333333333333333
@@ -99,7 +99,7 @@ def temporal_proximity(pred_s: float, key_s: Sequence[float], sigma_s: float) ->
 
 
 def temporal_point(times_s: Sequence[float], key_s: Sequence[float], sigma_s: float) -> float | None:
-    """r_t with key frames: the mean proximity of the M timestamps; 0 for M = 0, None without key times.
+    """r_t with key frames: mean proximity of the M timestamps; 0 for M = 0, None without key times.
 
     >>> temporal_point([3.0, 9.0], [3.0, 9.0], sigma_s=1.0)
     1.0
@@ -110,7 +110,7 @@ def temporal_point(times_s: Sequence[float], key_s: Sequence[float], sigma_s: fl
 
 
 def best_box(boxes: Sequence[Box], truth: Sequence[Box]) -> float:
-    """Best IoU of any box with any true box, 0 without one. Paper: r_s of pictures.
+    """Best IoU of any claimed box with any true box, 0 without a box. Paper: r_s of images.
 
     >>> best_box([(0, 0, 1, 1), (0, 0, 2, 2)], [(0, 0, 2, 4)])
     0.5
@@ -152,9 +152,17 @@ def gated_spatial(
 ) -> float | None:
     """r_s = mean of 1[|t − t_key| ≤ τ]·v over the M timestamps, t_key the nearest key time that passes the gate.
 
-    `n_times` is M, all timestamps of the thinking: one without a claim counts 0; `mean_over="claims"` divides by the
-    claims with a time instead. `same_name`: only boxes of the claimed name count (ours). 0 for M = 0, None without
-    annotated boxes. Paper: r_s; the names of the options are keys of GATES and BOX_MATCHES.
+    Args:
+        claims: claims of the thinking; those without a time earn nothing.
+        n_times: M, the number of all timestamps of the thinking; one without a claim counts 0.
+        key_boxes: annotated key frames.
+        gate: key of GATES.
+        gate_s: τ in seconds.
+        mean_over: "timestamps" (paper), or "claims" to divide by the number of claims with a time (code).
+        box_match: key of BOX_MATCHES, the definition of v.
+        same_name: count only boxes of the claimed name (ours).
+
+    0 for M = 0, None without annotated boxes. Paper: r_s.
 
     >>> cup = Claim("cup", ((0, 0, 2, 2),), 5.0, 0, 0)
     >>> gated_spatial([cup], 2, [(8.0, {"cup": [(0, 0, 2, 4)]})])
@@ -174,17 +182,17 @@ def gated_spatial(
 
 
 def _named(name: str, objects: Mapping[str, Sequence[Box]]) -> dict[str, Sequence[Box]]:
-    """The objects of that name, whatever its case."""
+    """The objects of this name, ignoring case."""
     return {other: boxes for other, boxes in objects.items() if other.strip().lower() == name.strip().lower()}
 
 
 def evidence_recall(
     claims: Sequence[Claim], key_boxes: Sequence[KeyBoxes], gate_s: float = 3.0, same_name: bool = False
 ) -> float | None:
-    """How much of the annotated evidence is claimed: the mean over objects of key frames of the best IoU of a claim.
+    """Recall of the annotated evidence: mean over the objects of key frames of the best IoU with a claim.
 
-    A claim counts within `gate_s` of the key frame. Ours, not the paper's: with it, one good box no longer pays in
-    full where two things were to be shown. None without annotated boxes.
+    A claim counts within `gate_s` seconds of the key frame. Ours, not the paper's: without it, one good box earns the
+    full reward where two objects are annotated. None without annotated boxes.
 
     >>> cup = Claim("cup", ((0, 0, 2, 2),), 5.0, 0, 0)
     >>> evidence_recall([cup], [(5.0, {"cup": [(0, 0, 2, 2)], "car": [(4, 4, 6, 6)]})])
@@ -200,10 +208,10 @@ def evidence_recall(
 
 
 def strict_format(response: Response, has_evidence: bool) -> float:
-    """r_fmt by correct tags: 1 without any problem and with the task's evidence, 0.5 for sound sections, else 0.
+    """r_fmt by correct tags: 1 without problems and with the evidence of the task, 0.5 for correct sections, else 0.
 
-    Paper: 1.0 for correct sections and correct evidence tags, 0.5 for the sections alone, else 0. `has_evidence`: the
-    thinking holds at least one piece of the kind the task asks for.
+    Paper: 1.0 for correct sections and evidence tags, 0.5 for the sections alone, else 0. `has_evidence`: the thinking
+    holds evidence of the kind that the task asks for.
     """
     kinds = {problem.kind for problem in response.problems}
     if kinds & STRUCTURE_KINDS:
@@ -212,5 +220,5 @@ def strict_format(response: Response, has_evidence: bool) -> float:
 
 
 def counting_format(paired: bool, has_evidence: bool) -> float:
-    """r_fmt by numbers of tags: 0 when they are unequal, 1 with the task's evidence, else 0.5. Source: code."""
+    """r_fmt by numbers of tags: 0 if unequal, 1 with the evidence of the task, else 0.5. Source: code."""
     return (1.0 if has_evidence else 0.5) if paired else 0.0

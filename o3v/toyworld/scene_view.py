@@ -121,7 +121,6 @@ class SceneView:
         wrong: Sequence[str] | None = None,
         chain: str | None = None,
         span_s: Span | None = None,
-        action: str | None = None,
         **words: str,
     ) -> Fact:
         """Makes a fact in one of the wordings of its family, drawn at random.
@@ -134,10 +133,9 @@ class SceneView:
             wrong: wrong answers to an `answer`; wrong names are drawn here.
             chain: the family whose chains are used; None for `family`.
             span_s: start and end in seconds; None for the time in which the subject is visible.
-            action: what the subject does, or None.
-            words: values of further fields of the wordings.
+            words: values of further fields of the wordings, among them `action`, what the subject does.
         """
-        words = {"x": subject.name, "color": subject.color, "kind": subject.kind, "action": action or ""} | words
+        words = {"x": subject.name, "color": subject.color, "kind": subject.kind} | words
         return Fact(
             family,
             self.pick(QUESTIONS[family]).format(**words),
@@ -147,5 +145,5 @@ class SceneView:
             tuple(shown),
             subject.name,
             span_s or subject.span_s,
-            action,
+            words.get("action"),
         )

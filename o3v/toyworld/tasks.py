@@ -74,7 +74,7 @@ def rows_of(scene: Scene) -> list[Example]:
     """All rows of a scene, in the sources of its split (`eval`: in all sources), with the families mixed.
 
     All rows have a chain, even where the real files have none. Boxes in chains are 0–1 with three decimals, but pixels
-    in `visual QA`; times have one decimal. Pictures and key frames are named by scene and frame number.
+    in `visual QA`; times have one decimal. Images and key frames are named by scene and frame number.
     """
     facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: image_facts(scene)}
     of_video = video_facts(scene)

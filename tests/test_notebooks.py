@@ -127,7 +127,7 @@ def test_the_pipeline_annotates_a_folder_of_videos(tmp_path):
     import papermill
     from helpers.annotation_server import Server
 
-    from o3v import video
+    from o3v.toyworld.writing import write_video
 
     annotation = {
         "question": "What comes?",
@@ -138,7 +138,7 @@ def test_the_pipeline_annotates_a_folder_of_videos(tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()
     for name in ("a", "b"):
-        video.write_video(videos / f"{name}.mp4", np.full((10, 112, 112, 3), 90, np.uint8), fps=10)
+        write_video(videos / f"{name}.mp4", np.full((10, 112, 112, 3), 90, np.uint8), fps=10)
     server = Server(text=json.dumps(annotation))
     parameters = {
         "profile": "smoke",

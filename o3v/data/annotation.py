@@ -3,8 +3,6 @@
 Boxes are shares of the frame (0–1). This module checks the form of an annotation; `filters` judges whether it is true.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

@@ -6,8 +6,6 @@ prompts: paper, annotation pipeline, step 1, in our words. This module does not 
 (`annotation_requests`).
 """
 
-from __future__ import annotations
-
 import base64
 import importlib
 import io

@@ -6,8 +6,6 @@ paper, annotation pipeline, step 1. This module does not know the models (`annot
 is true (`filters`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading

@@ -4,8 +4,6 @@ Opens every medium once, in a pool of processes. Reads the rows twice and never 
 leaves the data folder counts as missing. The command is `o3v check-data`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor

@@ -4,8 +4,6 @@ Question and answer keep the evidence grammar, with its system prompt. Boxes bec
 The pixel boxes of Qwen2.5-VL cannot be exported: they depend on the frame size that the trainer chooses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from o3v.prompts import BOX_SPACES, SYSTEM_PROMPTS, target_text

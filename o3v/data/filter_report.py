@@ -1,7 +1,5 @@
 """Runs the filters one after another and reports what each one dropped, by stage, reason and source."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ paper, annotation pipeline, steps 2 and 3. Two stages ask a model about crops. T
 answers or where crops come from: both are arguments.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

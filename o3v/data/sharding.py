@@ -4,8 +4,6 @@ A finished shard is complete on disk, so a killed run resumes with the next one.
 same order. Stages must be picklable.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -6,8 +6,6 @@ number, the field and the reason. The filters by source are the paper's, one fun
 videos.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re

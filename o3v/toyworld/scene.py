@@ -163,8 +163,8 @@ def draw_frames(scene: Scene) -> Iterator[np.ndarray]:
 
 
 def render(scene: Scene, path: Path | str) -> None:
-    """Writes the scene as an H.264 mp4. The file appears when it is complete. Errors as in `video.write_video`."""
-    from o3v.video.writing import write_video
+    """Writes the scene as an H.264 mp4. The file appears when it is complete. Errors as in `write_video`."""
+    from o3v.toyworld.writing import write_video
 
     write_video(path, draw_frames(scene), scene.fps)
 

@@ -11,23 +11,3 @@ from o3v.video.frames import (
     uniform_indices,
 )
 from o3v.video.image import crop, letterbox, read_image, resize
-from o3v.video.writing import write_video
-
-__all__ = [
-    "Backend",
-    "Frames",
-    "MissingVideoError",
-    "VideoError",
-    "VideoInfo",
-    "crop",
-    "frames_at",
-    "letterbox",
-    "nearest_frame",
-    "probe",
-    "read_image",
-    "resize",
-    "sample_frames",
-    "sample_with_key_frames",
-    "uniform_indices",
-    "write_video",
-]

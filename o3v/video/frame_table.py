@@ -5,8 +5,6 @@ rate, a broken download ends early. The table says whether decord, which builds 
 `decode_frames` reads exactly its frames with PyAV. This module does not know sampling or sizes.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -7,8 +7,6 @@ right frames or a VideoError, except for damage that no decoder notices (often i
 packets). This module does not know tasks, prompts or models.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

@@ -1,7 +1,5 @@
 """Reads, crops and resizes images."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Sequence

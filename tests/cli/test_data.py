@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from helpers.annotation_server import Server
 
-from o3v import video
 from o3v.__main__ import main
 from o3v.data import stgr
 from o3v.schema import Example
+from o3v.toyworld.writing import write_video
 
 ANNOTATION = {  # consistent, so the filters keep it
     "question": "Who comes?",
@@ -30,7 +30,7 @@ NUM_VIDEOS, WORKERS = 40, 2
 def videos(tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
-    video.write_video(folder / "00.mp4", np.full((10, 56, 56, 3), 90, np.uint8), fps=10)
+    write_video(folder / "00.mp4", np.full((10, 56, 56, 3), 90, np.uint8), fps=10)
     for n in range(1, NUM_VIDEOS):
         (folder / f"{n:02d}.mp4").write_bytes((folder / "00.mp4").read_bytes())
     return folder

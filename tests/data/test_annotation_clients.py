@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers.annotation_server import ANNOTATION, Server
 
-from o3v import video
 from o3v.data.annotation import AnnotationItem
 from o3v.data.annotation_clients import Gemini, OpenAICompatible
 from o3v.data.annotation_requests import Reply, RequestLimits, RequestReport, annotate
+from o3v.toyworld.writing import write_video
 
 ITEM = AnnotationItem("i0", "STR_coin", "a.mp4", 2.0, 10.0, ((0.0, 1.0, "a {man} comes"),))
 LIMITS = RequestLimits(workers=1, per_minute=1e6, attempts=7, min_wait_s=0.0, max_wait_s=0.01)
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parametrize("kind", [Gemini, OpenAICompatible])
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    video.write_video(folder / "a.mp4", np.full((20, 56, 56, 3), 90, np.uint8), fps=10)
+    write_video(folder / "a.mp4", np.full((20, 56, 56, 3), 90, np.uint8), fps=10)
     return folder
 
 

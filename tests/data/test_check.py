@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from o3v import video
 from o3v.__main__ import main
 from o3v.data import stgr
 from o3v.data.check import check_file, good_rows
 from o3v.schema import Example, KeyFrame, Task
+from o3v.toyworld.writing import write_video
 
 BOX = (0.1, 0.1, 0.4, 0.4)
 VIDEO_ROW = Example("video", Task.SPATIO_TEMPORAL, "STR_coin", "Where?", "Here", "I see.", "videos/a.mp4")
@@ -44,7 +44,7 @@ def root(tmp_path):
     folder = tmp_path / "data"
     for name in ("videos", "kfs", "gqa"):
         (folder / name).mkdir(parents=True)
-    video.write_video(folder / "videos/a.mp4", np.full((20, 56, 56, 3), 90, np.uint8), fps=10)
+    write_video(folder / "videos/a.mp4", np.full((20, 56, 56, 3), 90, np.uint8), fps=10)
     whole = (folder / "videos/a.mp4").read_bytes()
     (folder / "videos/half.mp4").write_bytes(whole[: len(whole) // 2])
     for path in ("kfs/a.jpg", "gqa/a.jpg"):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from o3v import video
 from o3v.data import filters
 from o3v.data.filter_report import filter_rows
 from o3v.data.filters import drop_inconsistent_rows, drop_large_boxes
 from o3v.evidence import format_claim, format_time
 from o3v.schema import Example, KeyFrame, Task
+from o3v.toyworld.writing import write_video
 
 CHAIN = f"I see {format_claim('dog', [(0.1, 0.1, 0.4, 0.4)], 2.0)}."
 CLEAN = Example(
@@ -134,7 +134,7 @@ def test_claims_are_rewritten_from_their_key_frames():
 def test_crops_come_from_the_frame_at_their_time(tmp_path):
     frames = np.zeros((20, 56, 56, 3), np.uint8)
     frames[10:, :28, 28:] = (200, 30, 30)
-    video.write_video(tmp_path / "a.mp4", frames, fps=10)
+    write_video(tmp_path / "a.mp4", frames, fps=10)
     row = replace(CLEAN, video_path="a.mp4")
     before, after = filters.read_crops_from(tmp_path)(row, [(0.5, (0.5, 0.0, 1.0, 0.5)), (1.5, (0.5, 0.0, 1.0, 0.5))])
     assert before.shape == after.shape == (28, 28, 3)

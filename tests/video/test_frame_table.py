@@ -1,7 +1,5 @@
 """The frame table: files that are not videos, truncated or damaged files, and trims."""
 
-from __future__ import annotations
-
 import os
 import struct
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading frames: the right ones of every kind of file, by both backends, in processes and threads."""
 
-from __future__ import annotations
-
 import logging
 import math
 import multiprocessing

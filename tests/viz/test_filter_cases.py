@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from o3v import video
 from o3v.data.filter_report import FilterStep, run_filters
 from o3v.data.filters import MODEL_FREE_STAGES, FilterResult
 from o3v.schema import DroppedRow, Example, KeyFrame, Task
+from o3v.toyworld.writing import write_video
 from o3v.viz import filter_cases
 
 BOX = (0.0, 0.0, 0.5, 0.5)
@@ -19,7 +19,7 @@ def examples(tmp_path):
     frames[10:] = 200
     key_frames = (KeyFrame(2, 0.2, None, {"dog": (BOX,)}), KeyFrame(15, 1.5, None, {"cat": (BOX,)}))
     for name in "abc":
-        video.write_video(tmp_path / f"{name}.mp4", frames, fps=10)
+        write_video(tmp_path / f"{name}.mp4", frames, fps=10)
     return [
         Example(name, Task.SPATIO_TEMPORAL, "own", "Where?", "Here", "So.", f"{name}.mp4", key_frames=key_frames)
         for name in "abc"

@@ -1,6 +1,4 @@
-"""Writes videos from frames."""
-
-from __future__ import annotations
+"""Writes videos from frames, for the synthetic world, tests and benchmarks."""
 
 import math
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ twenty minutes, `smoke` the same again in a few minutes, to see that everything 
 Qwen2.5-VL that lies in `data/`. Where a small profile departs from the paper, the reason stands beside.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self

@@ -5,8 +5,6 @@ an image, `box_norm` normalised to 0–1, `box_1000` in thousandths (Qwen3-VL). 
 is (width, height). This module does not know video or models.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

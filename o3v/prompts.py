@@ -6,8 +6,6 @@ input). `PromptBuilder` is the only place where a row becomes a prompt. Boxes ar
 thousandths for Qwen3-VL. This module does not know models. It departs from the paper in the wording of the prompts.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -51,26 +49,15 @@ BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as the model gets it.
+    """A question as the model gets it."""
 
-    Attributes:
-        messages: conversation whose image parts stand for `images`, in order.
-        images: frames, (height, width, 3) uint8 RGB each.
-        times_s: time of each frame in seconds; empty for an image.
-        space_wh: size in whose units the model writes boxes.
-        row: STGR row for the rewards. Its `image_size` is the size of the video or image that its pixel boxes refer
-            to, its `image_size_refine` is `space_wh`.
-        duration_s: length of the video in seconds, 0 for an image.
-        response_prefix: beginning of the response, which the model continues.
-    """
-
-    messages: list[dict[str, Any]]
-    images: list[np.ndarray]
-    times_s: tuple[float, ...]
-    space_wh: Size
-    row: Row
-    duration_s: float = 0.0
-    response_prefix: str = ""
+    messages: list[dict[str, Any]]  # conversation whose image parts stand for `images`, in order
+    images: list[np.ndarray]  # frames, (height, width, 3) uint8 RGB each
+    times_s: tuple[float, ...]  # time of each frame in seconds; empty for an image
+    space_wh: Size  # size in whose units the model writes boxes
+    row: Row  # STGR row for the rewards; `image_size` is the unit of its pixel boxes, `image_size_refine` is `space_wh`
+    duration_s: float = 0.0  # length of the video in seconds, 0 for an image
+    response_prefix: str = ""  # beginning of the response, which the model continues
 
 
 def box_space_size(frame_wh: Size, box_space: str) -> Size:
@@ -114,17 +101,11 @@ def select_frames(prompt: Prompt, positions: Sequence[int]) -> Prompt:
 
 @dataclass(frozen=True)
 class PromptBuilder:
-    """Turns rows and questions into prompts for one model.
+    """Turns rows and questions into prompts for one model."""
 
-    Attributes:
-        root: folder that the paths of rows start from.
-        frames: how a video becomes frames.
-        box_space: how the model writes boxes, a key of BOX_SPACES.
-    """
-
-    root: Path
-    frames: FrameConfig
-    box_space: str
+    root: Path  # folder that the paths of rows start from
+    frames: FrameConfig  # how a video becomes frames
+    box_space: str  # how the model writes boxes, a key of BOX_SPACES
 
     def for_video(self, task: Task, question: str, path: Path | str, key_times_s: Sequence[float] = ()) -> Prompt:
         """A question about a video file, a path below `root` or an absolute one.

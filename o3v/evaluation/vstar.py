@@ -8,8 +8,6 @@ Two protocols: "official" computes what the public scorer prints (code, commit 1
 zero or takes the logarithm of 0. "fixed" differs from it in the fields of PROTOCOLS.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import re
@@ -56,19 +54,12 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 @dataclass(frozen=True)
 class ItemScore:
-    """Scores of one item.
+    """Scores of one item."""
 
-    Attributes:
-        answered: whether there is an answer.
-        judge: score of the answer, 0–3.
-        tiou: temporal IoU of chain 1 and 2.
-        ious: box IoU at each annotated second, of chain 1 and 2.
-    """
-
-    answered: bool
-    judge: int
-    tiou: tuple[float, float]
-    ious: tuple[tuple[float, ...], tuple[float, ...]]
+    answered: bool  # whether there is an answer
+    judge: int  # score of the answer, 0–3
+    tiou: tuple[float, float]  # temporal IoU of chain 1 and 2
+    ious: tuple[tuple[float, ...], tuple[float, ...]]  # box IoU at each annotated second, of chain 1 and 2
 
     @property
     def viou(self) -> tuple[float, float]:

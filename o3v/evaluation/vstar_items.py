@@ -1,7 +1,5 @@
 """Rows of V-STAR's file: reading and checking them, and their annotated boxes in either schema of the file."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping

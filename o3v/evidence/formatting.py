@@ -1,7 +1,5 @@
 """Writes the evidence grammar, and rewrites boxes and times inside a text. The counterpart of `parsing`."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Sequence

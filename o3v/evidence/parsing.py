@@ -9,8 +9,6 @@ the parts of a claim is accepted and counted. Boxes stay in the coordinates of t
 tasks, ground truth or image sizes. How the public code reads a text is in `rewards.official_parser`.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -18,20 +18,3 @@ from o3v.inference.vstar_protocol import (
     spatial_answer,
     vstar_questions,
 )
-
-__all__ = [
-    "VSTAR_QUESTIONS",
-    "Question",
-    "answer",
-    "check_question",
-    "file_questions",
-    "format_rate",
-    "heldout_mam",
-    "item_boxes_px",
-    "read_vstar_answers",
-    "response_in_frames",
-    "result_columns",
-    "score_examples",
-    "spatial_answer",
-    "vstar_questions",
-]

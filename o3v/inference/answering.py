@@ -3,8 +3,6 @@
 Greedy decoding. The rewards of the answers are those of `rewards`. V-STAR's questions are in `vstar_protocol`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,17 +24,11 @@ MAX_QUESTION_CHARS = 4_000
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a video.
+    """A question about a video."""
 
-    Attributes:
-        key: name of the question in the answers.
-        path: the video or image file.
-        make: reads the frames and returns the prompt; called when the question is answered.
-    """
-
-    key: str
-    path: Path
-    make: Callable[[], Prompt]
+    key: str  # name of the question in the answers
+    path: Path  # the video or image file
+    make: Callable[[], Prompt]  # reads the frames and returns the prompt; called when the question is answered
 
 
 def answer(

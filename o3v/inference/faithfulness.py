@@ -5,8 +5,6 @@ claimed boxes, or everything around them, are blurred. Thinking: the claimed tim
 and the model continues from there. Only the removal of frames is the paper's.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

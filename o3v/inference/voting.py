@@ -5,8 +5,6 @@ N responses share one prefilled prompt. The model scores the crops of their clai
 scores are the public code's.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -82,15 +80,10 @@ def sample_pools(
 def accuracy(
     pools: Sequence[Sequence[Candidate]], truths: Sequence[str], counts: Sequence[int]
 ) -> list[dict[str, float]]:
-    """Share of questions answered right with N candidates, for each N of `counts`.
+    """Share of questions answered right with N candidates, for each N of `counts`: a row a number.
 
-    Args:
-        pools: candidates of each question.
-        truths: the right answer of each question.
-        counts: numbers of candidates.
-
-    Returns a row a number: `N`, `single` (mean over the first N candidates, so the value of one sampled response),
-    `majority` and `confidence` (the two ways of voting).
+    `single` is the mean over the first N candidates, so the value of one sampled response; `majority` and
+    `confidence` are the two ways of voting.
     """
     rows = []
     for n in counts:

@@ -5,8 +5,6 @@ before it. Departs from the public evaluation in one place: *where* is answered 
 JSON, and each annotated second takes the box that is claimed nearest in time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

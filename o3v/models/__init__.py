@@ -1,14 +1,3 @@
 """Video-language models: load, prepare, generate."""
 
 from o3v.models.vlm import VISION_TOKENS, FrameProcessor, VideoModel, batches, encode, generate, load, save
-
-__all__ = [
-    "VISION_TOKENS",
-    "FrameProcessor",
-    "VideoModel",
-    "batches",
-    "encode",
-    "generate",
-    "load",
-    "save",
-]

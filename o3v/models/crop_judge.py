@@ -4,8 +4,6 @@ The data pipeline asks whether a crop shows what it is called; test-time scaling
 question. The tiny base expects letterboxed crops of one size, as in its training; a full-size model takes any size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ prompt, and a GSPO step or a vote needs G completions of it. Results equal those
 classes, whose positions continue after the images of a prompt. This module does not know rewards or losses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -53,21 +51,13 @@ class PreallocatedCacheLayer(DynamicLayer):
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """Distinct prompts after prefill.
+    """Distinct prompts after prefill."""
 
-    Attributes:
-        index: which prompt each row has, (rows,).
-        cache: keys and values of the prompts.
-        last_hidden: hidden state at the last token of each prompt, (prompts, width).
-        mask: 1 where a token is, 0 for padding, (prompts, length).
-        next_position: position after each prompt, (prompts,).
-    """
-
-    index: torch.Tensor
-    cache: DynamicCache
-    last_hidden: torch.Tensor
-    mask: torch.Tensor
-    next_position: torch.Tensor
+    index: torch.Tensor  # which prompt each row has, (rows,)
+    cache: DynamicCache  # keys and values of the prompts
+    last_hidden: torch.Tensor  # hidden state at the last token of each prompt, (prompts, width)
+    mask: torch.Tensor  # 1 where a token is, 0 for padding, (prompts, length)
+    next_position: torch.Tensor  # position after each prompt, (prompts,)
 
     def expanded_cache(self, rows: slice = slice(None)) -> DynamicCache:
         """A writable KV cache for these rows; gradients flow through it to the prompts."""

@@ -4,13 +4,11 @@ The G completions of a prompt, and the questions about one video, bring the same
 frame is processed and encoded once. Attention over many small windows is one batched product.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
@@ -49,7 +47,7 @@ class FrameImageProcessor(Qwen2VLImageProcessorPil):
     def to_dict(self) -> dict[str, Any]:
         return {name: value for name, value in super().to_dict().items() if name != "_memory"}
 
-    def __deepcopy__(self, memo: dict) -> FrameImageProcessor:
+    def __deepcopy__(self, memo: dict) -> Self:
         return type(self)(**self.to_dict())
 
 
@@ -101,11 +99,8 @@ class DedupVisionTower(Qwen2_5_VisionTransformerPretrainedModel):
 def frame_fingerprints(pixel_values: torch.Tensor, sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Fingerprints of frames, equal for equal pixels: two 64-bit sums of the pixels' bits with random odd weights.
 
-    Computed on the device of the pixels, so that 16 bytes a frame reach the CPU instead of the pixels.
-
-    Args:
-        pixel_values: patches of all frames, (patches, width).
-        sizes: number of patches of each frame.
+    Computed on the device of the pixels, so that 16 bytes a frame reach the CPU instead of the pixels. pixel_values:
+    patches of all frames, (patches, width); sizes: number of patches of each frame.
     """
     device, counts = pixel_values.device, torch.tensor(list(sizes), device=pixel_values.device)
     frame = torch.arange(len(counts), device=device).repeat_interleave(counts)

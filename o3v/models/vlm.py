@@ -5,8 +5,6 @@ images, each with its time in the text, so the processor needs neither a video p
 not know rewards or training.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -2,12 +2,3 @@
 
 from o3v.rewards.config import RewardConfig, sigma_at
 from o3v.rewards.grounded import TASK_RULES, TERMS, format_score, score_completion
-
-__all__ = [
-    "TASK_RULES",
-    "TERMS",
-    "RewardConfig",
-    "format_score",
-    "score_completion",
-    "sigma_at",
-]

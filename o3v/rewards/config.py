@@ -1,9 +1,7 @@
 """Settings of the reward. Every difference between the article and the public code is a field."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,12 @@ class RewardConfig:
             raise ValueError(f"{self}: gate_s and recall_weight must not be negative")
 
     @classmethod
-    def paper(cls) -> RewardConfig:
+    def paper(cls) -> Self:
         """The article's reading, the default."""
         return cls()
 
     @classmethod
-    def official(cls) -> RewardConfig:
+    def official(cls) -> Self:
         """The public code's reading, commit 1eb6eca."""
         return cls(
             reading="public",

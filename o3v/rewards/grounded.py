@@ -9,8 +9,6 @@ its answer. Strict format asks for a time in the thinking of temporal rows, a cl
 spatio-temporal rows, and nothing for general questions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,16 +25,12 @@ TERMS = ("ans_acc", "ans_tiou", "ans_viou", "thk_temporal_point", "thk_temporal_
 
 @dataclass(frozen=True)
 class TaskRule:
-    """The terms of a task, and whether a response holds the evidence that the task asks for.
+    """The terms of a task, and whether a response holds the evidence that the task asks for."""
 
-    Attributes:
-        terms: functions of a sample, by name of the term.
-        evidence: whether a response parsed by the grammar holds the evidence (strict format).
-        counted: the same for the public code's reading (counting format).
-    """
-
-    terms: Mapping[str, Callable[[Sample], float | None]]
+    terms: Mapping[str, Callable[[Sample], float | None]]  # functions of a sample, by name of the term
+    # whether a response parsed by the grammar holds the evidence (strict format)
     evidence: Callable[[Response], bool] = lambda response: True
+    # the same for the public code's reading (counting format)
     counted: Callable[[OfficialReading], bool] = lambda reading: True
 
 

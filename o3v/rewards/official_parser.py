@@ -6,8 +6,6 @@ only have to be equal in number. `rewards` needs this to agree with that code. T
 searching, in time linear in the text; no text raises. It knows no task. The tags themselves are those of `evidence`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

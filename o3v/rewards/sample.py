@@ -4,8 +4,6 @@ The text is read by the evidence grammar or as the public code reads it (`Reward
 converted to the space in which the completion writes boxes. This module does not know which terms a task has.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,19 +30,13 @@ class ParsedResponse:
 
 @dataclass(frozen=True)
 class Sample:
-    """A completion and its STGR row.
+    """A completion and its STGR row."""
 
-    Attributes:
-        text: the completion; its boxes are in units of the box space.
-        row: STGR row. `image_size_refine` is the size of the box space; a video row without it has it in `image_size`.
-        progress: share of training done, 0–1.
-        config: reading of the reward.
-    """
-
-    text: str
+    text: str  # the completion; its boxes are in units of the box space
+    # STGR row. `image_size_refine` is the size of the box space; a video row without it has it in `image_size`
     row: Mapping[str, Any]
-    progress: float
-    config: RewardConfig
+    progress: float  # share of training done, 0–1
+    config: RewardConfig  # reading of the reward
 
     @cached_property
     def response(self) -> Response:

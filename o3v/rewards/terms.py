@@ -8,8 +8,6 @@ Choices where the article is silent: the boxes of a timestamp are those of its c
 the gate; an answer of more than MAX_ROUGE_CHARS earns no ROUGE, so that scoring stays linear in the text.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache

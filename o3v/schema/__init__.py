@@ -11,16 +11,3 @@ from o3v.schema.rows import (
     read_examples,
     resolve_inside,
 )
-
-__all__ = [
-    "DroppedRow",
-    "Example",
-    "KeyFrame",
-    "Row",
-    "SchemaError",
-    "Task",
-    "read_examples",
-    "read_letter",
-    "read_span",
-    "resolve_inside",
-]

@@ -3,8 +3,6 @@
 A span and an option letter have one reader each, which rewards, SFT targets, checks and exports share.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

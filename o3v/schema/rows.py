@@ -5,14 +5,12 @@
 and nowhere else (`read_span`, `read_letter`). This module does not know prompts, rewards or models.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from o3v.evidence import answer_boxes
 from o3v.files import read_jsonl
@@ -99,7 +97,7 @@ class Example:
         return path
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Example:
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
         """Validates one STGR row. Raises SchemaError naming the row and the field."""
         try:
             return cls._from_row(row)
@@ -108,7 +106,7 @@ class Example:
             raise SchemaError(message, error.field, error.reason) from None
 
     @classmethod
-    def _from_row(cls, row: Mapping[str, Any]) -> Example:
+    def _from_row(cls, row: Mapping[str, Any]) -> Self:
         if "task" not in row:
             raise FieldError("task", "is missing")
         if row["task"] not in _TASKS:

@@ -2,10 +2,3 @@
 
 from o3v.training.callbacks import load_best, read_best
 from o3v.training.trainer import merge_adapters, train
-
-__all__ = [
-    "load_best",
-    "merge_adapters",
-    "read_best",
-    "train",
-]

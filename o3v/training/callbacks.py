@@ -1,7 +1,5 @@
 """Trainer callbacks that SFT and GSPO share: complete checkpoints, progress, log, best checkpoint, early stop."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable

@@ -4,8 +4,6 @@ TRL's GRPOTrainer in its GSPO setting. `training.objective` states the same loss
 compares the two. With one update a rollout the sequence ratio is 1, and GSPO has the gradient of GRPO.
 """
 
-from __future__ import annotations
-
 import functools
 import time
 from collections import Counter

@@ -3,8 +3,6 @@
 A test compares TRL's trainer with `gspo_loss`. This module does not know models or rewards.
 """
 
-from __future__ import annotations
-
 import torch
 
 

@@ -5,8 +5,6 @@ gradient. Later the ratios spread: GRPO clips tokens, GSPO clips whole completio
 questions, for notebook 03; training is in `training.gspo`.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,40 +24,24 @@ LOSSES: Mapping[str, Callable[..., torch.Tensor]] = {"GRPO": objective.grpo_loss
 
 @dataclass(frozen=True)
 class Rollouts:
-    """G completions for each of a few questions.
+    """G completions for each of a few questions."""
 
-    Attributes:
-        inputs: model inputs of the prompts, one row a completion.
-        ids: token ids of the completions, (rows, tokens), padded on the right.
-        mask: 1 for tokens up to the end of a completion, (rows, tokens).
-        advantage: advantage of each completion in its group, (rows,).
-    """
-
-    inputs: dict[str, torch.Tensor]
-    ids: torch.Tensor
-    mask: torch.Tensor
-    advantage: torch.Tensor
+    inputs: dict[str, torch.Tensor]  # model inputs of the prompts, one row a completion
+    ids: torch.Tensor  # token ids of the completions, (rows, tokens), padded on the right
+    mask: torch.Tensor  # 1 for tokens up to the end of a completion, (rows, tokens)
+    advantage: torch.Tensor  # advantage of each completion in its group, (rows,)
 
 
 @dataclass(frozen=True)
 class Update:
-    """One update on the same rollouts.
+    """One update on the same rollouts."""
 
-    Attributes:
-        loss_name: key of LOSSES.
-        number: index of the update, from 0.
-        loss: value of the loss before the step.
-        ratios: ratios before the step, one a token (GRPO) or one a completion (GSPO).
-        clipped: share of the ratios that the loss clips.
-        gradient: gradient of all parameters, flattened.
-    """
-
-    loss_name: str
-    number: int
-    loss: float
-    ratios: torch.Tensor
-    clipped: float
-    gradient: torch.Tensor
+    loss_name: str  # key of LOSSES
+    number: int  # index of the update, from 0
+    loss: float  # value of the loss before the step
+    ratios: torch.Tensor  # ratios before the step, one a token (GRPO) or one a completion (GSPO)
+    clipped: float  # share of the ratios that the loss clips
+    gradient: torch.Tensor  # gradient of all parameters, flattened
 
     def row(self) -> dict[str, float | str]:
         """The update as a row of a table."""

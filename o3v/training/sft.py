@@ -4,8 +4,6 @@ TRL's SFTTrainer on prompt–completion rows. Departs from the public code: only
 (there: all tokens but padding and vision tokens).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

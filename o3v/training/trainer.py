@@ -4,8 +4,6 @@ TRL trains; this module adds what TRL lacks. A resumed run ends bit-identical to
 machine. This module does not know losses or rewards.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import shutil
@@ -34,17 +32,11 @@ LANGUAGE_ATTENTION = r".*language_model.*\.(q|k|v|o)_proj"  # LoRA targets; "all
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Where a training run writes and how it is seeded and logged.
+    """Where a training run writes and how it is seeded and logged."""
 
-    Attributes:
-        out: folder of checkpoints, log and rollouts.
-        seed: seed of the trainer and of the data order.
-        report_to: an installed tracker of transformers (tensorboard, trackio, wandb), or "none".
-    """
-
-    out: Path
-    seed: int
-    report_to: str = "none"
+    out: Path  # folder of checkpoints, log and rollouts
+    seed: int  # seed of the trainer and of the data order
+    report_to: str = "none"  # an installed tracker of transformers (tensorboard, trackio, wandb), or "none"
 
 
 def row_dataset(

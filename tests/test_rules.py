@@ -16,7 +16,7 @@ from o3v.code_digest import imported_modules
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "o3v"
 
-WORDS = {"geometry", "evidence", "schema", "prompts", "config", "files", "code_digest"}
+WORDS = {"geometry", "evidence", "schema", "prompts", "config", "files", "code_digest", "text"}
 BASICS = WORDS | {"video"}
 # Which rooms (folders, and modules at the top) each room may import besides itself.
 MAY_IMPORT = {

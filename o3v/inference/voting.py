@@ -6,7 +6,6 @@ scores are the public code's.
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from o3v.geometry import rescale_box
 from o3v.inference.answering import Question
 from o3v.models.vlm import VideoModel, generate
 from o3v.prompts import RELEVANCE, Prompt
+from o3v.text import tokens
 
 CONFIDENCE = {"0": 0.2, "1": 0.6, "2": 1.0}  # public code
 MIN_CONFIDENCE = min(CONFIDENCE.values())  # of a crop with an unreadable score, and of a response without evidence
@@ -41,7 +41,7 @@ class Candidate:
     @property
     def vote_key(self) -> str:
         """The answer as votes are counted: its option letter, else its words in lower case without punctuation."""
-        return answer_choice(self.answer) or " ".join(re.findall(r"\w+", self.answer.casefold()))
+        return answer_choice(self.answer) or " ".join(tokens(self.answer))
 
 
 def sample_pools(

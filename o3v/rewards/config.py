@@ -16,6 +16,7 @@ class RewardConfig:
     sigma_until: float = 0.75  # code: reached at p = 3/4
     spatial_mean: Literal["timestamps", "claims"] = "timestamps"  # paper: over the M timestamps; code: over the claims
     box_match: Literal["best_pair", "mean_over_truth"] = "best_pair"  # paper: v_m is the best IoU; code: best_object
+    words: Literal["unicode", "ascii"] = "unicode"  # tokens of ROUGE; code: a–z and 0–9 only
     spatial_needs_answer: bool = False  # code: no spatial term without a closed answer
     format: Literal["strict", "counting"] = "strict"  # paper: correct tags; code: equal numbers of tags
     not_applicable: float | None = None  # code: 0
@@ -42,6 +43,7 @@ class RewardConfig:
             gate_s=1.0,
             spatial_mean="claims",
             box_match="mean_over_truth",
+            words="ascii",
             spatial_needs_answer=True,
             format="counting",
             not_applicable=0.0,

@@ -60,7 +60,7 @@ def _segment(sample: Sample) -> float | None:
 
 
 def _rouge(sample: Sample) -> float | None:
-    return terms.rouge(sample.answer, sample.row["answer"].strip())
+    return terms.rouge(sample.answer, sample.row["answer"].strip(), sample.config.words == "unicode")
 
 
 TASK_RULES: Mapping[Task, TaskRule] = {

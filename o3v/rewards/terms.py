@@ -15,6 +15,7 @@ from typing import Any
 
 from o3v.evidence import STRUCTURE_KINDS, Claim, Response, answer_choice
 from o3v.geometry import Box, Span, box_iou, span_iou
+from o3v.text import tokens
 
 MAX_ROUGE_CHARS = 10_000  # twice the longest completion (768 tokens, paper)
 
@@ -39,22 +40,36 @@ def exact_choice(answer: str, letter: str, marked: bool) -> float:
     return float(answer_choice(answer, marked) == letter)
 
 
+class _UnicodeTokenizer:
+    """`text.tokens` with the stems of English words, for rouge_score, whose own tokenizer drops other scripts."""
+
+    def tokenize(self, text: str) -> list[str]:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        stem = DefaultTokenizer(use_stemmer=True).tokenize
+        return [stem(token)[0] if token.isascii() and token.isalnum() else token for token in tokens(text)]
+
+
 @cache
-def _rouge_scorer() -> Any:
+def _rouge_scorer(unicode: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # slow to import
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    kinds = ["rouge1", "rouge2", "rougeL"]
+    return RougeScorer(kinds, use_stemmer=True, tokenizer=_UnicodeTokenizer() if unicode else None)
 
 
-def rouge(answer: str, truth: str) -> float:
+def rouge(answer: str, truth: str, unicode: bool = True) -> float:
     """Mean F of ROUGE-1, ROUGE-2 and ROUGE-L with stemming, 0–1. Paper: r_acc of free-form questions; mean: code.
+
+    `unicode` compares words of any script and keeps numbers whole (`text.tokens`); the public code sees only a–z and
+    0–9.
 
     >>> round(rouge("the cat", "the dog"), 4)  # (1/2 + 0 + 1/2) / 3
     0.3333
     """
     if len(answer) > MAX_ROUGE_CHARS:
         return 0.0
-    return sum(score.fmeasure for score in _rouge_scorer().score(truth, answer).values()) / 3
+    return sum(score.fmeasure for score in _rouge_scorer(unicode).score(truth, answer).values()) / 3
 
 
 def answered_span(span: Span | None, truth: Span) -> float:

@@ -342,3 +342,40 @@ def test_agrees_with_the_public_scorer_to_the_printed_digits():
     ours |= {f"Video Length: {name.capitalize()}": block for name, block in metrics["by_duration"].items()}
     ours |= {f"Domain: {name}": block for name, block in metrics["by_domain"].items()}
     assert {name: printed(block) for name, block in ours.items()} == golden["official"]
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("00:00:12 to 00:00:30", [12, 30]),
+        ("00:01:05 --> 00:01:10.500", [65, 70.5]),
+        ("1:02:03 - 1:02:10", [3723, 3730]),
+        ("12.5秒 to 30.0秒", [12.5, 30]),
+        ("12秒到30秒", [12, 30]),
+        ("12.5secs to 30.5secs", [12.5, 30.5]),
+        ("12.5 s to 30 s.", [12.5, 30]),
+        ("00:12.5 - 00:30", [12.5, 30]),
+        ("from 3s to 7S", [3, 7]),
+        ("1.2.3 to 4", []),
+        ("1:2:3:4 to 9", []),
+        ("clip12 to 30, 40", [30, 40]),
+    ],
+)
+def test_clock_times_and_units_of_seconds_are_read(text, span):
+    assert spoken_span(text, "fixed") == span
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "score"),
+    [
+        ("这是一辆红色的汽车", "红色的汽车", 3),
+        ("cafe\u0301", "café", 3),
+        ("Это красная машина.", "красная машина", 3),
+        ("2.5 metres", "2", 0),
+        ("It costs 12.50 dollars", "50", 0),
+        ("10:30", "10", 0),
+        ("at 10:30", "10:30", 3),
+    ],
+)
+def test_the_exact_judge_reads_any_script_and_whole_numbers(predicted, truth, score):
+    assert judge_exact(predicted, truth) == score

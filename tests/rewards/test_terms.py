@@ -190,3 +190,21 @@ def test_strict_format(text, with_evidence, without):
 
 def test_counting_format():
     assert [counting_format(*case) for case in [(False, True), (True, False), (True, True)]] == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "text", ["一个男人在厨房里切菜", "красная машина едет", "บนโต๊ะ", "हिन्दी की किताब", "the man opens it"]
+)
+def test_rouge_of_a_text_with_itself_is_one_in_any_script(text):
+    assert rouge(text, text) == pytest.approx(1.0)
+
+
+def test_rouge_reads_composed_letters_and_whole_numbers():
+    assert rouge("cafe\u0301 noir", "café noir") == pytest.approx(1.0)
+    assert rouge("2.5", "2") == 0 and rouge("2.5", "2", unicode=False) > 0  # the public code splits numbers
+    assert rouge("naïve", "nave") == 0
+
+
+@given(st.text(alphabet="abcdefghij ,'!?-XYZ\n", max_size=60), st.text(alphabet="abcdefghij ,'!?-XYZ\n", max_size=60))
+def test_rouge_of_plain_english_equals_the_public_codes(answer, truth):
+    assert rouge(answer, truth) == rouge(answer, truth, unicode=False)

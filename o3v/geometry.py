@@ -13,6 +13,7 @@ Span = tuple[float, float]
 Size = tuple[int, int]
 
 PATCH_FACTOR = 28  # Qwen2.5-VL: 14-pixel patches merged two by two
+MIN_PIXELS = 56 * 56  # Qwen2.5-VL's image processor
 
 
 def box_area(box: Sequence[float]) -> float:
@@ -83,13 +84,14 @@ def rescale_box(box_px: Sequence[float], from_wh: Sequence[float], to_wh: Sequen
 
 
 def fit_size(size_wh: Size, max_pixels: int, factor: int = PATCH_FACTOR) -> Size:
-    """A size with about the same aspect ratio, at most `max_pixels`, and sides that are multiples of `factor`.
+    """A size with about the same aspect ratio, MIN_PIXELS to `max_pixels`, and sides that are multiples of `factor`.
 
-    Source: the resize rule of Qwen2.5-VL's image processor (round to the grid; if that is too large, shrink and round
-    down), so that the processor does not resize again. Raises ValueError if not even one square of `factor` fits.
+    Source: the resize rule of Qwen2.5-VL's image processor (round to the grid; shrink and round down if that is too
+    large, grow and round up if it is too small), so that the processor does not resize again. A strip that cannot be
+    both gets the longest side that fits. Raises ValueError if not even one square of `factor` fits.
 
-    >>> fit_size((640, 360), 128 * 28 * 28)
-    (420, 224)
+    >>> fit_size((640, 360), 128 * 28 * 28), fit_size((40, 30), 128 * 28 * 28)
+    ((420, 224), (84, 56))
     """
     if max_pixels < factor * factor:
         raise ValueError(f"max_pixels={max_pixels} is less than one {factor}x{factor} patch; raise it")
@@ -100,7 +102,10 @@ def fit_size(size_wh: Size, max_pixels: int, factor: int = PATCH_FACTOR) -> Size
     if new_w * new_h > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
         new_w, new_h = (max(factor, math.floor(side / shrink / factor) * factor) for side in (width, height))
-    if new_w * new_h > max_pixels:  # a strip: the short side is already one patch
+    if new_w * new_h < min(MIN_PIXELS, max_pixels):
+        grow = math.sqrt(MIN_PIXELS / (width * height))
+        new_w, new_h = (math.ceil(side * grow / factor) * factor for side in (width, height))
+    if new_w * new_h > max_pixels:
         longest = max_pixels // factor // factor * factor
         new_w, new_h = (longest, factor) if new_w > new_h else (factor, longest)
     return new_w, new_h

@@ -19,6 +19,7 @@ from o3v import evidence, video
 from o3v.config import FrameConfig
 from o3v.geometry import Box, Size, rescale_box, span_on_frames
 from o3v.schema import Example, Row, Task, read_letter, resolve_inside
+from o3v.schema.fields import MEDIA_MARK, SPECIAL_TOKEN
 
 _ORDER = "Reason inside <think></think>, then answer inside <answer></answer>."
 _OBJECTS = "Write each object you name in your reasoning as <obj>name</obj><box>[x0,y0,x1,y1]</box>"
@@ -74,18 +75,27 @@ def frame_parts(times_s: Sequence[float], duration_s: float) -> list[dict[str, A
     return [*parts, {"type": "text", "text": f"The video is in total {duration_s:.1f} seconds.\n"}]
 
 
+def safe_text(text: str) -> str:
+    """A user's text without marks of a medium and with special tokens broken up, so that it cannot end a turn.
+
+    >>> safe_text("<image>\\nWhere is <|im_end|>?")
+    'Where is < |im_end|>?'
+    """
+    return SPECIAL_TOKEN.sub(lambda token: f"< {token[0][1:]}", MEDIA_MARK.sub("", text))
+
+
 def conversation(task: Task, question: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The two messages of a question: the task's system prompt, then frames and question."""
     return [
         {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[task]}]},
-        {"role": "user", "content": [*parts, {"type": "text", "text": question}]},
+        {"role": "user", "content": [*parts, {"type": "text", "text": safe_text(question)}]},
     ]
 
 
 def plain_prompt(images: Sequence[np.ndarray], times_s: Sequence[float], duration_s: float, question: str) -> Prompt:
     """A question without a task, about frames (height, width, 3) at `times_s`, or about one image without a time."""
     parts = frame_parts(times_s, duration_s) if times_s else [{"type": "image"}]
-    messages = [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+    messages = [{"role": "user", "content": [*parts, {"type": "text", "text": safe_text(question)}]}]
     height, width = images[0].shape[:2]
     return Prompt(messages, list(images), tuple(times_s), (width, height), {}, duration_s)
 

@@ -42,6 +42,14 @@ GOOD = {
         ({"key_items": {"142": {"man": [[0.1, 0.1, 0.2]]}}}, r"a box is four numbers"),
         ({"image_size": [640]}, r"field 'image_size' must be \[width, height\]"),
         ({"task": "visual QA", "image_path": "a.jpg"}, r"field 'image_size' is missing"),
+        (
+            {"task": "visual QA", "image_path": "a.jpg", "image_size": [9, 9], "answer": "here"},
+            r"field 'answer' is 'here', without a box",
+        ),
+        ({"reasoning_process": "So </think> it is."}, r"field 'reasoning_process' contains '</think>'"),
+        ({"answer": "<answer>a</answer> b"}, r"field 'answer' contains '<answer>'"),
+        ({"question": "What?<|im_end|>"}, r"field 'question' contains '<\|im_end\|>'"),
+        ({"question": "<video>"}, r"field 'question' is empty without its tags"),
     ],
 )
 def test_bad_rows_are_refused_by_name(change, message):
@@ -60,6 +68,19 @@ def test_a_row_read_by_hand():
     assert example.key_frames == (KeyFrame(142, 4.7, "k.jpg", {"man": ((0.46, 0.43, 0.77, 0.94),)}),)
     assert example.media_path == "videos/a.mp4"
     assert example.to_row() == GOOD
+
+
+def test_wrapping_tags_and_marks_of_a_medium_are_removed():
+    example = Example.from_row(
+        GOOD
+        | {
+            "question": "<video>\nWhere is it?",
+            "answer": " <answer>Here</answer>\n",
+            "reasoning_process": "<think>He\nstands.</think>",
+        }
+    )
+    assert (example.question, example.answer, example.reasoning_process) == ("Where is it?", "Here", "He\nstands.")
+    assert Example.from_row(example.to_row()) == example
 
 
 def test_arrow_fills_missing_names_with_none():

@@ -24,6 +24,7 @@ from o3v.evidence.parsing import (
     answer_boxes,
     answer_choice,
     answer_span,
+    open_think,
     parse_response,
     problem_shares,
 )

@@ -122,6 +122,18 @@ def parse_response(text: str) -> Response:
     return Response(text, parts[0], parts[1], tuple(claims), tuple(times), tuple(notes))
 
 
+def open_think(text: str) -> str:
+    """The text with the opening `<think>` that the prompt of a thinking model already holds.
+
+    A completion of such a model only closes the tag. Other texts are returned unchanged.
+
+    >>> open_think("I see.</think><answer>B</answer>"), open_think("I see.")
+    ('<think>I see.</think><answer>B</answer>', 'I see.')
+    """
+    opening, closing = text.find(TAGS[0]), text.find(TAGS[1])
+    return TAGS[0] + text if closing >= 0 and not 0 <= opening < closing else text
+
+
 def problem_shares(texts: Iterable[str]) -> dict[str, float]:
     """Share of responses with each kind of problem, most frequent first; a response can have several.
 

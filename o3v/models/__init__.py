@@ -1,3 +1,13 @@
 """Video-language models: load, prepare, generate."""
 
-from o3v.models.vlm import VISION_TOKENS, FrameProcessor, VideoModel, batches, encode, generate, load, save
+from o3v.models.vlm import (
+    VISION_TOKENS,
+    FrameProcessor,
+    VideoModel,
+    batches,
+    encode,
+    generate,
+    load,
+    response_opening,
+    save,
+)

@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLProcessor, set_seed
 from transformers.models.auto import AutoModelForImageTextToText
 
+from o3v.evidence import TAGS
 from o3v.models import prefix_cache
 from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
 from o3v.prompts import Prompt
@@ -84,10 +85,23 @@ def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
 
 def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     """Model inputs of a batch of prompts, padded on the left: input_ids (batch, length), pixel_values, …"""
-    template = processor.tokenizer.apply_chat_template
-    texts = [template(p.messages, tokenize=False, add_generation_prompt=True) + p.response_prefix for p in prompts]
+    template, opening = processor.tokenizer.apply_chat_template, response_opening(processor)
+    texts = [
+        template(p.messages, tokenize=False, add_generation_prompt=True) + p.response_prefix.removeprefix(opening)
+        for p in prompts
+    ]
     images = [[Image.fromarray(image) for image in p.images] for p in prompts]
     return processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
+
+
+def response_opening(processor: Any) -> str:
+    """`<think>` if the chat template itself opens the thinking (thinking models), else an empty text.
+
+    Completions of such a model only close the tag: the opening belongs to the response that is parsed and scored.
+    """
+    messages = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+    prompt = processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return TAGS[0] if prompt.rstrip().endswith(TAGS[0]) else ""
 
 
 @torch.inference_mode()
@@ -111,7 +125,8 @@ def generate(
         seed: seed of the sampling.
         repeats: responses for each prompt.
 
-    A response continues `Prompt.response_prefix`, which is not repeated in the result.
+    A response continues `Prompt.response_prefix`, which is not repeated in the result; a `<think>` that the chat
+    template opens is (`response_opening`).
     """
     inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
     sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}
@@ -121,7 +136,10 @@ def generate(
         tokens = prefix_cache.generate(vlm.model, repeats, **inputs, **settings)
     else:
         tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)
-    return vlm.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    texts = vlm.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    opening = response_opening(vlm.processor)
+    continued = [bool(prompt.response_prefix) for prompt in prompts for _ in range(repeats)]
+    return [text if prefix else opening + text for prefix, text in zip(continued, texts, strict=True)]
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from o3v.evidence import answer_span
+from o3v.evidence.parsing import SECTION_TAG
 from o3v.geometry import Box, Size, Span
 
 LONGEST_PATH = 4_096
@@ -18,6 +19,11 @@ LONGEST_TEXT = 100_000  # characters; the longest reasoning of the public files 
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 _SPANS = (re.compile(rf"\[\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\]$"), re.compile(rf"^{_NUMBER}\s*[-–]\s*{_NUMBER}$"))
 _LETTER = re.compile(r"\s*(?:\(([A-Z])\)|\[([A-Z])\]|([A-Z])(?:[.):]|\s*$))", re.IGNORECASE)
+
+
+MEDIA_MARK = re.compile(r"\n?<(?:image|video|audio)>\n?")
+SPECIAL_TOKEN = re.compile(r"<\|[A-Za-z0-9_]+\|>")
+_SECTIONS = {"reasoning_process": "think", "answer": "answer"}
 
 
 class FieldError(Exception):
@@ -53,6 +59,12 @@ def read_letter(answer: str) -> str | None:
 
 
 def read_text(row: Mapping[str, Any], name: str, optional: bool = False) -> str | None:
+    """A text of a row, None if it is `optional` and missing.
+
+    Marks of a medium (`<image>`, `<video>`) are removed, since a prompt has its own. A chain or an answer that is
+    wrapped in its section's tags, as Video-R1 writes them, loses them. Other section tags and special tokens
+    (`<|im_end|>`) are refused: they would end or break the prompt.
+    """
     value = row.get(name)
     if optional and (value is None or value == ""):
         return None
@@ -60,6 +72,15 @@ def read_text(row: Mapping[str, Any], name: str, optional: bool = False) -> str 
         raise FieldError(name, f"must be a text that is not empty, found {value!r:.60}")
     if len(value) > LONGEST_TEXT:
         raise FieldError(name, f"has {len(value)} characters, more than {LONGEST_TEXT}")
+    value = MEDIA_MARK.sub("", value)
+    if name in _SECTIONS and (
+        wrapped := re.fullmatch(rf"\s*<{_SECTIONS[name]}>(.*)</{_SECTIONS[name]}>\s*", value, re.S)
+    ):
+        value = wrapped[1]
+    if found := SECTION_TAG.search(value) or SPECIAL_TOKEN.search(value):
+        raise FieldError(name, f"contains {found[0]!r}, which a prompt or response cannot contain; remove it")
+    if not value.strip():
+        raise FieldError(name, "is empty without its tags")
     return value
 
 

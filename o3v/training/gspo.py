@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 from o3v import files
 from o3v.config import GspoConfig
 from o3v.models import prefix_cache
-from o3v.models.vlm import VISION_TOKENS, VideoModel, generate
+from o3v.models.vlm import VISION_TOKENS, VideoModel, generate, response_opening
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
@@ -105,16 +105,17 @@ class GspoTrainer(shared.ExactResume, GRPOTrainer):
         return logps, entropies if compute_entropy else None, None
 
 
-def grounded_reward(config: RewardConfig, rollouts: Path) -> Callable[..., list[float]]:
+def grounded_reward(config: RewardConfig, rollouts: Path, opening: str = "") -> Callable[..., list[float]]:
     """The reward function for TRL: the total of every completion. The mean of each term is logged under its name.
 
     `terms/total_at_start` is the total as the first step would have scored it: σ narrows during training, so only this
     one can be compared between steps. The completions of each step are written to `rollouts/step_NNNNN.jsonl`.
+    `opening` begins every response (`vlm.response_opening`).
     """
 
     def reward(completions, row, trainer_state, log_metric, **_: Any) -> list[float]:
         step, progress = trainer_state.global_step, trainer_state.global_step / trainer_state.max_steps
-        texts = [completion[0]["content"] for completion in completions]
+        texts = [opening + completion[0]["content"] for completion in completions]
         pairs = list(zip(texts, row, strict=True))
         scores = [
             score_completion(text, r, progress, config)
@@ -224,7 +225,9 @@ def make_trainer(
     """
     trainer = GspoTrainer(
         model=vlm.model,
-        reward_funcs=grounded_reward(reward_config or RewardConfig.paper(), run.out / "rollouts"),
+        reward_funcs=grounded_reward(
+            reward_config or RewardConfig.paper(), run.out / "rollouts", response_opening(vlm.processor)
+        ),
         args=_arguments(vlm, config, run),
         train_dataset=shared.row_dataset(examples, functools.partial(gspo_row, builder=builder), config.cached_rows),
         processing_class=vlm.processor,

@@ -1,13 +1,18 @@
 """The model's own parts: processor, attention, saving, generating."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from o3v import models
+from o3v.geometry import MIN_PIXELS, PATCH_FACTOR, fit_size
 from o3v.models import qwen_speedups
 from o3v.prompts import Prompt, conversation, frame_parts
 from o3v.schema import Task
@@ -114,3 +119,28 @@ def test_generation_is_seeded_and_padding_changes_nothing(twin):
     assert models.generate(twin, [short, long], 6)[0] == alone[0]
     hot = [models.generate(twin, [short, long], 6, temperature=1.0, seed=3) for _ in range(2)]
     assert hot[0] == hot[1] != models.generate(twin, [short, long], 6, temperature=1.0, seed=4)
+
+
+def test_a_template_that_opens_the_thinking_gives_whole_responses(twin):
+    """Qwen3-VL-Thinking's template ends with <think>: its completions only close the tag."""
+    ordinary = models.generate(twin, [prompt(frames(1))], 4)
+    tokenizer = twin.processor.tokenizer
+    opening = "{% if add_generation_prompt %}{{ '<think>\\n' }}{% endif %}"
+    tokenizer.chat_template += opening
+    assert models.response_opening(twin.processor) == "<think>"
+    (text,) = models.generate(twin, [prompt(frames(1))], 4)
+    assert text.startswith("<think>") and not ordinary[0].startswith("<think>")
+    begun = replace(prompt(frames(1)), response_prefix="<think>I see.</think><answer>")
+    (continued,) = models.generate(twin, [begun], 4)
+    assert not continued.startswith("<think>")
+    inputs = models.encode(twin.processor, [begun])
+    assert tokenizer.decode(inputs["input_ids"][0]).rsplit("assistant", 1)[1].count("<think>") == 1
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(MIN_PIXELS, 200_000))
+def test_the_processor_does_not_resize_a_fitted_frame_again(width, height, max_pixels):
+    """Boxes are written in pixels of the fitted size, so the model must see this size, in tiny images and strips too."""
+    assume(max(width, height) < 200 * min(width, height))
+    fitted_w, fitted_h = fit_size((width, height), max_pixels)
+    assert MIN_PIXELS <= fitted_w * fitted_h <= max_pixels
+    assert smart_resize(fitted_h, fitted_w, PATCH_FACTOR, MIN_PIXELS, 12_845_056) == (fitted_h, fitted_w)

@@ -113,6 +113,14 @@ def test_rewards_are_each_rows_own_and_rollouts_are_kept(tmp_path):
     assert [k["id"] for k in kept] == ["a", "b"] and kept[0]["total"] == 2.0
 
 
+def test_a_completion_that_only_closes_its_thinking_is_scored_with_the_prompts_opening(tmp_path):
+    reward = gspo.grounded_reward(RewardConfig.paper(), tmp_path, opening="<think>")
+    state = type("State", (), {"global_step": 0, "max_steps": 4})()
+    row = {"id": "a", "task": "General video QA MCQ", "answer": "B"}
+    completion = [{"role": "assistant", "content": "It is red.</think><answer>B</answer>"}]
+    assert reward(completions=[completion], row=[row], trainer_state=state, log_metric=lambda *_: None) == [2.0]
+
+
 def test_a_stopped_run_ends_bit_identical(twin, _twin, rl_examples, world, tmp_path):
     whole = trainer(twin, rl_examples, world, tmp_path / "whole")
     expected = training.train(whole)

@@ -38,21 +38,19 @@ def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
 
     Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError for a folder without videos.
     """
-    items, errors = [], []
-    paths = sorted(
-        p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and not p.name.startswith(".")
-    )
+    paths = [path for path in sorted(Path(folder).rglob("[!.]*")) if path.suffix.lower() in VIDEO_ENDINGS]
     if not paths:
         raise FileNotFoundError(f"{folder} holds no video ({', '.join(VIDEO_ENDINGS)})")
+    items, errors = [], []
     for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
             info = video.probe(resolve_inside(folder, name))
         except (video.VideoError, SchemaError, OSError) as error:
             errors.append(str(error))
-            continue
-        fps = len(info.times_s) / info.duration_s
-        items.append(AnnotationItem(name.rsplit(".", 1)[0], "own", name, info.duration_s, fps))
+        else:
+            fps = len(info.times_s) / info.duration_s
+            items.append(AnnotationItem(name.rsplit(".", 1)[0], "own", name, info.duration_s, fps))
     return items, errors
 
 
@@ -60,35 +58,16 @@ class AnnotationError(ValueError):
     """An answer that is not a valid annotation. The message gives the reason."""
 
 
-ANNOTATION_SCHEMA: Mapping[str, Any] = {  # boxes are shares of the frame
+_TEXT, _NUMBER = {"type": "string"}, {"type": "number"}
+_BOX = {"type": "array", "items": _NUMBER}  # shares of the frame
+_OBJECT = {"type": "object", "required": ["name", "box"], "properties": {"name": _TEXT, "box": _BOX}}
+_OBJECTS = {"type": "array", "items": _OBJECT}
+_KEY_FRAME = {"type": "object", "required": ["at", "objects"], "properties": {"at": _NUMBER, "objects": _OBJECTS}}
+_KEY_FRAMES = {"type": "array", "items": _KEY_FRAME}
+ANNOTATION_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "required": ["question", "answer", "key_frames", "reasoning"],
-    "properties": {
-        "question": {"type": "string"},
-        "answer": {"type": "string"},
-        "reasoning": {"type": "string"},
-        "key_frames": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["at", "objects"],
-                "properties": {
-                    "at": {"type": "number"},
-                    "objects": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["name", "box"],
-                            "properties": {
-                                "name": {"type": "string"},
-                                "box": {"type": "array", "items": {"type": "number"}},
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
+    "properties": {"question": _TEXT, "answer": _TEXT, "reasoning": _TEXT, "key_frames": _KEY_FRAMES},
 }
 
 

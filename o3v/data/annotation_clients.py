@@ -1,9 +1,8 @@
 """Clients of large models that annotate videos: Gemini, and any server of OpenAI's protocol (for example vLLM).
 
 Both send the same prompt and the same frames, each frame after a line with its time, and ask for JSON of the schema
-`annotation.ANNOTATION_SCHEMA`. API keys come from the environment and are never logged or stored. Source of the two
-prompts: paper, annotation pipeline, step 1, in our words. This module does not know retries or caching
-(`annotation_requests`).
+`annotation.ANNOTATION_SCHEMA`. API keys come from the environment and are never logged or stored. The prompts follow
+the paper (annotation pipeline, step 1). This module does not know retries or caching (`annotation_requests`).
 """
 
 import base64
@@ -11,7 +10,7 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,9 +55,9 @@ def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str =
 
 @dataclass(frozen=True)
 class _Client:
-    """What both clients share: a video becomes `n_frames` JPEG images of at most `max_pixels`.
+    """What both clients share. `root` is the folder that the items' paths start from.
 
-    `root` is the folder that the items' paths start from, `timeout_s` the limit of one request.
+    A video becomes `n_frames` JPEG images of at most `max_pixels`. A request may take `timeout_s`.
     """
 
     root: Path | str
@@ -74,17 +73,25 @@ class _Client:
         """Everything that determines the answers."""
         return f"{type(self).__name__} {self.model} {self.n_frames}×{self.max_pixels} {ANNOTATION_PROMPTS!r}"
 
-    def _prompt(self, item: AnnotationItem) -> str:
-        notes = "\n".join(f"From {start:g} to {end:g}: {text}" for start, end, text in item.notes)
-        return ANNOTATION_PROMPTS[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
+    def __call__(self, item: AnnotationItem) -> Reply:
+        """Sends one request. Raises ServiceUnavailable for a busy or slow service or a broken reply.
 
-    def _images(self, item: AnnotationItem) -> Iterator[tuple[str, bytes]]:
-        """Each frame as JPEG, together with the line of text that precedes it."""
+        Raises ValueError without a key, and ImportError without the library of the client.
+        """
+        notes = "\n".join(f"From {start:g} to {end:g}: {text}" for start, end, text in item.notes)
+        prompt = ANNOTATION_PROMPTS[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
         frames = video.sample_frames(resolve_inside(self.root, item.video_path), self.n_frames, self.max_pixels)
+        captioned = []
         for index, time_s, image in zip(frames.indices, frames.times_s, frames.images, strict=True):
             jpeg = io.BytesIO()
             Image.fromarray(image).save(jpeg, "JPEG", quality=85)
-            yield f"Frame {int(index)} at {time_s:.1f}s:", jpeg.getvalue()
+            captioned.append((f"Frame {int(index)} at {time_s:.1f}s:", jpeg.getvalue()))
+        try:
+            return self._send(prompt, captioned)
+        except Exception as error:
+            if reason := self._temporary_fault(error):
+                raise ServiceUnavailable(f"{self.model}: {reason}") from None
+            raise
 
 
 @dataclass(frozen=True)
@@ -95,40 +102,33 @@ class Gemini(_Client):
 
     @cached_property
     def _client(self) -> Any:
-        genai = _import("google.genai")
         options = {"base_url": self.base_url, "timeout": round(self.timeout_s * 1000)}
-        return genai.Client(api_key=_key("GEMINI_API_KEY"), http_options=options)
+        return _import("google.genai").Client(api_key=_key("GEMINI_API_KEY"), http_options=options)
 
-    def __call__(self, item: AnnotationItem) -> Reply:
-        """Sends one request.
-
-        Raises ServiceUnavailable for a busy or slow service or a broken reply, ValueError without a key.
-        """
-        from google.genai import errors, types
-
-        parts: list[Any] = [self._prompt(item)]
-        for caption, jpeg in self._images(item):
+    def _send(self, prompt: str, frames: list[tuple[str, bytes]]) -> Reply:
+        types = _import("google.genai.types")
+        parts: list[Any] = [prompt]
+        for caption, jpeg in frames:
             parts += [caption, types.Part.from_bytes(data=jpeg, mime_type="image/jpeg")]
         config = types.GenerateContentConfig(
             response_mime_type="application/json", response_json_schema=dict(ANNOTATION_SCHEMA), temperature=0.0
         )
-        try:
-            response = self._client.models.generate_content(model=self.model, contents=parts, config=config)
-        except errors.APIError as error:
-            if error.code in BUSY:
-                raise ServiceUnavailable(f"{self.model}: {error.code}") from None
-            raise
-        except Exception as error:  # google-genai lets the errors of its HTTP library through, whichever that is
-            broken = isinstance(error, json.JSONDecodeError | errors.UnknownApiResponseError | OSError)
-            if broken or type(error).__module__.startswith(("httpx", "httpcore", "aiohttp")):
-                raise ServiceUnavailable(f"{self.model}: {type(error).__name__}") from None
-            raise
+        response = self._client.models.generate_content(model=self.model, contents=parts, config=config)
         usage = response.usage_metadata
-        return Reply(
-            response.text or "",
-            (usage.prompt_token_count or 0) if usage else 0,
-            ((usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)) if usage else 0,
-        )
+        if not usage:
+            return Reply(response.text or "")
+        tokens_out = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
+        return Reply(response.text or "", usage.prompt_token_count or 0, tokens_out)
+
+    def _temporary_fault(self, error: Exception) -> object:
+        """Status or type of an error after which a retry may help, else None."""
+        errors = _import("google.genai.errors")
+        if isinstance(error, errors.APIError):
+            return error.code if error.code in BUSY else None
+        # google-genai lets the errors of its HTTP library through, whichever that is
+        broken = isinstance(error, json.JSONDecodeError | errors.UnknownApiResponseError | OSError)
+        broken = broken or type(error).__module__.startswith(("httpx", "httpcore", "aiohttp"))
+        return type(error).__name__ if broken else None
 
 
 @dataclass(frozen=True)
@@ -137,38 +137,31 @@ class OpenAICompatible(_Client):
 
     @cached_property
     def _client(self) -> Any:
-        openai = _import("openai")
         key = os.environ.get("OPENAI_API_KEY", "none") if self.base_url else _key("OPENAI_API_KEY")
-        return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout_s, max_retries=0)
+        return _import("openai").OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout_s, max_retries=0)
 
-    def __call__(self, item: AnnotationItem) -> Reply:
-        """Sends one request.
-
-        Raises ServiceUnavailable for a busy or slow service or a broken reply, ValueError without a key.
-        """
-        import openai
-
-        content: list[dict[str, Any]] = [{"type": "text", "text": self._prompt(item)}]
-        for caption, jpeg in self._images(item):
+    def _send(self, prompt: str, frames: list[tuple[str, bytes]]) -> Reply:
+        content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
+        for caption, jpeg in frames:
             url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
             content += [{"type": "text", "text": caption}, {"type": "image_url", "image_url": {"url": url}}]
         schema = {"name": "annotation", "schema": dict(ANNOTATION_SCHEMA)}
-        try:
-            response = self._client.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": content}],
-                response_format={"type": "json_schema", "json_schema": schema},
-                temperature=0.0,
-            )
-            text = response.choices[0].message.content or ""
-        except openai.APIStatusError as error:
-            if error.status_code in BUSY:
-                raise ServiceUnavailable(f"{self.model}: {error.status_code}") from None
-            raise
-        except (openai.APIError, json.JSONDecodeError, AttributeError, IndexError, TypeError) as error:
-            raise ServiceUnavailable(f"{self.model}: {type(error).__name__}") from None
-        usage = response.usage
-        return Reply(text, usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
+        response = self._client.chat.completions.create(
+            model=self.model,
+            messages=[{"role": "user", "content": content}],
+            response_format={"type": "json_schema", "json_schema": schema},
+            temperature=0.0,
+        )
+        usage, text = response.usage, response.choices[0].message.content or ""
+        return Reply(text, usage.prompt_tokens, usage.completion_tokens) if usage else Reply(text)
+
+    def _temporary_fault(self, error: Exception) -> object:
+        """Status or type of an error after which a retry may help, else None."""
+        openai = _import("openai")
+        if isinstance(error, openai.APIStatusError):
+            return error.status_code if error.status_code in BUSY else None
+        broken = openai.APIError | json.JSONDecodeError | AttributeError | IndexError | TypeError
+        return type(error).__name__ if isinstance(error, broken) else None
 
 
 def _import(module: str) -> Any:

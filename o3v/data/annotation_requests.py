@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from tqdm.auto import tqdm
@@ -54,7 +54,7 @@ class ServiceUnavailable(RuntimeError):
 class RequestLimits:
     """`workers` requests at a time, at most `per_minute` starts, at most `attempts` for an item.
 
-    Before a retry the wait is random, from `min_wait_s` to an exponentially growing limit of at most `max_wait_s`.
+    Before a retry the wait is random, up to a limit that grows from `min_wait_s` to `max_wait_s`.
     """
 
     workers: int = 8
@@ -75,13 +75,6 @@ class RequestReport:
     tokens_in: int = 0
     tokens_out: int = 0
     elapsed_s: float = 0.0
-    lock: Any = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, **counts: int) -> None:
-        """Adds to the counts. Safe to call from any thread."""
-        with self.lock:
-            for name, count in counts.items():
-                setattr(self, name, getattr(self, name) + count)
 
     def cost_usd(self, per_million_in: float, per_million_out: float) -> float:
         """The price of the run, given the prices of a million input and output tokens in US dollars."""
@@ -104,14 +97,14 @@ def annotate(
         limits: Number of parallel requests, rate and retries.
         report: Receives the counts of this run.
     """
-    report, start_s = report if report is not None else RequestReport(), time.perf_counter()
-    request = _CachedAnnotator(annotator, Path(cache_dir), limits, report, _RateLimiter(limits.per_minute))
+    report, start_s = report or RequestReport(), time.perf_counter()
+    answer_of = _CachedAnnotator(annotator, Path(cache_dir), limits, report)
     items, pending = iter(items), []
     with ThreadPoolExecutor(limits.workers) as pool, tqdm(desc="annotating", mininterval=5) as bar:
         try:
             while True:
                 fresh = list(islice(items, 2 * limits.workers - len(pending)))
-                pending += [(item, pool.submit(request, item)) for item in fresh]
+                pending += [(item, pool.submit(answer_of, item)) for item in fresh]
                 if not pending:
                     break
                 item, future = pending.pop(0)
@@ -125,39 +118,29 @@ def annotate(
                 future.cancel()
 
 
-class _RateLimiter:
-    """Spaces the starts of requests evenly, at most `per_minute`."""
-
-    def __init__(self, per_minute: float) -> None:
-        self.interval_s, self.next_s, self.lock = 60 / per_minute, 0.0, threading.Lock()
-
-    def wait(self) -> None:
-        """Blocks until the next request may start."""
-        with self.lock:
-            start_s = max(self.next_s, time.monotonic())
-            self.next_s = start_s + self.interval_s
-        time.sleep(max(0.0, start_s - time.monotonic()))
-
-
-@dataclass(frozen=True)
+@dataclass
 class _CachedAnnotator:
+    """Answers items from the cache or by requests. Safe to call from any thread."""
+
     annotator: Annotator
     cache_dir: Path
     limits: RequestLimits
     report: RequestReport
-    rate_limiter: _RateLimiter
+    next_start_s: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, item: AnnotationItem) -> str | None:
         """The stored or a new answer; None if no attempt gets an answer."""
-        path = self.cache_dir / f"{request_key(self.annotator, item)}.json"
+        request = json.dumps([self.annotator.name, asdict(item)], sort_keys=True, ensure_ascii=False)
+        path = self.cache_dir / f"{hashlib.sha256(request.encode()).hexdigest()[:32]}.json"
         if path.exists():
-            self.report.add(cached=1)
+            self._count(cached=1)
             return files.read_json(path)["text"]
         retrying = Retrying(
             stop=stop_after_attempt(self.limits.attempts),
             wait=wait_random_exponential(self.limits.min_wait_s, self.limits.max_wait_s),
             retry=retry_if_exception_type((ServiceUnavailable, AnnotationError)),
-            before_sleep=lambda _: self.report.add(retries=1),
+            before_sleep=lambda _: self._count(retries=1),
             reraise=True,
         )
         replies: list[Reply] = []
@@ -165,7 +148,7 @@ class _CachedAnnotator:
             retrying(self._request, item, replies)
         except (ServiceUnavailable, AnnotationError) as error:
             if not replies:
-                self.report.add(failed=1)
+                self._count(failed=1)
                 tqdm.write(f"{item.id}: no annotation after {self.limits.attempts} attempts: {error}")
                 return None
         # The last reply may be malformed. It is stored too: the filters report it.
@@ -174,16 +157,17 @@ class _CachedAnnotator:
 
     def _request(self, item: AnnotationItem, replies: list[Reply]) -> None:
         """Makes one attempt and appends its reply. Raises AnnotationError for a malformed one, to retry."""
-        self.rate_limiter.wait()
-        self.report.add(requests=1)
-        reply = self.annotator(item)
-        replies.append(reply)
-        self.report.add(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+        with self.lock:  # space the starts evenly
+            start_s = max(self.next_start_s, time.monotonic())
+            self.next_start_s = start_s + 60 / self.limits.per_minute
+        time.sleep(max(0.0, start_s - time.monotonic()))
+        self._count(requests=1)
+        replies.append(self.annotator(item))
+        self._count(tokens_in=replies[-1].tokens_in, tokens_out=replies[-1].tokens_out)
         if not self.annotator.deterministic:
-            parse_annotation(reply.text)
+            parse_annotation(replies[-1].text)
 
-
-def request_key(annotator: Annotator, item: AnnotationItem) -> str:
-    """The key of a request in the cache: a hash of the annotator's name and of the whole item."""
-    text = json.dumps([annotator.name, asdict(item)], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    def _count(self, **counts: int) -> None:
+        with self.lock:
+            for name, count in counts.items():
+                setattr(self.report, name, getattr(self.report, name) + count)

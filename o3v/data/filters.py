@@ -31,17 +31,16 @@ class FilterResult:
 Stage = Callable[[Iterable[Example]], FilterResult]
 
 
+Entry = tuple[KeyFrame, str, Box]  # one box of an example, with its frame and object name
+
+
 def drop_large_boxes(examples: Iterable[Example], max_share: float = MAX_BOX_SHARE) -> FilterResult:
     """Removes key-frame boxes that cover more than `max_share` of the frame; keeps the rows. Paper, step 2."""
-    kept, dropped = [], []
-    for example in examples:
-        removed = [entry for entry in _boxes(example) if box_area(entry[2]) > max_share]
-        kept.append(_without(example, removed))
-        dropped += [_drop(example, "large box", f": {box_area(box):.0%}", f, name, box) for f, name, box in removed]
-    return FilterResult(kept, dropped)
 
+    def large(example: Example) -> list[Entry]:
+        return [entry for entry in _boxes(example) if box_area(entry[2]) > max_share]
 
-Entry = tuple[KeyFrame, str, Box]  # one box of an example, with its frame and object name
+    return _remove_boxes(examples, large, "large box", lambda box: f": {box_area(box):.0%}")
 
 
 def _boxes(example: Example) -> list[Entry]:
@@ -49,20 +48,27 @@ def _boxes(example: Example) -> list[Entry]:
     return [(f, name, box) for f in example.key_frames for name, boxes in f.items.items() for box in boxes]
 
 
-def _without(example: Example, removed: Sequence[Entry]) -> Example:
-    """The example without these boxes, and without the key frames that lose their last box."""
-    lost = {(frame.idx, name, box) for frame, name, box in removed}
-    frames = []
-    for frame in example.key_frames:
-        items = {n: tuple(b for b in boxes if (frame.idx, n, b) not in lost) for n, boxes in frame.items.items()}
-        items = {name: boxes for name, boxes in items.items() if boxes}
-        if items or not frame.items:
-            frames.append(replace(frame, items=items))
-    return replace(example, key_frames=tuple(frames))
-
-
-def _drop(example: Example, reason: str, note: str, frame: KeyFrame, name: str, box: Box) -> DroppedRow:
-    return DroppedRow(example.id, example.source, reason, f"{name} in frame {frame.idx}{note}", frame.idx, box)
+def _remove_boxes(
+    examples: Iterable[Example],
+    wrong: Callable[[Example], list[Entry]],
+    reason: str,
+    note: Callable[[Box], str] = lambda _: "",
+) -> FilterResult:
+    """Removes the wrong boxes of each example, and the key frames that lose their last box. Keeps all rows."""
+    kept, dropped = [], []
+    for example in examples:
+        removed, frames = wrong(example), []
+        lost = {(frame.idx, name, box) for frame, name, box in removed}
+        for frame in example.key_frames:
+            items = {n: tuple(b for b in boxes if (frame.idx, n, b) not in lost) for n, boxes in frame.items.items()}
+            items = {name: boxes for name, boxes in items.items() if boxes}
+            if items or not frame.items:
+                frames.append(replace(frame, items=items))
+        kept.append(replace(example, key_frames=tuple(frames)))
+        for frame, name, box in removed:
+            detail = f"{name} in frame {frame.idx}{note(box)}"
+            dropped.append(DroppedRow(example.id, example.source, reason, detail, frame.idx, box))
+    return FilterResult(kept, dropped)
 
 
 Verifier = Callable[[Sequence[np.ndarray], Sequence[str]], list[bool]]  # crops and a question about each → is it yes?
@@ -88,23 +94,13 @@ def verify_crops(
     examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = IS_THIS_QUESTION
 ) -> FilterResult:
     """Removes key-frame boxes that do not show what they are called, by a model; keeps the rows. Paper, step 2."""
-    examples, entries, crops = list(examples), [], []
-    for row, example in enumerate(examples):
-        boxes = _boxes(example)
-        entries += [(row, entry) for entry in boxes]
-        crops += read_crops(example, [(frame.time_s, box) for frame, _, box in boxes]) if boxes else []
-    verdicts = judge(crops, [question.format(name=name) for _, (_, name, _) in entries])
-    refused: dict[int, list[Entry]] = {}
-    for (row, entry), yes in zip(entries, verdicts, strict=True):
-        if not yes:
-            refused.setdefault(row, []).append(entry)
-    kept = [_without(example, refused.get(row, ())) for row, example in enumerate(examples)]
-    dropped = [
-        _drop(examples[row], "not what it is called", "", *entry)
-        for row, removed in refused.items()
-        for entry in removed
-    ]
-    return FilterResult(kept, dropped)
+    examples, crops, questions = list(examples), [], []
+    for example in examples:
+        if boxes := _boxes(example):
+            crops += read_crops(example, [(frame.time_s, box) for frame, _, box in boxes])
+            questions += [question.format(name=name) for _, name, _ in boxes]
+    verdicts = iter([yes for _, yes in zip(questions, judge(crops, questions), strict=True)])
+    return _remove_boxes(examples, lambda e: [b for b in _boxes(e) if not next(verdicts)], "not what it is called")
 
 
 def verify_sentences(
@@ -117,19 +113,15 @@ def verify_sentences(
     examples, sentences, crops = list(examples), [], []
     for row, example in enumerate(examples):
         chain = example.reasoning_process or ""
-        claims = [c for c in _parsed(example).claims if c.time_s is not None] if example.key_frames else []
+        claims = _timed_claims(example) if example.key_frames else []
         sentences += [(row, claim, _sentence(chain, claim.start - len("<think>"))) for claim in claims]
         times_s = [next((f.time_s for f in _frames_at(example, c.time_s)), c.time_s) for c in claims]
         boxes = [claim.boxes[0] for claim in claims]
         crops += read_crops(example, list(zip(times_s, boxes, strict=True))) if claims else []
     verdicts = judge(crops, [question.format(sentence=text, name=claim.name) for _, claim, text in sentences])
     wrong = {row: (claim, text) for (row, claim, text), yes in zip(sentences, verdicts, strict=True) if not yes}
-    dropped = [
-        DroppedRow(e.id, e.source, "sentence does not fit", wrong[row][1], None, wrong[row][0].boxes[0])
-        for row, e in enumerate(examples)
-        if row in wrong
-    ]
-    return FilterResult([e for row, e in enumerate(examples) if row not in wrong], dropped)
+    problems = {row: ("sentence does not fit", text, None, claim.boxes[0]) for row, (claim, text) in wrong.items()}
+    return _drop_rows(examples, problems)
 
 
 def _sentence(chain: str, offset: int) -> str:
@@ -141,27 +133,21 @@ def _sentence(chain: str, offset: int) -> str:
 
 def drop_unmentioned_boxes(examples: Iterable[Example]) -> FilterResult:
     """Removes key-frame boxes that the reasoning never claims; keeps the rows. Paper, step 3."""
-    kept, dropped = [], []
-    for example in examples:
-        if not _has_chain(example):
-            kept.append(example)
-            continue
-        claims = [claim for claim in _parsed(example).claims if claim.time_s is not None]
+
+    def unmentioned(example: Example) -> list[Entry]:
+        boxes, claims = (_boxes(example), _timed_claims(example)) if _has_chain(example) else ([], [])
         claimed = {(frame.idx, claim.name) for claim in claims for frame in _frames_at(example, claim.time_s)}
-        removed = [(frame, name, box) for frame, name, box in _boxes(example) if (frame.idx, name) not in claimed]
-        kept.append(_without(example, removed))
-        dropped += [_drop(example, "box without mention", "", *entry) for entry in removed]
-    return FilterResult(kept, dropped)
+        return [(frame, name, box) for frame, name, box in boxes if (frame.idx, name) not in claimed]
+
+    return _remove_boxes(examples, unmentioned, "box without mention")
 
 
 def rewrite_chains(examples: Iterable[Example]) -> FilterResult:
     """Rewrites every claim of the reasoning with the boxes and the time of its key frame. Paper, step 3."""
-    return FilterResult([_rewritten(example) for example in examples], [])
+    return FilterResult([_rewritten(example) if _has_chain(example) else example for example in examples], [])
 
 
 def _rewritten(example: Example) -> Example:
-    if not _has_chain(example):
-        return example
     chain, shift = example.reasoning_process, len("<think>")
     last_end = len(chain) + 1
     for claim in reversed(_parsed(example).claims):
@@ -181,11 +167,22 @@ def _parsed(example: Example) -> evidence.Response:
     return evidence.parse_response(evidence.format_response(example.reasoning_process or "", example.answer))
 
 
+def _timed_claims(example: Example) -> list[evidence.Claim]:
+    return [claim for claim in _parsed(example).claims if claim.time_s is not None]
+
+
 def drop_inconsistent_rows(examples: Iterable[Example]) -> FilterResult:
     """Drops spatio-temporal rows whose reasoning names a time or object without a key frame. Paper, step 3."""
+    examples = list(examples)
+    problems = {row: _inconsistency(example) for row, example in enumerate(examples) if _has_chain(example)}
+    return _drop_rows(examples, problems)
+
+
+def _drop_rows(examples: Sequence[Example], problems: Mapping[int, tuple | None]) -> FilterResult:
+    """Drops the rows with a problem: the fields of their `DroppedRow` from `reason` on, by row."""
     kept, dropped = [], []
-    for example in examples:
-        if problem := _inconsistency(example) if _has_chain(example) else None:
+    for row, example in enumerate(examples):
+        if problem := problems.get(row):
             dropped.append(DroppedRow(example.id, example.source, *problem))
         else:
             kept.append(example)

@@ -2,21 +2,20 @@
 
 Reads a JSON list (or one object per line) of tens of thousands of rows without holding it in memory. Source names are
 spelled as in the files ("videor1_free_from"). A bad row does not stop the reading: it becomes a `BadRow` with its
-number, the field and the reason. The filters by source are the paper's, one function each. This module does not open
-videos.
+number, the field and the reason. The filters by source are the paper's. This module does not open videos.
 """
 
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from o3v import evidence, files
-from o3v.schema import Example, Row, SchemaError, Task
+from o3v.schema import Example, SchemaError, Task
 
 GROUNDING = tuple(f"STR_{name}" for name in ("activitynet", "coin", "didemo", "queryd", "qvhighlight"))
 OTHER_SOURCES = ("STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa", "timerft")
@@ -25,6 +24,7 @@ PREFIXES = ("TVG_", "synth")  # the temporal grounding collections, and the rows
 
 CHUNK = 1 << 20  # characters read at a time
 MAX_ROW_CHARS = 1 << 24  # a row that does not end within these is malformed
+BETWEEN_ROWS = re.compile(r"[ \t\r\n,]*")
 NEXT_ROW = re.compile(r'\}\s*,?\s*(?=\{\s*")')
 
 
@@ -42,26 +42,31 @@ class BadRow:
         return f"row {self.number}{row_id}: {f'field {self.field!r} ' if self.field else ''}{self.reason}"
 
 
-def read_stgr(
-    path: Path | str, durations_s: Mapping[str, float] | None = None, sources: Callable[[str], bool] | None = None
-) -> Iterator[Example | BadRow]:
+def known_source(source: str) -> bool:
+    """Whether the public files or our synthetic world use this source name."""
+    return source in SOURCES or source.startswith(PREFIXES)
+
+
+def read_stgr(path: Path | str, sources: Callable[[str], bool] = known_source) -> Iterator[Example | BadRow]:
     """Reads every row of an STGR file, in order: an `Example`, or a `BadRow` with the reason.
 
-    `durations_s` (by `video_path`) makes a time beyond the end of its video an error. `sources` decides which source
-    names are valid (default: `known_source`). Raises FileNotFoundError, and SchemaError for a file of another format.
+    `sources` decides which source names are valid. Raises FileNotFoundError, and SchemaError for another file format.
     """
-    is_known, seen_ids = sources or known_source, set()
-    for number, row in read_rows(path):
-        if isinstance(row, BadRow):
-            yield row
+    seen_ids = set()
+    for number, (row, problem) in enumerate(_read_values(path), 1):
+        if problem:
+            yield BadRow(number, "", "", problem)
             continue
         try:
             example = Example.from_row(row)
-            if not is_known(example.source):
-                raise _error("source", f"is {example.source!r:.60}, which is not known")
-            _check_evidence(example, (durations_s or {}).get(example.video_path or ""))
+            if not sources(example.source):
+                raise SchemaError("", "source", f"is {example.source!r:.60}, which is not known")
+            if example.task is Task.SPATIO_TEMPORAL:
+                for frame in example.key_frames:
+                    if not any(frame.items.values()):
+                        raise SchemaError("", "key_items", f"has no box for key frame {frame.idx}")
             if (key := hash(example.id)) in seen_ids:
-                raise _error("id", "is also the id of an earlier row")
+                raise SchemaError("", "id", "is also the id of an earlier row")
             seen_ids.add(key)
         except SchemaError as error:
             yield BadRow(number, str(row.get("id", ""))[:60], error.field, error.reason)
@@ -69,97 +74,58 @@ def read_stgr(
             yield example
 
 
-def known_source(source: str) -> bool:
-    """Whether the public files or our synthetic world use this source name."""
-    return source in SOURCES or source.startswith(PREFIXES)
-
-
-def read_rows(path: Path | str) -> Iterator[tuple[int, Row | BadRow]]:
-    """Reads the rows of a JSON list or of a file with one object per line, numbered from 1, not validated."""
+def _read_values(path: Path | str) -> Iterator[tuple[Any, str | None]]:
+    """The values of a JSON list, or of a file with one object per line, each with the reason why it is not a row."""
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         first = file.read(1)
         while first.isspace():
             first = file.read(1)
         if first not in ("[", "{"):
             raise SchemaError(f"{path}: expected a JSON list of rows, or one row per line")
-        values = _list_items(file) if first == "[" else _line_values(chain([first + file.readline()], file))
-        for number, value in enumerate(values, 1):
-            if isinstance(value, dict):
-                yield number, value
-            else:
-                reason = value if isinstance(value, str) else f"is not an object but {type(value).__name__}"
-                yield number, BadRow(number, "", "", reason)
-
-
-def _line_values(lines: Iterable[str]) -> Iterator[Any]:
-    """The value of each line, or an error message as a string."""
-    for line in lines:
-        if line.strip():
-            try:
-                yield _checked(json.loads(line), line)
-            except json.JSONDecodeError as error:
-                yield f"is not JSON: {error.msg}"
-
-
-def _list_items(file: TextIO) -> Iterator[Any]:
-    """The items of a list whose opening bracket is already read, or an error message as a string for an item."""
-    decoder, text, at, next_chunk = json.JSONDecoder(), file.read(CHUNK), 0, CHUNK
-    while True:
-        at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
-        if at >= len(text):
-            text, at = file.read(CHUNK), 0
-            if not text:
-                yield "is missing: the file ends before its list does"
-                return
-            continue
-        if text[at] == "]":
+        if first == "[":
+            yield from _list_items(file)
             return
+        for line in chain([first + file.readline()], file):
+            if line.strip():
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as error:
+                    yield None, f"is not JSON: {error.msg}"
+                else:
+                    yield value, _problem(value, line)
+
+
+def _list_items(file: TextIO) -> Iterator[tuple[Any, str | None]]:
+    """The items of a list whose opening bracket is already read, as in `_read_values`."""
+    decoder, text, at = json.JSONDecoder(), "", 0
+    while not text.startswith("]", at := BETWEEN_ROWS.match(text, at).end()):
         try:
             value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            more = file.read(next_chunk) if len(text) - at < MAX_ROW_CHARS else ""
-            if more:
-                text, at, next_chunk = text[at:] + more, 0, 2 * next_chunk
-                continue
-            next_row = NEXT_ROW.search(text, at)
-            if not next_row:
-                yield f"is cut off or not JSON ({error.msg}); the rest of the file cannot be read"
+            if len(text) - at < MAX_ROW_CHARS and (more := file.read(max(CHUNK, len(text) - at))):
+                text, at = text[at:] + more, 0
+            elif at == len(text):
+                yield None, "is missing: the file ends before its list does"
                 return
-            yield f"is not JSON: {error.msg}"
-            at, next_chunk = next_row.end(), CHUNK
-            continue
-        yield _checked(value, text[at:end])
-        at, next_chunk = end, CHUNK
-        if at > CHUNK:
-            text, at = text[at:], 0
+            elif next_row := NEXT_ROW.search(text, at):
+                yield None, f"is not JSON: {error.msg}"
+                at = next_row.end()
+            else:
+                yield None, f"is cut off or not JSON ({error.msg}); the rest of the file cannot be read"
+                return
+        else:
+            yield value, _problem(value, text[at:end])
+            at = end
 
 
-def _checked(value: Any, text: str) -> Any:
-    """A value read from `text`, or an error message as a string."""
+def _problem(value: Any, text: str) -> str | None:
+    """Why a value read from `text` is not a row, or None."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return "is not UTF-8"
-    return "is not an object but a string" if isinstance(value, str) else value
-
-
-def _error(field: str, reason: str) -> SchemaError:
-    return SchemaError(f"field {field!r} {reason}", field, reason)
-
-
-def _check_evidence(example: Example, duration_s: float | None) -> None:
-    """Raises SchemaError for a key frame without boxes and for times beyond the end of the video."""
-    if example.task is Task.SPATIO_TEMPORAL:
-        for frame in example.key_frames:
-            if not any(frame.items.values()):
-                raise _error("key_items", f"has no box for key frame {frame.idx}")
-    if duration_s is not None:
-        for position, frame in enumerate(example.key_frames):
-            if frame.time_s > duration_s:
-                raise _error(f"key_frames[{position}].time", f"is {frame.time_s:g} s in a video of {duration_s:g} s")
-        span_s = example.span_s
-        if span_s and span_s[1] > duration_s + 1:  # annotations round up
-            raise _error("answer", f"ends at {span_s[1]:g} s in a video of {duration_s:g} s")
+    kind = "a string" if isinstance(value, str) else type(value).__name__
+    return None if isinstance(value, dict) else f"is not an object but {kind}"
 
 
 def write_stgr(path: Path | str, examples: Iterable[Example]) -> int:

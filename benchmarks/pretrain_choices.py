@@ -6,8 +6,6 @@ stage the quality of detection on held-out frames. Takes a quarter of an hour on
     python benchmarks/pretrain_choices.py
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from dataclasses import replace

@@ -7,8 +7,6 @@ alternate, so that other load on the machine slows both.
     python benchmarks/pretrain_speed.py
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import tempfile
@@ -27,7 +25,7 @@ from o3v.tinybase import pretrain
 from o3v.tinybase.batches import Batch, draw_batch
 from o3v.tinybase.clips import draw_clips
 from o3v.tinybase.detection_head import patches
-from o3v.tinybase.optimization import PARTS, Optimizer, average_gradients, compute_gradients, shared_cores
+from o3v.tinybase.optimization import PARTS, Optimizer, backward, shared_cores
 from o3v.tinybase.shared_prefix import PLAIN, Packer, answer_loss
 
 VIDEOS = 8  # per batch
@@ -100,19 +98,19 @@ def time_ours(vlm, batches: list[Batch], size_wh: tuple[int, int]) -> float:
     trained = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad}
     optimizer = Optimizer(trained, 1e-5, pretrain.MUON["films"])
 
-    def gradients(part: Batch):
-        def loss(step: int, rng: np.random.Generator):
-            packed = packer.pack(part.videos, part.qa_pairs)
-            with torch.no_grad():
-                image_tokens = tower(*patches(part.images)).pooler_output
-            return answer_loss(vlm, packed, image_tokens)[0], {}
-
-        return compute_gradients(loss, optimizer.parameters, 0, (0,), 0)
-
     started = time.perf_counter()
     with shared_cores() as pool:
         for batch in batches:
-            average_gradients(optimizer.parameters, list(pool.map(gradients, split_batch(batch))))
+            parts = split_batch(batch)
+
+            def loss(step: int, rng: np.random.Generator, parts=parts):
+                part = parts.pop()
+                packed = packer.pack(part.videos, part.qa_pairs)
+                with torch.no_grad():
+                    image_tokens = tower(*patches(part.images)).pooler_output
+                return answer_loss(vlm, packed, image_tokens)[0], {}
+
+            backward(loss, optimizer.parameters, 0, (0,), pool)
             optimizer.step(1.0)
     return time.perf_counter() - started
 

@@ -4,8 +4,6 @@ Its tokenizer is trained on given texts and has some 1,200 tokens, which keeps s
 ordinary tokens of it. Not part of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers

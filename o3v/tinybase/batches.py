@@ -4,8 +4,6 @@ Frames are sampled at random; each row asks only about what its frames show. Thi
 Not part of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,16 +29,11 @@ Row = tuple[np.ndarray, tuple[Sequence[float], float], list[QuestionAnswer]]
 
 @dataclass
 class Batch:
-    """Rows of one kind.
+    """Rows of one kind."""
 
-    images: (n, height, width, 3) uint8, the frames of all rows in order.
-    videos: for each row the times of its frames and the duration of the video in seconds; ((), 0.0) for one image.
-    qa_pairs: for each row its questions and answers.
-    """
-
-    images: np.ndarray
-    videos: list[tuple[Sequence[float], float]]
-    qa_pairs: list[list[QuestionAnswer]]
+    images: np.ndarray  # (n, height, width, 3) uint8, the frames of all rows in order
+    videos: list[tuple[Sequence[float], float]]  # frame times and duration of each row in seconds; ((), 0.0): one image
+    qa_pairs: list[list[QuestionAnswer]]  # of each row
 
 
 def draw_batch(kind: str, clips: Sequence[Clip], rows: int, rng: np.random.Generator) -> Batch:
@@ -106,7 +99,7 @@ def _video_row(clip: Clip, rng: np.random.Generator) -> Row:
     qa_pairs = [
         *_frame_questions(clip, frames, spans, rng),
         *with_boxes,
-        *_sample(video_qa.what(clip, frames), 3, rng),
+        *[video_qa.fact_question(f, clip, frames) for f in _sample(video_qa.worded_facts(clip), 3, rng)],
         *_choices(clip, frames, _sample(video_qa.worded_facts(clip), 2, rng), rng),
         *_sample(video_qa.explain(clip, frames), 2, rng),
     ]
@@ -189,7 +182,7 @@ def _all_questions(clip: Clip, rng: np.random.Generator) -> Iterator[QuestionAns
     yield video_qa.image_caption(clip)
     yield from video_qa.frame_times(clip, frames, rng)
     yield from video_qa.order(clip, frames)
-    yield from video_qa.what(clip, frames)
+    yield from (video_qa.fact_question(fact, clip, frames) for fact in video_qa.worded_facts(clip))
     yield from spans
     yield from video_qa.explain(clip, frames)
     yield from video_qa.in_frame(clip, frames, rng)

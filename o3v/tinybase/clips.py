@@ -5,8 +5,6 @@ of all dataset rows. Clips of one to four minutes have the same share as in the 
 about models or about the wording of questions. Not part of the paper.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,30 +33,24 @@ Boxes = dict[str, PixelBox]
 class Clip:
     """One scene as the model sees it, with n frames and c crops.
 
-    images: (n, height, width, 3) uint8. The first `n_uniform` frames are evenly spaced, as at inference; then come
-        half as many frames at random times, then the frame of `image_facts`.
-    times_s: time of each frame in seconds.
-    boxes_px: for each frame the boxes (x0, y0, x1, y1) of its visible objects by name, in pixels.
-    spans_s: when each object is visible, (start, end) in seconds, by name.
-    crops: (c, height, width, 3) uint8.
-    crop_names: the object of each crop, None for background.
-    place: the kind of background, a key of `toyworld.PLACES`.
+    The first `n_uniform` frames are evenly spaced, as at inference; then come half as many frames at random times, then
+    the frame of `image_facts`.
     """
 
     scene_id: str
-    images: np.ndarray
-    times_s: tuple[float, ...]
-    boxes_px: tuple[Boxes, ...]
+    images: np.ndarray  # (n, height, width, 3) uint8
+    times_s: tuple[float, ...]  # of each frame
+    boxes_px: tuple[Boxes, ...]  # of each frame: (x0, y0, x1, y1) of the visible objects by name
     n_uniform: int
     duration_s: float
     fps: int
-    spans_s: dict[str, tuple[float, float]]
+    spans_s: dict[str, tuple[float, float]]  # when each object is visible, (start, end) by name
     video_facts: tuple[Fact, ...]
     time_facts: tuple[Fact, ...]
     image_facts: tuple[Fact, ...]
-    crops: np.ndarray
-    crop_names: tuple[str | None, ...]
-    place: str
+    crops: np.ndarray  # (c, height, width, 3) uint8
+    crop_names: tuple[str | None, ...]  # the object of each crop, None for background
+    place: str  # kind of background, a key of `toyworld.PLACES`
 
     @property
     def size_wh(self) -> Size:

@@ -4,8 +4,6 @@ The data pipeline asks the second question ("Is this a red car?"), test-time sca
 This module does not know about models. Not part of the paper.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from itertools import pairwise

@@ -5,8 +5,6 @@ box sides and background. It scores words through the embeddings of the language
 numbers are already ordered when the language model starts to learn. Not part of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,12 +46,8 @@ def patches(images: np.ndarray, noise: torch.Generator | None = None) -> tuple[t
 class Detector(nn.Module):
     """The detection head: a linear map per attribute, whose output is compared with the embeddings of its words.
 
-    Args:
-        width: size of the image tokens and of the embeddings.
-        tokenizer: tokenizer of the language model.
-        side_px: longest side of an image in pixels.
-
-    Raises ValueError when the tokenizer does not encode each word as one token.
+    `width` is the size of image tokens and embeddings, `side_px` the longest side of an image. Raises ValueError when
+    the tokenizer does not encode each word as one token.
     """
 
     def __init__(self, width: int, tokenizer: Any, side_px: int) -> None:

@@ -3,8 +3,6 @@
 Every number comes from `probes.measure`; this module only formats them. Not part of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -100,13 +98,10 @@ def write(
     small: Mapping[str, MeanWithInterval],
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes README.md and metrics.json next to the weights.
+    """Writes README.md and metrics.json next to the weights in `folder`.
 
-    Args:
-        folder: folder that holds the weights.
-        measures: measured abilities by name.
-        small: the same measures on a few clips, which a test computes again.
-        facts: how the model was made, by name; `parameters` is the number of its parameters.
+    `small` has the same measures on a few clips, which a test computes again. `facts` tell how the model was made;
+    `parameters` is the number of its parameters.
     """
     made = dict(facts) | {"weights, sha256": files.hash_path(folder / WEIGHTS)}
     numbers = {name: {k: asdict(m) for k, m in means.items()} for name, means in (("all", measures), ("small", small))}

@@ -3,8 +3,6 @@
 This module does not know about clips or stages. Not part of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +13,6 @@ from torch import nn
 
 # loss(step, rng) of one part of a step's batch → its value and numbers for the history
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
-PartGradients = tuple[tuple[torch.Tensor | None, ...], dict[str, float]]
 
 PARTS = 2  # per batch, each in its own thread: two threads on half of the cores are faster than one on all cores
 
@@ -23,10 +20,7 @@ PARTS = 2  # per batch, each in its own thread: two threads on half of the cores
 class Optimizer:
     """Muon for the matrices inside the layers, AdamW for embeddings, patches, norms and biases.
 
-    Args:
-        parameters: trained parameters by name.
-        rate: learning rate of AdamW.
-        muon: learning rate of Muon in units of `rate`.
+    `parameters` are given by name, `rate` is the learning rate of AdamW, `muon` that of Muon in units of `rate`.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], rate: float, muon: float) -> None:
@@ -50,13 +44,9 @@ class Optimizer:
 
 
 def rate_factor(step: int, steps: int, decay: float, warmup: int = 50) -> float:
-    """Factor of the learning rate: it rises over the first steps, stays at 1, and falls to 0 over the last steps.
+    """Factor of the learning rate in a step, from 0: it rises over `warmup` steps, stays at 1, and then falls to 0.
 
-    Args:
-        step: number of the step, from 0.
-        steps: number of all steps.
-        decay: share of the steps at the end over which the rate falls; 0 for none.
-        warmup: number of steps at the beginning over which the rate rises.
+    It falls over the last share `decay` of all steps; 0 means that it does not fall.
     """
     return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps) if decay else 1.0)
 
@@ -73,27 +63,26 @@ def shared_cores() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(cores)
 
 
-def compute_gradients(
-    loss: Loss, parameters: Sequence[nn.Parameter], step: int, seed: tuple[int, ...], part: int
-) -> PartGradients:
-    """The gradient of each parameter, and the numbers for the history, on one part of a step's batch.
+def backward(
+    loss: Loss, parameters: Sequence[nn.Parameter], step: int, seed: tuple[int, ...], pool: ThreadPoolExecutor
+) -> dict[str, float]:
+    """Sets the gradient of each parameter to its mean over the parts of a step's batch. Returns the mean numbers.
 
     Args:
-        loss: computes the loss of a part in bf16 autocast.
+        loss: computes the loss of a part, in bf16 autocast.
         parameters: parameters to differentiate by; one that the loss does not use gets None.
         step: number of the step, from 0.
-        seed: the random draws of the step start from (*seed, part).
-        part: number of the part, from 0.
+        seed: the random draws of a part start from (*seed, number of the part).
+        pool: the threads of `shared_cores`.
     """
-    # threads would share the cache of autocast, and the order in which they fill it changes the sums of gradients
-    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
-        value, numbers = loss(step, np.random.default_rng([*seed, part]))
-    return torch.autograd.grad(value, parameters, allow_unused=True), {"loss": value.item(), **numbers}
 
+    def of_part(part: int) -> tuple[tuple[torch.Tensor | None, ...], dict[str, float]]:
+        # threads would share the cache of autocast, and the order in which they fill it changes the sums of gradients
+        with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+            value, numbers = loss(step, np.random.default_rng([*seed, part]))
+        return torch.autograd.grad(value, parameters, allow_unused=True), {"loss": value.item(), **numbers}
 
-def average_gradients(parameters: Sequence[nn.Parameter], parts: Sequence[PartGradients]) -> dict[str, float]:
-    """Sets the gradient of each parameter to the mean over the parts. Returns the mean of the numbers."""
-    for parameter, *gradients in zip(parameters, *(part for part, _ in parts), strict=True):
+    by_part, numbers = zip(*pool.map(of_part, range(PARTS)), strict=True)
+    for parameter, *gradients in zip(parameters, *by_part, strict=True):
         parameter.grad = None if gradients[0] is None else torch.stack(gradients).mean(0)
-    numbers = [part_numbers for _, part_numbers in parts]
     return {name: sum(part[name] for part in numbers) / len(numbers) for name in numbers[0]}

@@ -3,8 +3,6 @@
 Boxes are in pixels of the image that the model sees. This module does not know about models. Not part of the paper.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -8,13 +8,10 @@ each step depend only on (seed, stage, step, part), so an interrupted run resume
 Departs from the paper, which starts from Qwen2.5-VL-7B.
 """
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +26,7 @@ from o3v.tinybase import architecture
 from o3v.tinybase.batches import ROW_FACTORS, draw_batch, tokenizer_texts
 from o3v.tinybase.clips import Clip, draw_clips
 from o3v.tinybase.detection_head import Detector, detection_set, patches
-from o3v.tinybase.optimization import (
-    PARTS,
-    Loss,
-    Optimizer,
-    average_gradients,
-    compute_gradients,
-    rate_factor,
-    shared_cores,
-)
+from o3v.tinybase.optimization import PARTS, Loss, Optimizer, backward, rate_factor, shared_cores
 from o3v.tinybase.shared_prefix import PLAIN, Packer, answer_loss
 
 History = list[dict[str, float]]  # one row per step
@@ -63,6 +52,7 @@ def vision_loss(vlm: VideoModel, head: Detector, clips: Sequence[Clip], config: 
     tower, embeddings = vlm.model.model.visual, vlm.model.get_input_embeddings().weight
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """One part of a step's batch."""
         chosen = rng.integers(len(images), size=config.vision_batch_size // PARTS)
         noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
         tokens = tower(*patches(images[chosen], noise)).pooler_output
@@ -80,6 +70,7 @@ def language_loss(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig
     vlm.model.model.language_model.set_attn_implementation(PLAIN)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """One part of a step's batch."""
         kind = kinds[step % len(kinds)]
         batch = draw_batch(kind, clips, int(config.batch_size * ROW_FACTORS[kind]) // PARTS, rng)
         packed = packer.pack(batch.videos, batch.qa_pairs)
@@ -94,17 +85,13 @@ def language_loss(vlm: VideoModel, clips: Sequence[Clip], config: PretrainConfig
 
 @dataclass(frozen=True)
 class Run:
-    """The settings of a pretraining run.
-
-    folder: where the checkpoints of the stages are.
-    start_hash: sha256 of the weights that the run starts from, None for random weights.
-    """
+    """The settings of a pretraining run."""
 
     frames: FrameConfig
     config: PretrainConfig
     seed: int
-    folder: Path
-    start_hash: str | None = None
+    folder: Path  # of the checkpoints
+    start_hash: str | None = None  # sha256 of the weights that the run starts from, None for random weights
 
     @property
     def made_by(self) -> str:
@@ -120,12 +107,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a stage in one file, written atomically. `made_by` holds the settings of the run."""
+    """The state of a stage in one file, written atomically."""
 
     path: Path
     modules: dict[str, nn.Module]
     optimizer: Optimizer
-    made_by: str
+    made_by: str  # settings of the run
 
     def save(self, rows: History) -> None:
         """Writes the modules, the optimizer and the history so far."""
@@ -180,8 +167,7 @@ def run_stage(
     with shared_cores() as pool:
         for step in bar:
             seed = (*run.batch_seed, STAGES.index(name), step)
-            compute = partial(compute_gradients, loss, optimizer.parameters, step, seed)
-            numbers = average_gradients(optimizer.parameters, list(pool.map(compute, range(PARTS))))
+            numbers = backward(loss, optimizer.parameters, step, seed, pool)
             optimizer.step(rate_factor(step, steps, DECAY[name]))
             rows.append({"step": step, "elapsed_s": before_s + time.perf_counter() - started, **numbers})
             bar.set_postfix(loss=f"{numbers['loss']:.3f}", refresh=False)

@@ -4,10 +4,8 @@ The questions are those of `video_qa` and `crop_qa`. The clips are of the `eval`
 are in no training clip. Decoding is greedy. Intervals are 95% percentile bootstraps over items. Not part of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +48,11 @@ def _choose(qa_pairs: Iterable[QuestionAnswer], ability: str, rng: np.random.Gen
     return matching[int(rng.integers(len(matching)))] if matching else None
 
 
+def _choose_what(clip: Clip, rng: np.random.Generator) -> QuestionAnswer:
+    facts, frames = video_qa.worded_facts(clip), range(clip.n_uniform)
+    return _choose((video_qa.fact_question(fact, clip, frames) for fact in facts), "what", rng)
+
+
 def _dense_caption(clip: Clip, rng: np.random.Generator) -> Item:
     return _video_item(clip, video_qa.dense_caption(clip, range(clip.n_uniform)))
 
@@ -69,7 +72,7 @@ def _visible(clip: Clip, rng: np.random.Generator) -> Item | None:
 
 
 def _what(clip: Clip, rng: np.random.Generator) -> Item:
-    qa = _choose(video_qa.what(clip, range(clip.n_uniform)), "what", rng)
+    qa = _choose_what(clip, rng)
     return _video_item(clip, qa, qa.truth)
 
 
@@ -103,11 +106,11 @@ def _relevance(clip: Clip, rng: np.random.Generator) -> Item | None:
 
 def _evidence(clip: Clip, rng: np.random.Generator) -> Item:
     """A question with the system prompt that asks for evidence."""
-    qa, n = _choose(video_qa.what(clip, range(clip.n_uniform)), "what", rng), clip.n_uniform
-    parts = prompts.frame_parts(clip.times_s[:n], clip.duration_s)
-    messages = prompts.conversation(Task.SPATIO_TEMPORAL, qa.question, parts)
+    item = _video_item(clip, _choose_what(clip, rng))
+    parts = item.prompt.messages[-1]["content"][:-1]
+    messages = prompts.conversation(Task.SPATIO_TEMPORAL, item.qa.question, parts)
     row = {"task": str(Task.SPATIO_TEMPORAL)}
-    return Item(Prompt(messages, list(clip.images[:n]), clip.times_s[:n], clip.size_wh, row), qa)
+    return replace(item, prompt=replace(item.prompt, messages=messages, row=row))
 
 
 def recall(reply: str, qa: QuestionAnswer) -> float:

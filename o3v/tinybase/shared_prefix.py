@@ -6,8 +6,6 @@ Questions of similar length share a batch. This module works on token ids and im
 questions are about. Not part of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +20,7 @@ from o3v.geometry import PATCH_FACTOR, Size
 from o3v.models.vlm import VideoModel
 from o3v.tinybase.plain_answers import QuestionAnswer
 
-PLAIN = "plain"  # name under which `plain_attention` is registered in transformers
+PLAIN = "plain"  # name under which `_plain_attention` is registered in transformers
 PADDED_TO = 16  # tokens; few different lengths keep the memory of the allocator small
 UNLABELLED = -100
 GROUPS = 6  # of questions by length, so that one long answer does not pad all others
@@ -30,33 +28,22 @@ GROUPS = 6  # of questions by length, so that one long answer does not pad all o
 
 @dataclass(frozen=True)
 class Turns:
-    """n questions with their answers.
+    """n questions with their answers."""
 
-    input_ids, labels: (n, length), padded on the right. Labels are UNLABELLED except in the answers.
-    video: (n,), the row of each question's video.
-    first: (n,), the position of each question's first token.
-    """
-
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    video: torch.Tensor
-    first: torch.Tensor
+    input_ids: torch.Tensor  # (n, length), padded on the right
+    labels: torch.Tensor  # (n, length), UNLABELLED except in the answers
+    video: torch.Tensor  # (n,), the row of each question's video
+    first: torch.Tensor  # (n,), the position of each question's first token
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A batch of v videos with their questions.
+    """A batch of v videos with their questions."""
 
-    input_ids: (v, length), padded on the right.
-    is_token: (v, length), False for padding.
-    positions: (3, v, length), the positions of multimodal RoPE.
-    turns: the questions in groups of similar length.
-    """
-
-    input_ids: torch.Tensor
-    is_token: torch.Tensor
-    positions: torch.Tensor
-    turns: list[Turns]
+    input_ids: torch.Tensor  # (v, length), padded on the right
+    is_token: torch.Tensor  # (v, length), False for padding
+    positions: torch.Tensor  # (3, v, length), the positions of multimodal RoPE
+    turns: list[Turns]  # the questions in groups of similar length
 
 
 class Packer:
@@ -121,23 +108,12 @@ class Packer:
         return positions[:, 0]
 
 
-def plain_attention(
+def _plain_attention(
     module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scaling: float, **_: Any
 ) -> tuple[torch.Tensor, None]:
     """Attention as two matrix products and a softmax. For short rows on a CPU it is faster than the fused kernel.
 
-    The signature is that of the attention functions of transformers.
-
-    Args:
-        module: the calling layer, unused.
-        q: queries (rows, heads, length, width).
-        k: keys (rows, kv_heads, cached + length, width); kv_heads divides heads.
-        v: values, shaped like k.
-        mask: added to the scores, (rows, 1, length, cached + length).
-        scaling: factor of the queries.
-
-    Returns:
-        Mixed values (rows, length, heads, width), and None for the attention weights.
+    q is (rows, heads, length, width); k and v have as many heads or a divisor. `mask` is added to the scores.
     """
     rows, heads, length, width = q.shape
     q = (q * scaling).reshape(rows, k.shape[1], -1, width)
@@ -146,7 +122,7 @@ def plain_attention(
     return mixed.view(rows, heads, length, width).transpose(1, 2), None
 
 
-ALL_ATTENTION_FUNCTIONS.register(PLAIN, plain_attention)
+ALL_ATTENTION_FUNCTIONS.register(PLAIN, _plain_attention)
 
 
 def answer_loss(vlm: VideoModel, batch: Packed, image_tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

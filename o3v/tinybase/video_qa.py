@@ -5,8 +5,6 @@ all functions `frames` are indices of the clip's frames that the model sees, in 
 texts start at 1. No text contains an evidence tag. This module does not know about models. Not part of the paper.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -176,14 +174,8 @@ def in_frame(clip: Clip, frames: Sequence[int], rng: np.random.Generator) -> Ite
             yield QuestionAnswer("in frame", IS_IN.format(name=name, number=number), "no")
 
 
-def what(clip: Clip, frames: Sequence[int]) -> Iterator[QuestionAnswer]:
-    """Asks about every fact with an answer in words."""
-    for fact in worded_facts(clip):
-        yield fact_question(fact, clip, frames)
-
-
 def fact_question(fact: Fact, clip: Clip, frames: Sequence[int]) -> QuestionAnswer:
-    """Asks about one fact. The ability is `what` for questions with "what" or "which", else `other`."""
+    """Asks about one worded fact. The ability is `what` for questions with "what" or "which", else `other`."""
     is_what = re.match(r"(At [\d.]+ seconds, )?(what|which)", fact.question, re.IGNORECASE)
     return QuestionAnswer(
         "what" if is_what else "other", fact.question, stepwise_answer(fact, clip, frames), fact.family

@@ -3,15 +3,8 @@
 import numpy as np
 import pytest
 
-from o3v.config import FrameConfig
 from o3v.evidence import TAGS
 from o3v.tinybase.batches import ROW_FACTORS, draw_batch
-from o3v.tinybase.clips import draw_clips
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return draw_clips(8, FrameConfig(n_frames=4, max_pixels=84 * 84), seed=3, workers=1, progress=False)
 
 
 def test_an_unknown_kind_is_an_error(clips):

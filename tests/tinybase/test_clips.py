@@ -1,7 +1,6 @@
 """Clips: correct ground truth, reproducible, and from scenes of their own."""
 
 import numpy as np
-import pytest
 
 from o3v import toyworld
 from o3v.config import FrameConfig
@@ -9,11 +8,6 @@ from o3v.tinybase.clips import FIRST_SCENE, draw_clips
 from o3v.toyworld.tasks import rows_of
 
 FRAMES = FrameConfig(n_frames=4, max_pixels=84 * 84)
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return draw_clips(10, FRAMES, seed=0, workers=1, progress=False)
 
 
 def test_the_number_of_workers_does_not_change_the_clips(clips):

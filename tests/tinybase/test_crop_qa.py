@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from o3v.config import FrameConfig
 from o3v.tinybase import crop_qa
-from o3v.tinybase.clips import draw_clip
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def test_a_crop_is_named():
     assert crop_qa.name_it(None).answer == "nothing" and crop_qa.name_it("red car").answer == "a red car"
 
 
-def test_questions_about_a_clip_cover_the_levels_of_relevance():
-    clip, rng = draw_clip(1, FrameConfig(n_frames=4, max_pixels=84 * 84), seed=0), np.random.default_rng(0)
+def test_questions_about_a_clip_cover_the_levels_of_relevance(clips):
+    clip, rng = clips[1], np.random.default_rng(0)
     levels = {qa.truth for name in clip.crop_names for qa in crop_qa.relevance(clip, name, rng)}
     assert {1, 2} <= levels <= {0, 1, 2}

@@ -5,18 +5,11 @@ import pytest
 import torch
 
 from o3v import toyworld
-from o3v.config import FrameConfig
 from o3v.tinybase import architecture, detection_head
 from o3v.tinybase.batches import tokenizer_texts
-from o3v.tinybase.clips import draw_clips
 from o3v.tinybase.detection_head import EMPTY
 
 COLORS, KINDS, PLACES = list(toyworld.COLORS), list(toyworld.KINDS), list(toyworld.PLACES)
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return draw_clips(3, FrameConfig(n_frames=2, max_pixels=84 * 84), seed=0, workers=1, progress=False)
 
 
 def test_a_word_of_several_tokens_is_an_error():

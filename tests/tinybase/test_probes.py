@@ -3,15 +3,8 @@
 import numpy as np
 import pytest
 
-from o3v.config import FrameConfig
 from o3v.tinybase import probes
-from o3v.tinybase.clips import draw_clips
 from o3v.tinybase.plain_answers import QuestionAnswer
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return draw_clips(12, FrameConfig(n_frames=4, max_pixels=84 * 84), 0, "eval", workers=1, progress=False)
 
 
 def test_recall_and_iou_of_captions_by_hand():

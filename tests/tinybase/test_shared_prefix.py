@@ -5,19 +5,12 @@ import pytest
 import torch
 
 from o3v import prompts
-from o3v.config import FrameConfig
 from o3v.tinybase import architecture
 from o3v.tinybase.batches import draw_batch, tokenizer_texts
-from o3v.tinybase.clips import draw_clips
 from o3v.tinybase.detection_head import patches
 from o3v.tinybase.shared_prefix import UNLABELLED, Packer, answer_loss
 
 END = "<|im_end|>"
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return draw_clips(4, FrameConfig(n_frames=3, max_pixels=84 * 84), seed=1, workers=1, progress=False)
 
 
 @pytest.fixture(scope="module")

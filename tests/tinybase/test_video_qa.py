@@ -15,8 +15,8 @@ ORDINALS = ("first", "second", "third", "fourth")
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return draw_clip(1, FrameConfig(n_frames=4, max_pixels=84 * 84), seed=0)
+def clip(clips):
+    return clips[1]
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +61,18 @@ def test_the_steps_list_the_objects_of_each_frame(facts):
 
 def test_the_order_of_objects_is_that_of_their_ordinals(facts):
     for fact, steps in of_families(facts[0], *narration.BY_ARRIVAL):
-        names, asked = marks_of(steps)
+        names, marked = marks_of(steps)
         numbered = [f"{name} {ordinal}" for name, ordinal in zip(names, ORDINALS, strict=False)]
         listed = [*numbered[:-1], f"last {numbered[-1]}"]
         _, arrival, *conclusion = steps.split(". ")
         assert arrival.rstrip(".") == f"They come: {', '.join(listed)}"
         answer = fact.answer.removeprefix("The ")
         if fact.family == "first":
-            assert not asked and answer == names[0] and conclusion == [f"First: {answer}."]
+            assert not marked and answer == names[0] and conclusion == [f"First: {answer}."]
         if fact.family == "last":
-            assert not asked and answer == names[-1] and conclusion == [f"The last {answer}."]
+            assert not marked and answer == names[-1] and conclusion == [f"The last {answer}."]
         if fact.family in ("after", "before"):
-            (other,) = asked
+            (other,) = marked
             i = names.index(other)
             j = i + (1 if fact.family == "after" else -1)
             expected = f"After {numbered[i]}, {listed[j]}." if j > i else f"Before {numbered[i]}: {numbered[j]}."
@@ -191,8 +191,8 @@ def test_every_correct_answer_gets_the_full_score(clip):
     rng = np.random.default_rng(0)
     frames = range(clip.n_uniform)
     qa_pairs = [*video_qa.find(clip, frames), *video_qa.find_in_image(clip), *video_qa.when(clip, frames)]
-    qa_pairs += video_qa.what(clip, frames)
-    qa_pairs += [video_qa.choice(fact, fact.answer, rng) for fact in video_qa.worded_facts(clip)]
+    for fact in video_qa.worded_facts(clip):
+        qa_pairs += [video_qa.fact_question(fact, clip, frames), video_qa.choice(fact, fact.answer, rng)]
     for name in clip.crop_names:
         qa_pairs += [*crop_qa.is_this(name, rng), *crop_qa.relevance(clip, name, rng)]
     assert {qa.ability for qa in qa_pairs} == set(plain_answers.SCORES)

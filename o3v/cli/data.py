@@ -1,64 +1,61 @@
 """The commands `o3v check-data`, `sift`, `annotate`, `score` and `ask`. They call the package and print its results."""
 
-from __future__ import annotations
-
-import argparse
 import hashlib
 import logging
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from o3v import files, video
+from o3v.cli import add_parser, table_text
+from o3v.config import load_profile
+from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding, stgr
+from o3v.data.check import check_file, good_rows
+from o3v.data.export import export_rows
+from o3v.prompts import PromptBuilder
+from o3v.rewards.config import RewardConfig
+from o3v.rewards.grounded import score_completion
+from o3v.schema import Task
+
 log = logging.getLogger("o3v.data")
-Options = argparse.Namespace
 FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}
 WORKERS = {"dest": "num_workers", "type": int, "metavar": "N"}
 
 
 def add_commands(commands: Any) -> None:
     """Adds the commands of this module to the subcommands of a parser."""
-    _add_data_commands(commands)
-    _add_model_commands(commands)
-
-
-def _add_data_commands(commands: Any) -> None:
-    add = _add_parser(commands, "check-data", check_data, "check STGR files against their videos and images")
+    add = add_parser(commands, "check-data", check_data, "check STGR files against their videos and images")
     add("data_root", type=Path, metavar="ROOT", help="folder where the paths in the rows start")
     add("stgr_files", **FILE, nargs="*", help="STGR files (default: ROOT/*.json and ROOT/*.jsonl)")
     add("--allow-missing", dest="allow_bad_rows", action="store_true", help="drop rows with problems and do not fail")
     add("--out", dest="output_folder", **FOLDER, help="write the rows without problems to this folder")
-    formats = "trl, swift or llama-factory (default: STGR)"
-    add("--export", dest="export_format", metavar="FORMAT", help=f"format of the rows in --out: {formats}")
+    add("--export", metavar="FORMAT", help="format of the rows in --out: trl, swift or llama-factory (default: STGR)")
     add("--workers", **WORKERS, default=2, help="number of processes that open videos (default: 2)")
 
-    add = _add_parser(commands, "sift", sift_rows, "filter the rows of an STGR file, without a model")
+    add = add_parser(commands, "sift", sift_rows, "filter the rows of an STGR file, without a model")
     add("stgr_file", **FILE, help="STGR file")
     add("output_folder", **FOLDER, help="folder for shards and kept rows; unfinished work continues")
     add("--engine", default="local", help="local (processes on this machine) or ray (default: local)")
     add("--workers", **WORKERS, default=2, help="number of processes (default: 2)")
 
-    add = _add_parser(commands, "score", score_file, "compute the reward of completions, with all its terms")
-    add("completions_file", **FILE, help="JSON lines with completion (or response), row, progress")
-    variants = {"choices": ("paper", "official"), "default": "paper"}
-    add("--reading", dest="reward_variant", **variants, help="whose reward to compute (default: paper)")
-    add("--progress", type=float, default=1.0, help="share of training done, for lines without it (default: 1.0)")
-    add("--out", dest="terms_file", **FILE, help="write the terms of each completion as JSON lines")
-
-
-def _add_model_commands(commands: Any) -> None:
-    add = _add_parser(commands, "annotate", annotate_videos, "annotate videos with a large model and filter the rows")
+    add = add_parser(commands, "annotate", annotate_videos, "annotate videos with a large model and filter the rows")
     add("videos_folder", type=Path, metavar="VIDEOS", help="folder of videos")
     add("output_folder", **FOLDER, help="folder for answers and rows; unfinished work continues")
     add("--annotator", default="gemini", help="gemini, or openai for any server with the same API (default: gemini)")
-    add("--model", dest="annotator_model", metavar="NAME", default="", help="name of the annotator's model")
+    add("--model", metavar="NAME", default="", help="name of the annotator's model")
     add("--endpoint", default="", metavar="URL", help="address of the server (default: the service's own)")
     add("--per-minute", type=float, default=60.0, help="maximum number of requests per minute (default: 60)")
     add("--workers", **WORKERS, default=8, help="number of parallel requests (default: 8)")
-    add("--judge", dest="judge_model", default="", metavar="MODEL", help="model that checks crops and sentences")
+    add("--judge", default="", metavar="MODEL", help="model that checks crops and sentences")
 
-    add = _add_parser(commands, "ask", ask_video, "answer a question about a video, with evidence and an HTML page")
+    add = add_parser(commands, "score", score_file, "compute the reward of completions, with all its terms")
+    add("completions_file", **FILE, help="JSON lines with completion (or response), row, progress")
+    add("--reading", choices=("paper", "official"), default="paper", help="whose reward to compute (default: paper)")
+    add("--progress", type=float, default=1.0, help="share of training done, for lines without it (default: 1.0)")
+    add("--out", dest="terms_file", **FILE, help="write the terms of each completion as JSON lines")
+
+    add = add_parser(commands, "ask", ask_video, "answer a question about a video, with evidence and an HTML page")
     add("video", type=Path, metavar="VIDEO", help="video file")
     add("question", metavar="QUESTION", help="question about the video")
     add("--model", dest="model_folder", **FOLDER, help="trained model (default: newest model in runs/)")
@@ -66,51 +63,23 @@ def _add_model_commands(commands: Any) -> None:
     add("--out", dest="page", **FILE, help="HTML page (default: name of VIDEO with .html)")
 
 
-def _add_parser(commands: Any, name: str, command: Callable[[Options], int], summary: str) -> Callable[..., Any]:
-    """Adds one subcommand. Returns the function that adds its arguments."""
-    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    parser.set_defaults(command=command)
-    return parser.add_argument
-
-
-def errors_as_one_line(command: Callable[[Options], int]) -> Callable[[Options], int]:
-    """Makes a command print expected errors as one line to stderr and return exit code 2."""
-
-    @wraps(command)
-    def run_command(options: Options) -> int:
-        """Runs the command."""
-        try:
-            return command(options)
-        except (OSError, ValueError, ImportError) as error:
-            sys.stderr.write(f"o3v: {' '.join(str(error).split())}\n")
-            return 2
-
-    return run_command
-
-
-@errors_as_one_line
-def check_data(options: Options) -> int:
+def check_data(options: Namespace) -> int:
     """Prints a table by source and the first problems of each kind. Returns 1 if rows have problems."""
-    from o3v import files
-    from o3v.data import stgr
-    from o3v.data.check import check_file, good_rows
-    from o3v.data.export import export_rows
-
     root, out, allowed = options.data_root, options.output_folder, options.allow_bad_rows
     paths = options.stgr_files or sorted(p for p in root.glob("[!.]*") if p.suffix in (".json", ".jsonl"))
     if not root.is_dir() or not paths:
         raise FileNotFoundError(f"{root} is not a folder with .json or .jsonl files; name the files")
     num_bad = 0
     for path in paths:
-        coverage, media = check_file(root, path, options.num_workers)
-        log.info("%s\n%s\n", path, align_table(coverage.table(media)))
+        coverage = check_file(root, path, options.num_workers)
+        log.info("%s\n%s\n", path, table_text(coverage.table()))
         for kind, cases in coverage.cases.items():
             count = sum(source.problems[kind] for source in coverage.sources.values())
             log.info("%s, %d rows:\n  %s\n", kind, count, "\n  ".join(cases))
         num_bad += len(coverage.bad_rows)
-        if out and options.export_format:
-            rows = export_rows(good_rows(path, coverage), options.export_format)
-            files.write_jsonl(out / f"{path.stem}.{options.export_format}.jsonl", rows)
+        if out and options.export:
+            rows = export_rows(good_rows(path, coverage), options.export)
+            files.write_jsonl(out / f"{path.stem}.{options.export}.jsonl", rows)
         elif out:
             stgr.write_stgr(out / f"{path.stem}.json", good_rows(path, coverage))
     if num_bad:
@@ -118,31 +87,21 @@ def check_data(options: Options) -> int:
     return 1 if num_bad and not allowed else 0
 
 
-@errors_as_one_line
-def sift_rows(options: Options) -> int:
+def sift_rows(options: Namespace) -> int:
     """Writes shards to DIR/in, filtered shards to DIR/out, kept rows to DIR/kept.json and counts to DIR/audit.json."""
-    from o3v import files
-    from o3v.data import filters, sharding
-
     out, bad_rows = options.output_folder, options.output_folder / "in/faults.jsonl"
     shards = sharding.split_into_shards(options.stgr_file, out / "in")
-    stages, engine = filters.MODEL_FREE_STAGES, options.engine
-    results = sharding.filter_shards(shards, out / "out", stages, engine, options.num_workers)
     log.info("%d rows could not be read; they are listed in %s", len(list(files.read_jsonl(bad_rows))), bad_rows)
-    return write_kept_rows(out, [out / "out" / shard.name for shard in shards], sharding.merge_reports(results))
+    return _filter_shards(shards, out / "out", filters.MODEL_FREE_STAGES, options.engine, options.num_workers)
 
 
-@errors_as_one_line
-def annotate_videos(options: Options) -> int:
+def annotate_videos(options: Namespace) -> int:
     """Writes answers to DIR/answers and unreadable answers to DIR/unread.jsonl, then filters as `sift_rows` does."""
-    from o3v import files
-    from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding
-
-    videos, out, judge = options.videos_folder, options.output_folder, options.judge_model
+    videos, out, judge = options.videos_folder, options.output_folder, options.judge
     items, errors = annotation.find_videos(videos)
     for error in errors:
         log.info("video left out: %s", error)
-    annotator = annotation_clients.make_annotator(options.annotator, videos, options.annotator_model, options.endpoint)
+    annotator = annotation_clients.make_annotator(options.annotator, videos, options.model, options.endpoint)
     limits = annotation_requests.RequestLimits(options.num_workers, options.per_minute)
     report = annotation_requests.RequestReport()
     answers = annotation_requests.annotate(items, annotator, out / "answers", limits, report)
@@ -161,51 +120,46 @@ def annotate_videos(options: Options) -> int:
     files.write_jsonl(rows, (e.to_row() for e in examples))
     digest = hashlib.sha256(f"{files.hash_path(rows)} {judge}".encode()).hexdigest()[:8]  # of these rows and this judge
     shards = sharding.split_into_shards(rows, out / f"in-{digest}", rows_per_shard=64, sources=lambda _: True)
-    filtered = out / f"out-{digest}"
-    results = sharding.filter_shards(shards, filtered, stages, workers=1)
-    return write_kept_rows(out, [filtered / shard.name for shard in shards], sharding.merge_reports(results))
+    return _filter_shards(shards, out / f"out-{digest}", stages, "local", workers=1)
 
 
-@errors_as_one_line
-def score_file(options: Options) -> int:
+def _filter_shards(shards: list[Path], filtered: Path, stages: Mapping[str, Any], engine: str, workers: int) -> int:
+    """Filters shards, writes all rows that remain to kept.json and the counts to audit.json, and prints the counts."""
+    audit = sharding.merge_reports(sharding.filter_shards(shards, filtered, stages, engine, workers))
+    kept = filtered.with_name("kept.json")
+    num_kept = stgr.write_stgr(kept, (e for shard in shards for e in sharding.read_shard(filtered / shard.name)))
+    files.write_json(filtered.with_name("audit.json"), audit)
+    log.info("%s\n%d rows kept in %s", table_text(audit), num_kept, kept)
+    return 0
+
+
+def score_file(options: Namespace) -> int:
     """Prints the mean of each reward term by task. Writes the terms of each completion to the file of `--out`."""
-    from o3v import files
-    from o3v.rewards.config import RewardConfig
-    from o3v.rewards.grounded import score_completion
-
-    config, scores = getattr(RewardConfig, options.reward_variant)(), []
+    config, scores = getattr(RewardConfig, options.reading)(), []
     for number, line in files.read_jsonl(options.completions_file):
         try:
             completion = line["completion"] if "completion" in line else line["response"]
             terms = score_completion(completion, line["row"], line.get("progress", options.progress), config)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{options.completions_file}, line {number}: needs completion and row ({error})") from None
-        except ValueError as error:
-            raise ValueError(f"{options.completions_file}, line {number}: {error}") from None
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            line_name = f"{options.completions_file}, line {number}"
+            raise ValueError(f"{line_name}: no valid completion and row: {error!r}") from None
         scores.append({"task": line["row"]["task"], **terms})
     if options.terms_file:
         files.write_jsonl(options.terms_file, scores)
-    log.info(
-        "%s", align_table([_mean_terms(task, scores) for task in dict.fromkeys(score["task"] for score in scores)])
-    )
+    log.info("%s", table_text([_mean_terms(task, scores) for task in dict.fromkeys(s["task"] for s in scores)]))
     return 0
 
 
 def _mean_terms(task: str, scores: list[dict[str, Any]]) -> dict[str, object]:
     """Returns the mean of each term over the completions of a task to which the term applies."""
-    scores = [score for score in scores if score["task"] == task]
-    values = {name: [s[name] for s in scores if s[name] is not None] for name in scores[0] if name != "task"}
-    means = {name: f"{sum(terms) / len(terms):.3f}" if terms else "–" for name, terms in values.items()}
-    return {"task": task, "n": len(scores), **means}
+    rows = [score for score in scores if score["task"] == task]
+    values = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0] if name != "task"}
+    return {"task": task, "n": len(rows)} | {name: sum(v) / len(v) if v else None for name, v in values.items()}
 
 
-@errors_as_one_line
-def ask_video(options: Options) -> int:
+def ask_video(options: Namespace) -> int:
     """Prints the answer and its claims, and writes an HTML page that needs no network."""
-    from o3v import files, inference, models, video
-    from o3v.config import load_profile
-    from o3v.prompts import PromptBuilder
-    from o3v.schema import Task
+    from o3v import inference, models
     from o3v.viz import trace
 
     settings = load_profile(options.profile)
@@ -228,27 +182,9 @@ def ask_video(options: Options) -> int:
     if response.problems:
         log.info("  malformed: %s", ", ".join(dict.fromkeys(problem.kind for problem in response.problems)))
     page = options.page or Path(f"{options.video.stem}.html")
-    body = trace.trace_html(frames, response, options.question)
+    body = trace.trace_html(frames, trace.ShownResponse(response), options.question)
     if settings.pretrain:
         body += "<p>This model was trained on the synthetic world only; do not rely on it for other videos.</p>"
     files.write_text(page, trace.html_page(body, options.question))
     log.info("%s", page)
     return 0
-
-
-def write_kept_rows(out: Path, shards: Iterable[Path], audit: list[dict[str, Any]]) -> int:
-    """Writes the rows of all filtered shards to kept.json and the counts to audit.json, and prints the counts."""
-    from o3v import files
-    from o3v.data import sharding, stgr
-
-    num_kept = stgr.write_stgr(out / "kept.json", (e for shard in shards for e in sharding.read_shard(shard)))
-    files.write_json(out / "audit.json", audit)
-    log.info("%s\n%d rows kept in %s", align_table(audit), num_kept, out / "kept.json")
-    return 0
-
-
-def align_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Returns a table as text with aligned columns. The keys of the first row are the header."""
-    lines = [[str(name) for name in rows[0]], *([str(v) for v in row.values()] for row in rows)] if rows else []
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -4,8 +4,8 @@ Opens every medium once, in a pool of processes. Reads the rows twice and never 
 leaves the data folder counts as missing. The command is `o3v check-data`.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,59 +46,59 @@ class SourceCoverage:
 
 @dataclass
 class Coverage:
-    """Counts by source, the first cases of each kind of problem, and the numbers (from 1) of rows with a problem."""
+    """Media by path, counts by source, the first cases of each problem, and the numbers (from 1) of the bad rows."""
 
-    sources: dict[str, SourceCoverage] = field(default_factory=dict)
-    cases: dict[str, list[str]] = field(default_factory=dict)
+    media: Mapping[str, MediaInfo]
+    sources: defaultdict[str, SourceCoverage] = field(default_factory=partial(defaultdict, SourceCoverage))
+    cases: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
     bad_rows: set[int] = field(default_factory=set)
 
     def add_problem(self, number: int, source: str, kind: str, case: str) -> None:
         """Counts one problem of row `number`. `case` is the line to show for it."""
         self.bad_rows.add(number)
-        self.sources.setdefault(source, SourceCoverage()).problems[kind] += 1
-        if len(cases := self.cases.setdefault(kind, [])) < MAX_CASES:
-            cases.append(case)
+        self.sources[source].problems[kind] += 1
+        if len(self.cases[kind]) < MAX_CASES:
+            self.cases[kind].append(case)
 
-    def table(self, media: Mapping[str, MediaInfo]) -> list[dict[str, object]]:
+    def table(self) -> list[dict[str, object]]:
         """One line per source: rows, media found and readable, rows with each problem, coordinate spaces."""
         lines = []
         for name, source in sorted(self.sources.items()):
-            problems = [media[path].problem for path in source.media]
-            spaces = ", ".join(f"{space} {n}" for space, n in source.spaces.most_common() if space != "none")
-            lines.append(
-                {
-                    "source": name,
-                    "rows": source.rows,
-                    "media": len(problems),
-                    "found": sum(problem != MISSING for problem in problems),
-                    "readable": problems.count(None),
-                    **{kind: source.problems[kind] for kind in ROW_PROBLEMS},
-                    "boxes in": spaces,
-                }
-            )
+            problems = [self.media[path].problem for path in source.media]
+            line = {"source": name, "rows": source.rows, "media": len(problems)}
+            line |= {"found": len(problems) - problems.count(MISSING), "readable": problems.count(None)}
+            line |= {kind: source.problems[kind] for kind in ROW_PROBLEMS}
+            spaces = [f"{space} {n}" for space, n in source.spaces.most_common() if space != "none"]
+            lines.append(line | {"boxes in": ", ".join(spaces)})
         return lines
 
 
-def check_file(root: Path | str, path: Path | str, workers: int = 2) -> tuple[Coverage, dict[str, MediaInfo]]:
+def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage:
     """Checks every row of an STGR file against `root`, the folder that its paths start from.
 
-    Returns the coverage and what is known of each medium, by path. Raises the errors of `stgr.read_stgr`.
+    Raises the errors of `stgr.read_stgr`.
     """
     paths = sorted({e.media_path for e in stgr.read_stgr(path) if isinstance(e, Example)})
-    media = dict(zip(paths, _inspect_all(root, paths, workers), strict=True))
-    coverage = Coverage()
+    inspect = partial(inspect_media, str(root))
+    progress = partial(tqdm, total=len(paths), desc="opening media", mininterval=5)
+    if workers <= 1 or len(paths) < 2 * workers:
+        media = dict(zip(paths, progress(map(inspect, paths)), strict=True))
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            media = dict(zip(paths, progress(pool.map(inspect, paths, chunksize=16)), strict=True))
+    coverage = Coverage(media)
     for number, row in enumerate(stgr.read_stgr(path), 1):
         if isinstance(row, BadRow):
             coverage.add_problem(number, "(bad rows)", "bad row", f"{Path(path).name}, {row}")
             coverage.sources["(bad rows)"].rows += 1
             continue
-        source = coverage.sources.setdefault(row.source, SourceCoverage())
+        source = coverage.sources[row.source]
         source.rows += 1
         source.media.add(row.media_path)
         source.spaces[stgr.coordinate_space(row)] += 1
         for kind, detail in _problems(row, media[row.media_path], root):
             coverage.add_problem(number, row.source, kind, f"{Path(path).name}, row {number} ({row.id}): {detail}")
-    return coverage, media
+    return coverage
 
 
 def _problems(example: Example, medium: MediaInfo, root: Path | str) -> Iterator[tuple[str, str]]:
@@ -127,15 +127,6 @@ def _exists(root: Path | str, relative: str) -> bool:
         return resolve_inside(root, relative).is_file()
     except SchemaError:
         return False
-
-
-def _inspect_all(root: Path | str, paths: Sequence[str], workers: int) -> list[MediaInfo]:
-    inspect = partial(inspect_media, str(root))
-    progress = partial(tqdm, total=len(paths), desc="opening media", mininterval=5)
-    if workers <= 1 or len(paths) < 2 * workers:
-        return list(progress(map(inspect, paths)))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(progress(pool.map(inspect, paths, chunksize=16)))
 
 
 def inspect_media(root: str, relative: str) -> MediaInfo:

@@ -4,63 +4,37 @@ Question and answer keep the evidence grammar, with its system prompt. Boxes bec
 The pixel boxes of Qwen2.5-VL cannot be exported: they depend on the frame size that the trainer chooses.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from o3v.prompts import BOX_SPACES, SYSTEM_PROMPTS, target_text
 from o3v.schema import Example, Row, Task
 
-THOUSANDTHS = BOX_SPACES["thousandths"]
 
-
-def to_trl(example: Example, response: str) -> Row:
-    """TRL: `prompt` and `completion` as messages, with `videos` or `images`."""
-    kind = _media_kind(example)
-    question = [{"type": kind}, {"type": "text", "text": example.question}]
+def _trl(system: str, question: str, response: str, kind: str) -> Row:
+    """TRL: `prompt` and `completion` as messages."""
+    content = [{"type": kind}, {"type": "text", "text": question}]
     return {
         "prompt": [
-            {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[example.task]}]},
-            {"role": "user", "content": question},
+            {"role": "system", "content": [{"type": "text", "text": system}]},
+            {"role": "user", "content": content},
         ],
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": response}]}],
-        f"{kind}s": [example.media_path],
     }
 
 
-def to_swift(example: Example, response: str) -> Row:
+def _swift(system: str, question: str, response: str, kind: str) -> Row:
     """ms-swift: `messages` with a placeholder for the video or image."""
-    kind = _media_kind(example)
-    return {
-        "messages": [
-            {"role": "system", "content": SYSTEM_PROMPTS[example.task]},
-            {"role": "user", "content": f"<{kind}>{example.question}"},
-            {"role": "assistant", "content": response},
-        ],
-        f"{kind}s": [example.media_path],
-    }
+    texts = {"system": system, "user": f"<{kind}>{question}", "assistant": response}
+    return {"messages": [{"role": role, "content": text} for role, text in texts.items()]}
 
 
-def to_llama_factory(example: Example, response: str) -> Row:
-    """LLaMA-Factory: `conversations` in the ShareGPT format, with the system prompt in `system`."""
-    kind = _media_kind(example)
-    return {
-        "conversations": [
-            {"from": "human", "value": f"<{kind}>{example.question}"},
-            {"from": "gpt", "value": response},
-        ],
-        "system": SYSTEM_PROMPTS[example.task],
-        f"{kind}s": [example.media_path],
-    }
+def _llama_factory(system: str, question: str, response: str, kind: str) -> Row:
+    """LLaMA-Factory: `conversations` in the ShareGPT format."""
+    texts = {"human": f"<{kind}>{question}", "gpt": response}
+    return {"conversations": [{"from": role, "value": text} for role, text in texts.items()], "system": system}
 
 
-def _media_kind(example: Example) -> str:
-    return "image" if example.task is Task.SPATIAL else "video"
-
-
-FORMATS: Mapping[str, Callable[[Example, str], Row]] = {
-    "trl": to_trl,
-    "swift": to_swift,
-    "llama-factory": to_llama_factory,
-}
+FORMATS = {"trl": _trl, "swift": _swift, "llama-factory": _llama_factory}
 
 
 def export_rows(examples: Iterable[Example], name: str) -> Iterator[Row]:
@@ -71,5 +45,7 @@ def export_rows(examples: Iterable[Example], name: str) -> Iterator[Row]:
     if name not in FORMATS:
         raise ValueError(f"format {name!r} does not exist; choose one of {', '.join(FORMATS)}")
     for example in examples:
-        response = target_text(example, THOUSANDTHS) if example.reasoning_process else example.answer
-        yield FORMATS[name](example, response)
+        response = target_text(example, BOX_SPACES["thousandths"]) if example.reasoning_process else example.answer
+        kind = "image" if example.task is Task.SPATIAL else "video"
+        row = FORMATS[name](SYSTEM_PROMPTS[example.task], example.question, response, kind)
+        yield row | {f"{kind}s": [example.media_path]}

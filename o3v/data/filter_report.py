@@ -30,12 +30,16 @@ def report_table(steps: Iterable[FilterStep]) -> list[dict]:
     """Counts drops by stage, reason and source, with the number of rows before and after the stage."""
     lines = []
     for step in steps:
-        counts = Counter((drop.reason, drop.source) for drop in step.result.dropped) or {("nothing", "all"): 0}
-        rows = {"rows_before": step.rows_before, "rows_after": len(step.result.kept)}
-        lines += [
-            {"stage": step.stage, "reason": r, "source": s, "count": n} | rows for (r, s), n in sorted(counts.items())
-        ]
+        counts = Counter((drop.reason, drop.source) for drop in step.result.dropped)
+        lines += stage_lines(step.stage, counts, step.rows_before, len(step.result.kept))
     return lines
+
+
+def stage_lines(stage: str, counts: Mapping[tuple[str, str], int], rows_before: int, rows_after: int) -> list[dict]:
+    """The lines of one stage in the table, from its counts by (reason, source); one line of 0 if nothing is dropped."""
+    rows = {"rows_before": rows_before, "rows_after": rows_after}
+    counts = counts or {("nothing", "all"): 0}
+    return [{"stage": stage, "reason": r, "source": s, "count": n} | rows for (r, s), n in sorted(counts.items())]
 
 
 def filter_rows(

@@ -6,13 +6,14 @@ same order. Stages must be picklable.
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from multiprocessing import get_context
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,14 @@ def read_shard(path: Path) -> list[Example]:
 
 
 def split_into_shards(
-    source: Path | str, folder: Path | str, rows_per_shard: int = ROWS_PER_SHARD, **read_options: Any
+    source: Path | str,
+    folder: Path | str,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    sources: Callable[[str], bool] = stgr.known_source,
 ) -> list[Path]:
     """Splits the good rows of an STGR file into shards and lists the bad ones in `faults.jsonl`. Resumes a killed run.
 
-    `read_options` go to `stgr.read_stgr`. Raises ValueError for a folder that holds the shards of another file.
+    `sources` decides which source names are valid. Raises ValueError for a folder with the shards of another file.
     """
     folder, facts = Path(folder), {"source": files.hash_path(source), "rows": rows_per_shard}
     record = folder / "cut.json"
@@ -72,7 +76,7 @@ def split_into_shards(
 
     def good_rows() -> Iterator[Example]:
         """Yields the good rows and collects the bad ones."""
-        for row in stgr.read_stgr(source, **read_options):
+        for row in stgr.read_stgr(source, sources):
             if isinstance(row, stgr.BadRow):
                 bad_rows.append(row)
             else:
@@ -115,15 +119,15 @@ def filter_shards(
         raise ValueError(f"engine {engine!r} does not exist; choose one of {', '.join(ENGINES)}")
     progress = partial(tqdm, total=len(paths), desc="filtering", mininterval=5)
     if engine == "ray":
-        return list(progress(_filter_with_ray(paths, work, workers)))
-    if workers <= 1:
+        _filter_with_ray(paths, work, workers)
+    if workers <= 1 or engine == "ray":  # after Ray, this reads the results
         return list(progress(map(work, paths)))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return list(progress(pool.map(work, paths)))
 
 
-def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], workers: int) -> Iterator[ShardResult]:
-    """The same work in Ray Data, on this machine or on a connected cluster that shares the folders."""
+def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], workers: int) -> None:
+    """Filters the shards in Ray Data, on this machine or on a connected cluster that shares the folders."""
     try:
         import ray
     except ImportError:
@@ -131,30 +135,24 @@ def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], wor
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not send usage statistics
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    items = [{"number": n, "path": str(path)} for n, path in enumerate(paths)]
 
-    def task(item: dict[str, Any]) -> dict[str, Any]:
-        return item | {"result": json.dumps(asdict(work(Path(item["path"]))))}
+    def task(item: dict[str, str]) -> dict[str, str]:
+        work(Path(item["item"]))
+        return item
 
-    data = ray.data.from_items(items, override_num_blocks=max(1, len(items))).map(task)
-    rows = sorted(data.iter_rows(), key=lambda row: row["number"])
-    yield from (ShardResult(**json.loads(row["result"])) for row in rows)
+    items = ray.data.from_items([str(path) for path in paths], override_num_blocks=max(1, len(paths)))
+    items.map(task).materialize()
 
 
 def merge_reports(results: Iterable[ShardResult]) -> list[dict[str, Any]]:
     """Adds up the reports of all shards: counts by stage, reason and source, in the order of the stages."""
-    totals: Counter[tuple[str, str, str]] = Counter()
-    rows: dict[str, tuple[int, int]] = {}  # stage → rows before and after
+    counts, before, after, table = defaultdict(Counter), Counter(), Counter(), []
     for result in results:
-        for line in result.audit:
-            totals[line["stage"], line["reason"], line["source"]] += line["count"]
-        for stage, line in {line["stage"]: line for line in result.audit}.items():
-            before, after = rows.get(stage, (0, 0))
-            rows[stage] = (before + line["rows_before"], after + line["rows_after"])
-    order = list(rows)
-    stages_with_drops = {stage for (stage, _, _), count in totals.items() if count}
-    return [
-        {"stage": s, "reason": r, "source": o, "count": n, "rows_before": rows[s][0], "rows_after": rows[s][1]}
-        for (s, r, o), n in sorted(totals.items(), key=lambda item: (order.index(item[0][0]), item[0][1:]))
-        if n or s not in stages_with_drops
-    ]
+        for stage, group in groupby(result.audit, key=itemgetter("stage")):
+            lines = list(group)  # every line repeats the rows of its stage
+            before[stage] += lines[0]["rows_before"]
+            after[stage] += lines[0]["rows_after"]
+            counts[stage].update({(line["reason"], line["source"]): line["count"] for line in lines})
+    for stage in counts:
+        table += filter_report.stage_lines(stage, +counts[stage], before[stage], after[stage])
+    return table

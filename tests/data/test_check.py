@@ -56,7 +56,7 @@ def root(tmp_path):
 
 
 def test_each_kind_of_problem_is_counted_and_listed(root):
-    coverage, media = check_file(root, root / "rows.json", workers=1)
+    coverage = check_file(root, root / "rows.json", workers=1)
     kinds = {
         "medium missing": ["no video", "link"],
         "medium unreadable": ["half a video"],
@@ -69,7 +69,7 @@ def test_each_kind_of_problem_is_counted_and_listed(root):
         for case, name in zip(coverage.cases[kind], rows, strict=True):
             assert case.startswith(f"rows.json, row {names.index(name) + 1} ({name}): ")
     assert {names[n - 1] for n in coverage.bad_rows} == set(ROWS) - {"video", "image"}
-    coin, gqa = coverage.table(media)
+    coin, gqa = coverage.table()
     assert (gqa["source"], gqa["rows"], gqa["media"], gqa["readable"], gqa["box off picture"]) == ("gqa", 2, 1, 1, 1)
     assert gqa["boxes in"] == "pixels 1, beyond the picture 1"
     assert (coin["rows"], coin["media"], coin["found"], coin["readable"]) == (6, 4, 2, 1)

@@ -77,6 +77,7 @@ def backward(
     """
 
     def of_part(part: int) -> tuple[tuple[torch.Tensor | None, ...], dict[str, float]]:
+        """The gradients and the numbers of one part."""
         # threads would share the cache of autocast, and the order in which they fill it changes the sums of gradients
         with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
             value, numbers = loss(step, np.random.default_rng([*seed, part]))

@@ -25,6 +25,7 @@ from o3v.evaluation import vstar
 from o3v.evaluation.vstar_items import read_items
 from o3v.prompts import PromptBuilder
 from o3v.runner import driver
+from o3v.runner.plan import plan_run
 
 MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
 METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm", "reward")
@@ -103,7 +104,7 @@ def main() -> None:
     told: dict[str, list[Told]] = {name: [] for name in MODELS}
     for seed in options.seeds:
         run_dir = RUNS / f"{options.profile}-{seed}"
-        done = driver.run(options.profile, seed, RUNS)
+        done = driver.run(plan_run(options.profile, seed, RUNS))
         if done.error:
             raise SystemExit(f"the run in {run_dir.name} failed: {done.error}")
         for name, parts in told.items():

@@ -1,7 +1,5 @@
 """The command line `o3v`. Wrong arguments print one line to stderr and give exit code 2. A failed notebook gives 1."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys
@@ -21,8 +19,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit code."""
-    options = make_parser().parse_args(arguments)
+    """Runs the command line and returns the exit code. Expected errors become one line on stderr and exit code 2."""
+    parser = Parser(prog="o3v", description="Open-o3 Video: answers about videos, with boxes and times as evidence.")
+    parser.add_argument("--version", action="version", version=f"o3v {o3v.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    run.add_command(commands)
+    data.add_commands(commands)
+    options = parser.parse_args(arguments)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("o3v")
@@ -30,23 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.handlers, logger.propagate = [handler], False
     try:
         return options.command(options)
+    except (OSError, ValueError, ImportError) as error:
+        sys.stderr.write(f"o3v: {' '.join(str(error).split())}\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("o3v: interrupted; run the same command again to continue\n")
         return 130
     finally:
         logger.handlers, logger.propagate = [], True
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Returns the parser of all subcommands. Each subcommand sets `command` to the function that runs it."""
-    parser = Parser(
-        prog="o3v", description="Open-o3 Video: answers to questions about a video, with boxes and times as evidence."
-    )
-    parser.add_argument("--version", action="version", version=f"o3v {o3v.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    run.add_command(commands)
-    data.add_commands(commands)
-    return parser
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ The digest of some source covers every o3v module that it imports, directly or i
 contain these modules. Comments, layout and docstrings do not change a digest. Modules are read, not imported.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

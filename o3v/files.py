@@ -1,7 +1,5 @@
 """Writes files atomically (complete or not at all), reads JSON, and hashes the content of files and folders."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from o3v.cli.run import METRICS
 from o3v.runner import driver
 from o3v.runner.notebook import read_notebook
+from o3v.runner.plan import plan_run
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -75,7 +77,7 @@ def test_hygiene_of_the_stored_file(path):
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not list(FOLDER.glob("05_*.ipynb")), reason="notebook 05 does not exist yet")
 def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
-    summary = driver.run("smoke", 0, tmp_path, timeout_s=600)
+    summary = driver.run(plan_run("smoke", 0, tmp_path), timeout_s=600)
     assert summary.error is None
     numbered = [path.stem for path in NOTEBOOKS if path.stem[:2].isdigit()]
     stages = json.loads((summary.run_dir / "manifest.json").read_text(encoding="utf-8"))["stages"]
@@ -85,9 +87,9 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
         assert json.loads((summary.run_dir / name / "results.json").read_text(encoding="utf-8"))
         assert (summary.run_dir / f"{name}.html").stat().st_size > 10_000
         assert "vnd.jupyter.widget" not in (summary.run_dir / f"{name}.ipynb").read_text(encoding="utf-8")
-    assert summary.metrics.keys() >= driver.MODELS.keys()
-    for model in driver.MODELS:
-        assert summary.metrics[model].keys() >= driver.COLUMNS.keys()
+    assert summary.metrics.keys() == {"base", "sft", "sft_gspo"}
+    for metrics in summary.metrics.values():
+        assert metrics.keys() >= set(METRICS)
 
 
 @pytest.mark.smoke

@@ -1,1 +1,29 @@
 """The command line `o3v`."""
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def add_parser(commands: Any, name: str, command: Callable[[Namespace], int], summary: str) -> Callable[..., Any]:
+    """Adds a subcommand, which calls `command`. Returns the function that adds its arguments."""
+    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.set_defaults(command=command)
+    return parser.add_argument
+
+
+def table_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Returns a table as text. The keys of the first row are the header. None becomes a dash.
+
+    >>> print(table_text([{"model": "base", "accuracy": 0.5}, {"model": "sft", "accuracy": None}]))
+    model  accuracy
+    base      0.500
+    sft           –
+    """
+    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)] if rows else []
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, [line[0].ljust(widths[0]), *line[1:]], widths)) for line in lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "–" if value is None else str(value)

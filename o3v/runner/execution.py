@@ -1,10 +1,8 @@
 """Runs one notebook with papermill in a fresh kernel and reports which cell failed and why.
 
 Papermill runs the cells. This module adds the peak memory, marks a cell that exceeded the time limit or lost its
-kernel as failed, and cleans the pages (`pages`). It does not know runs or what notebooks compute.
+kernel as failed, and writes pages without paths of this machine. It does not know what notebooks compute.
 """
-
-from __future__ import annotations
 
 import contextlib
 import logging
@@ -14,12 +12,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
-from o3v.runner.pages import finish_pages
+from o3v.files import write_text
 from o3v.runner.paths import hide_repository
 
 SAMPLE_S = 0.5  # seconds between two memory measurements
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True)
@@ -45,53 +44,72 @@ def execute(
         timeout_s: time limit of each cell in seconds.
         lock_fd: file descriptor of the run's lock. The kernel inherits it and holds the lock until it ends.
     """
-    kernel_log = output.with_suffix(".log")
-    started, error, unmarked = time.monotonic(), None, None
+    kernel_log, started = output.with_suffix(".log"), time.monotonic()
+    output.unlink(missing_ok=True)
     with _Monitor(source.stem) as monitor, kernel_log.open("wb") as log_file:
         options = {"execution_timeout": timeout_s, "kernel_manager_class": _kernel_manager(log_file, lock_fd)}
-        failure = _run_cells(source, output, parameters, on_cell_execute=monitor.start_cell, **options)
-    if failure:
-        name, message, marked = failure
-        if not marked:
-            message += f", see the kernel's output in {kernel_log.name}" if kernel_log.stat().st_size else ""
-            unmarked = (monitor.cell, name, message)
-        error = hide_repository(f"{monitor.location()}: {name}: {message}")
+        error = _run_cells(source, output, parameters, on_cell_execute=monitor.start_cell, **options)
     if not kernel_log.stat().st_size:
         kernel_log.unlink()
-    finish_pages(output, source.parent, unmarked)
-    return Execution(error, time.monotonic() - started, monitor.peak_mb)
+    finish_pages(output, source.parent, monitor.cell, error)
+    message = error and hide_repository(f"{monitor.location()}: {error}")
+    return Execution(message, time.monotonic() - started, monitor.peak_mb)
 
 
-def _run_cells(
-    source: Path, output: Path, parameters: Mapping[str, Any], **options: Any
-) -> tuple[str, str, bool] | None:
-    """Returns None, or (error name, message in one line, True if papermill marked the failed cell)."""
+def _run_cells(source: Path, output: Path, parameters: Mapping[str, Any], **options: Any) -> str | None:
+    """Returns None, or the error that ended the notebook in one line."""
     import papermill
     from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its messages repeat the returned error
-    output.unlink(missing_ok=True)
+    options |= {"kernel_name": "python3", "cwd": source.parent, "progress_bar": False}
+    options |= {"iopub_timeout": 60}  # seconds; a busy machine can be slow to deliver what a cell printed
+    kernel_log, hint = output.with_suffix(".log"), ""
     try:
-        papermill.execute_notebook(
-            source,
-            output,
-            dict(parameters),
-            kernel_name="python3",
-            cwd=source.parent,
-            progress_bar=False,
-            iopub_timeout=60,  # seconds; a busy machine can be slow to deliver what a cell printed
-            **options,
-        )
-    except PapermillExecutionError as error:
-        name, message, marked = error.ename, error.evalue, True
-    except CellTimeoutError:
-        name, message, marked = "TimeoutError", f"exceeded the limit of {options['execution_timeout']} s", False
-    except Exception as error:  # the kernel died or did not start; papermill and nbclient share no base class
-        name, message, marked = type(error).__name__, str(error), False
-    else:
+        papermill.execute_notebook(source, output, dict(parameters), **options)
         return None
-    return name, " ".join(message.split())[:500], marked
+    except PapermillExecutionError as error:
+        name, message = error.ename, error.evalue
+    except Exception as error:  # the kernel died or did not start; papermill and nbclient share no base class
+        name, message = type(error).__name__, str(error)
+        if isinstance(error, CellTimeoutError):
+            name, message = "TimeoutError", f"exceeded the limit of {options['execution_timeout']} s"
+        hint = f", see the kernel's output in {kernel_log.name}" if kernel_log.stat().st_size else ""
+    return f"{name}: {' '.join(message.split())[:500]}{hint}"
+
+
+def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | None) -> None:
+    """Cleans an executed notebook in place and writes an HTML page beside it, with all images inside.
+
+    Removes the path of the repository and all widgets (mostly progress bars), which need their kernel to be drawn.
+    Marks the failed cell if papermill left it as completed or running. Nothing happens if `executed` does not exist.
+    `cell_number` counts the code cells that are not empty, from 1. 0 means that no cell has started. Image paths start
+    at `folder`.
+    """
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    if not executed.exists():
+        return
+    book = nbformat.reads(hide_repository(executed.read_text(encoding="utf-8")), as_version=4)
+    book.metadata.pop("widgets", None)
+    code_cells = [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
+    for cell in code_cells:
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    if error and cell_number:
+        failed = code_cells[cell_number - 1]
+        if not failed.metadata.setdefault("papermill", {}).get("exception"):
+            name, _, message = hide_repository(error).partition(": ")
+            failed.outputs.append(
+                nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[f"{name}: {message}"])
+            )
+            failed.metadata.papermill.update(status="failed", exception=True)
+    write_text(executed, nbformat.writes(book))
+    resources = {"metadata": {"name": executed.stem, "path": str(folder)}}
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(book, resources)
+    # Scripts for widgets and formulas are loaded from the web. Without a network they must not block the page.
+    write_text(executed.with_suffix(".html"), page.replace('<script src="http', '<script defer src="http'))
 
 
 def _kernel_manager(log_file: IO[bytes], lock_fd: int) -> type:
@@ -126,7 +144,7 @@ class _Monitor:
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._line = tqdm(desc=name, bar_format="{desc} {elapsed}{postfix}", leave=False, disable=None)
 
-    def __enter__(self) -> _Monitor:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,13 +1,9 @@
-"""Reads one notebook file and its parameters.
+"""Reads one notebook file and its parameters. Does not run notebooks (`execution`).
 
 A notebook declares its parameters as literals in the cell tagged `parameters`. The type of a parameter is the type of
-its literal, or its annotation (`limit: int | None = None`). Unknown and ill-typed parameters are errors.
-`papermill.inspect_notebook` (2.7) is not used: it drops parameters annotated as `int | None`, returns the defaults as
-text, and skips what it cannot read. This module does not run notebooks (`execution`) and does not know what they
-compute.
+its literal, or its annotation (`limit: int | None = None`). `papermill.inspect_notebook` (2.7) is not used: it drops
+parameters annotated as `int | None`, returns the defaults as text, and skips what it cannot read.
 """
-
-from __future__ import annotations
 
 import ast
 import json
@@ -17,24 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
+TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)} | {"None": type(None)}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
-
-
-class UsageError(ValueError):
-    """The command or its arguments are wrong. The message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a notebook. `types` lists the allowed types; an empty tuple allows any literal."""
 
-    name: str
     default: Any
     types: tuple[type, ...]
 
     def convert(self, value: Any) -> Any:
-        """Returns the value in one of the parameter's types. Raises UsageError for a value of another type.
+        """Returns the value in one of the parameter's types. Raises ValueError for a value of another type.
 
         Text becomes a literal if the parameter is not a text, because the command line passes only text and YAML reads
         `1e-6` as text. An integer becomes a float and a list becomes a tuple. There are no other conversions.
@@ -49,9 +40,9 @@ class Parameter:
             value = tuple(value)
         if self.types and type(value) not in self.types:
             expected = " or ".join(kind.__name__ for kind in self.types)
-            raise UsageError(f"must be {expected}, found {type(value).__name__} {value!r:.60}")
+            raise ValueError(f"must be {expected}, found {type(value).__name__} {value!r:.60}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"must be a finite number, found {value}")
+            raise ValueError(f"must be a finite number, found {value}")
         return value
 
 
@@ -86,20 +77,20 @@ def read_literal(text: str) -> Any:
 def read_notebook(path: Path) -> Notebook:
     """Reads a notebook and its parameters.
 
-    Raises UsageError if the file is not a notebook, or does not have exactly one cell of literals tagged `parameters`.
+    Raises ValueError if the file is not a notebook, or does not have exactly one cell of literals tagged `parameters`.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))["cells"]
         cells = [(cell["cell_type"], "".join(cell["source"])) for cell in raw]
         tagged = [i for i, cell in enumerate(raw) if "parameters" in cell["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not a notebook: {error}") from None
+        raise ValueError(f"{path} is not a notebook: {error}") from None
     if len(tagged) != 1:
-        raise UsageError(f"{path} has {len(tagged)} cells tagged 'parameters'; it needs exactly one")
+        raise ValueError(f"{path} has {len(tagged)} cells tagged 'parameters'; it needs exactly one")
     try:
         parameters = read_parameters(cells[tagged[0]][1])
     except (ValueError, SyntaxError) as error:
-        raise UsageError(f"{path}, the cell tagged 'parameters': {error}") from None
+        raise ValueError(f"{path}, the cell tagged 'parameters': {error}") from None
     return Notebook(path, tuple(cells), parameters)
 
 
@@ -107,7 +98,7 @@ def read_parameters(source: str) -> dict[str, Parameter]:
     """Returns the parameters that a cell declares, in order. Raises ValueError if a line is not `name = literal`.
 
     >>> read_parameters("seed = 0")["seed"]
-    Parameter(name='seed', default=0, types=(<class 'int'>,))
+    Parameter(default=0, types=(<class 'int'>,))
     """
     parameters = {}
     for node in ast.parse(source).body:
@@ -121,17 +112,14 @@ def read_parameters(source: str) -> dict[str, Parameter]:
         types = () if default is None else (type(default),)
         if isinstance(node, ast.AnnAssign):
             types = _annotated_types(node.annotation)
-        parameters[target.id] = Parameter(target.id, default, types)
+        parameters[target.id] = Parameter(default, types)
     return parameters
 
 
 def _annotated_types(node: ast.expr) -> tuple[type, ...]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+    if isinstance(node, ast.BinOp):  # `int | None`
         return (*_annotated_types(node.left), *_annotated_types(node.right))
-    if isinstance(node, ast.Subscript):
-        return _annotated_types(node.value)
-    if isinstance(node, ast.Constant) and node.value is None:
-        return (type(None),)
-    if isinstance(node, ast.Name) and node.id in TYPES:
-        return (TYPES[node.id],)
-    raise ValueError(f"line {node.lineno}: the type {ast.unparse(node)!r} is not one of {', '.join(TYPES)}, None")
+    name = ast.unparse(node.value if isinstance(node, ast.Subscript) else node)
+    if name not in TYPES:
+        raise ValueError(f"line {node.lineno}: the type {name!r} is not one of {', '.join(TYPES)}")
+    return (TYPES[name],)

@@ -1,7 +1,5 @@
 """Paths as shown to people: relative to the repository's root, without the folders of this machine above it."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -19,7 +17,7 @@ def display_path(path: Path) -> str:
 
 def path_from(folder: Path, path: Path) -> str:
     """Returns `path` relative to `folder` if both lie in the repository, else unchanged. Both must be absolute."""
-    inside = all(location.is_relative_to(REPOSITORY) for location in (folder, path))
+    inside = folder.is_relative_to(REPOSITORY) and path.is_relative_to(REPOSITORY)
     return Path(os.path.relpath(path, folder)).as_posix() if inside else str(path)
 
 

@@ -1,10 +1,8 @@
 """Plans a run: which notebooks to run with which parameters. All checks happen before anything starts.
 
 The name of the run's folder depends only on profile, seed and overrides, so the same command continues the same run.
-Wrong arguments raise UsageError. This module knows the parameters of the notebooks, not what the notebooks do.
+Wrong arguments raise ValueError. This module knows the parameters of the notebooks, not what the notebooks do.
 """
-
-from __future__ import annotations
 
 import hashlib
 import itertools
@@ -16,7 +14,7 @@ from typing import Any
 
 from o3v.config import REPOSITORY, load_profile
 from o3v.files import read_json
-from o3v.runner.notebook import Notebook, UsageError, read_notebook
+from o3v.runner.notebook import Notebook, read_notebook
 from o3v.runner.paths import display_path
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -36,11 +34,6 @@ class Plan:
     notebooks: tuple[Notebook, ...]
     selected: tuple[Notebook, ...]
 
-    @property
-    def run_id(self) -> str:
-        """Name of the run's folder."""
-        return self.run_dir.name
-
     def parameters(self, notebook: Notebook) -> dict[str, Any]:
         """Returns the parameter values of a notebook in this run, without `run_dir`."""
         prefix = f"{notebook.name}."
@@ -58,7 +51,7 @@ def plan_run(
     only: str | None = None,
     notebooks: Path | str = NOTEBOOKS,
 ) -> Plan:
-    """Plans one run. Raises UsageError if an argument is wrong.
+    """Plans one run. Raises ValueError if an argument is wrong.
 
     Args:
         profile: name of the profile. None means `tiny`.
@@ -69,24 +62,27 @@ def plan_run(
         only: the only notebook to run. Cannot be combined with `start_from`.
         notebooks: folder of the notebooks.
     """
-    books = find_notebooks(Path(notebooks))
+    books = _read_notebooks(Path(notebooks))
     profile = "tiny" if profile is None else profile
     seed = 0 if seed is None else seed
     if type(seed) is not int or seed < 0:
-        raise UsageError(f"the seed must be an integer from 0, found {seed!r:.60}")
-    try:
-        load_profile(str(profile))
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise ValueError(f"the seed must be an integer from 0, found {seed!r:.60}")
+    load_profile(str(profile))  # raises ValueError for an unknown name
     checked = _check_overrides(books, overrides or {})
-    run_dir = Path(out) / run_name(profile, seed, checked)
-    return Plan(run_dir.resolve(), profile, seed, checked, books, _select(books, start_from, only))
+    digest = hashlib.sha256(json.dumps(checked, sort_keys=True).encode()).hexdigest()[:8]
+    run_dir = Path(out) / (f"{profile}-{seed}-{digest}" if checked else f"{profile}-{seed}")
+    if start_from is not None and only is not None:
+        raise ValueError("use either --from or --only, not both")
+    selected = (_find_notebook(books, only),) if only is not None else books
+    if start_from is not None:
+        selected = books[books.index(_find_notebook(books, start_from)) :]
+    return Plan(run_dir.resolve(), profile, seed, checked, books, selected)
 
 
 def plan_resumed(run_id: str, out: Path | str, **options: Any) -> Plan:
     """Plans to continue the run `run_id` in `out` with the profile, seed and overrides of its manifest.
 
-    `options` are `start_from`, `only` and `notebooks` of `plan_run`. Raises UsageError.
+    `options` are `start_from`, `only` and `notebooks` of `plan_run`. Raises ValueError.
     """
     run_dir = Path(out).resolve() / run_id
     manifest = read_manifest(run_dir)
@@ -94,108 +90,76 @@ def plan_resumed(run_id: str, out: Path | str, **options: Any) -> Plan:
     return replace(plan, run_dir=run_dir)
 
 
-def plan_matrix(
-    grid: Mapping[str, Any],
-    profile: str | None,
-    seed: int | None,
-    out: Path | str,
-    *,
-    overrides: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> list[Plan]:
-    """Plans one run for each combination of the values in a grid. Raises UsageError if an argument is wrong.
+def plan_matrix(grid: Mapping[str, Any], out: Path | str, fixed: Mapping[str, Any], **options: Any) -> list[Plan]:
+    """Plans one run for each combination of the values in a grid. Raises ValueError if an argument is wrong.
 
-    Args:
-        grid: `<notebook>.<parameter>`, `profile` or `seed` to a list of values.
-        profile: profile of all runs, if the grid has none.
-        seed: seed of all runs, if the grid has none.
-        out: folder that contains the folders of the runs.
-        overrides: values for all runs, as in `plan_run`.
-        options: `start_from`, `only` and `notebooks` of `plan_run`.
+    `grid` maps `<notebook>.<parameter>`, `profile` or `seed` to a list of values. `fixed` maps such names to a value
+    for all runs. `options` are `start_from`, `only` and `notebooks` of `plan_run`.
     """
-    fixed = {"profile": profile, "seed": seed, **(overrides or {})}
     if not isinstance(grid, Mapping) or not grid:
-        raise UsageError("the matrix must map `notebook.parameter`, `profile` or `seed` to lists of values")
+        raise ValueError("the matrix must map `notebook.parameter`, `profile` or `seed` to lists of values")
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise UsageError(f"the matrix must have a list of values for {key}, found {values!r:.60}")
+            raise ValueError(f"the matrix must have a list of values for {key}, found {values!r:.60}")
         if fixed.get(key) is not None:
-            raise UsageError(f"{key} is given twice, in the matrix and as an option")
-    plans: dict[str, Plan] = {}
+            raise ValueError(f"{key} is given twice, in the matrix and as an option")
+    plans: dict[Path, Plan] = {}
     for values in itertools.product(*grid.values()):
-        chosen = {**fixed, **dict(zip(grid, values, strict=True))}
+        chosen = {"profile": None, "seed": None, **fixed, **dict(zip(grid, values, strict=True))}
         plan = plan_run(chosen.pop("profile"), chosen.pop("seed"), out, overrides=chosen, **options)
-        if plan.run_id in plans:
-            raise UsageError(f"the matrix contains the run {plan.run_id} twice")
-        plans[plan.run_id] = plan
+        if plan.run_dir in plans:
+            raise ValueError(f"the matrix contains the run {plan.run_dir.name} twice")
+        plans[plan.run_dir] = plan
     return list(plans.values())
 
 
-def find_notebooks(folder: Path) -> tuple[Notebook, ...]:
-    """Reads the numbered notebooks of a folder, in order. Raises UsageError if one lacks a parameter in SET_BY_RUN."""
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """Reads the manifest of a run. Raises ValueError if it is missing or is not a manifest."""
+    path = run_dir / MANIFEST
+    if not path.exists():
+        raise ValueError(f"there is no run {run_dir.name}: {display_path(path)} does not exist")
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or not {"profile", "seed", "overrides", "stages"} <= manifest.keys():
+        raise ValueError(f"{path} is not the manifest of a run")
+    return manifest
+
+
+def _read_notebooks(folder: Path) -> tuple[Notebook, ...]:
+    """Reads the numbered notebooks of a folder, in order. Raises ValueError if one lacks a parameter in SET_BY_RUN."""
     books = tuple(read_notebook(path) for path in sorted(folder.resolve().glob(NUMBERED)))
     if not books:
-        raise UsageError(f"no notebooks named {NUMBERED} in {folder}")
+        raise ValueError(f"no notebooks named {NUMBERED} in {folder}")
     for book in books:
         if missing := [name for name in SET_BY_RUN if name not in book.parameters]:
-            raise UsageError(f"{book.path} has no parameter {missing[0]!r}")
+            raise ValueError(f"{book.path} has no parameter {missing[0]!r}")
     return books
 
 
-def find_notebook(books: Sequence[Notebook], name: str) -> Notebook:
-    """Returns a notebook by name (`03_gspo`) or number (`03`, `3`). Raises UsageError, which lists all notebooks."""
+def _find_notebook(books: Sequence[Notebook], name: str) -> Notebook:
+    """Returns a notebook by name (`03_gspo`) or number (`03`, `3`). Raises ValueError, which lists all notebooks."""
     for book in books:
         if name.removesuffix(".ipynb") in (book.name, book.name[:2]) or name.zfill(2) == book.name[:2]:
             return book
-    raise UsageError(f"there is no notebook {name!r}; choose one of {', '.join(book.name for book in books)}")
-
-
-def run_name(profile: str, seed: int, overrides: Mapping[str, Any]) -> str:
-    """Returns the name of a run's folder: profile and seed, then eight hex digits if there are overrides."""
-    if not overrides:
-        return f"{profile}-{seed}"
-    return f"{profile}-{seed}-{hashlib.sha256(json.dumps(overrides, sort_keys=True).encode()).hexdigest()[:8]}"
-
-
-def read_manifest(run_dir: Path) -> dict[str, Any]:
-    """Reads the manifest of a run. Raises UsageError if it is missing or is not a manifest."""
-    path = run_dir / MANIFEST
-    try:
-        manifest = read_json(path)
-    except FileNotFoundError:
-        raise UsageError(f"there is no run {run_dir.name}: {display_path(path)} does not exist") from None
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    if not isinstance(manifest, dict) or not {"profile", "seed", "overrides", "stages"} <= manifest.keys():
-        raise UsageError(f"{path} is not the manifest of a run")
-    return manifest
+    raise ValueError(f"there is no notebook {name!r}; choose one of {', '.join(book.name for book in books)}")
 
 
 def _check_overrides(books: Sequence[Notebook], overrides: Mapping[str, Any]) -> dict[str, Any]:
     checked = {}
     for key, value in overrides.items():
-        name, dot, parameter = str(key).partition(".")
+        number, dot, parameter = str(key).partition(".")
         if not dot:
-            raise UsageError(f"{key!r} does not have the form NOTEBOOK.PARAMETER")
-        book = find_notebook(books, name)
+            raise ValueError(f"{key!r} does not have the form NOTEBOOK.PARAMETER")
+        book = _find_notebook(books, number)
+        name = f"{book.name}.{parameter}"
         if parameter in SET_BY_RUN:
-            raise UsageError(f"{key}: {parameter} is set for the whole run, not for one notebook")
+            raise ValueError(f"{name}: {parameter} is set for the whole run, not for one notebook")
         if parameter not in book.parameters:
             own = [name for name in book.parameters if name not in SET_BY_RUN]
-            raise UsageError(f"{book.name} has no parameter {parameter!r}; choose one of {', '.join(own) or 'none'}")
-        if f"{book.name}.{parameter}" in checked:
-            raise UsageError(f"{book.name}.{parameter} is given twice")
+            raise ValueError(f"{book.name} has no parameter {parameter!r}; choose one of {', '.join(own) or 'none'}")
+        if name in checked:
+            raise ValueError(f"{name} is given twice")
         try:
-            checked[f"{book.name}.{parameter}"] = book.parameters[parameter].convert(value)
-        except UsageError as error:
-            raise UsageError(f"{book.name}.{parameter} {error}") from None
+            checked[name] = book.parameters[parameter].convert(value)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
     return dict(sorted(checked.items()))
-
-
-def _select(books: tuple[Notebook, ...], start_from: str | None, only: str | None) -> tuple[Notebook, ...]:
-    if start_from is not None and only is not None:
-        raise UsageError("use either --from or --only, not both")
-    if only is not None:
-        return (find_notebook(books, only),)
-    first = books.index(find_notebook(books, start_from)) if start_from is not None else 0
-    return books[first:]

@@ -1,12 +1,9 @@
 """Folder of one notebook in a run, with content hashes of what the notebook reads and writes.
 
-`runs/<run_id>/<notebook>/` belongs to one notebook. A notebook opens its folder with `open_stage`, gets files of
-earlier notebooks with `require`, and ends with `record`. `record` writes `results.json` (the results) and `stage.json`
-(hashes of all inputs and outputs). The driver skips a notebook while these hashes match. This module does not know
-what the files mean.
+A notebook opens its folder `runs/<run_id>/<notebook>/` with `open_stage`, gets files of earlier notebooks with
+`require`, and ends with `record`. The driver skips a notebook while the recorded hashes match. This module does not
+know what the files mean.
 """
-
-from __future__ import annotations
 
 import hashlib
 import logging
@@ -27,17 +24,13 @@ RESULTS = "results.json"
 STAGE = "stage.json"
 
 
-class MissingInput(FileNotFoundError):
-    """An input is missing because the notebook that writes it has not run yet."""
-
-
 @dataclass
 class Stage:
-    """Part of a run that belongs to one notebook. `name` is the notebook's file name without `.ipynb`."""
+    """Part of a run that belongs to one notebook."""
 
     run_dir: Path
-    name: str
-    inputs: list[str] = field(default_factory=list)
+    name: str  # the notebook's file name without `.ipynb`
+    inputs: set[str] = field(default_factory=set)
 
     @property
     def folder(self) -> Path:
@@ -53,14 +46,13 @@ class Stage:
     def require(self, relative: str) -> Path:
         """Returns the path of a file or folder of an earlier notebook and records it as an input.
 
-        `relative` is `<notebook>/<path>`. Raises MissingInput, which names the notebook to run first.
+        `relative` is `<notebook>/<path>`. Raises FileNotFoundError, which names the notebook to run first.
         """
         path = self.run_dir / relative
         if not path.exists():
             notebook = f"notebooks/{relative.split('/')[0]}.ipynb"
-            raise MissingInput(f"{display_path(path)} does not exist: run {notebook} with the same run_dir first")
-        if relative not in self.inputs:
-            self.inputs.append(relative)
+            raise FileNotFoundError(f"{display_path(path)} does not exist: run {notebook} with the same run_dir first")
+        self.inputs.add(relative)
         return path
 
     def work_folder(self, name: str, *facts: Any, code: Sequence[ModuleType]) -> Path:
@@ -86,13 +78,12 @@ class Stage:
         `outputs` are paths relative to this notebook's folder. Raises FileNotFoundError if one of them does not exist.
         """
         write_json(self.path(RESULTS), results)
-        outputs = [RESULTS, *outputs]
-        stage = {
-            "inputs": {name: hash_path(self.run_dir / name) for name in sorted(self.inputs)},
-            "outputs": {name: hash_path(self.folder / name) for name in sorted(outputs)},
+        hashes = {
+            "inputs": {name: hash_path(self.run_dir / name) for name in self.inputs},
+            "outputs": {name: hash_path(self.folder / name) for name in (RESULTS, *outputs)},
         }
-        write_json(self.path(STAGE), stage)
-        log.info("%s: recorded %d outputs", self.name, len(outputs))
+        write_json(self.path(STAGE), hashes)
+        log.info("%s: recorded %d outputs", self.name, len(outputs) + 1)
 
 
 def open_stage(run_dir: Path | str, name: str) -> Stage:

@@ -1,7 +1,5 @@
 """Tests of the key of a stage and of the facts in the manifest."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -35,7 +33,7 @@ def test_the_key_changes_with_everything_that_decides_the_results(package, monke
         stage_key([cells[0], ("code", "from o3v import a, c")], {"seed": 0}),
     ]
     assert stage_key(cells, {"seed": 0}) == keys[0]
-    monkeypatch.setattr(fingerprint, "package_versions", lambda names: {"torch": "0"})
+    monkeypatch.setattr(fingerprint, "package_versions", lambda: {"torch": "0"})
     keys.append(stage_key(cells, {"seed": 0}))
     (package / "b.py").write_text("x = 1\n")
     keys.append(stage_key(cells, {"seed": 0}))
@@ -47,7 +45,6 @@ def test_facts_about_machine_and_packages():
     assert set(facts) == {"platform", "cpu", "cores", "memory_mb", "accelerators"}
     assert facts["cores"] >= 1
     assert facts["memory_mb"] > 100
-    assert package_versions(("numpy", "no-such-package"))["no-such-package"] is None
     assert re.match(r"\d+\.", package_versions()["numpy"])
 
 

@@ -1,11 +1,9 @@
 """Tests of reading notebooks and their parameters."""
 
-from __future__ import annotations
-
 import pytest
 from helpers.toy_notebooks import write_notebook
 
-from o3v.runner.notebook import UsageError, read_notebook, read_parameters
+from o3v.runner.notebook import read_notebook, read_parameters
 
 
 def convert(declaration: str, value):
@@ -35,7 +33,7 @@ def convert(declaration: str, value):
     ],
 )
 def test_a_value_of_the_wrong_type_raises_an_error(declaration, value, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ValueError, match=message):
         convert(declaration, value)
 
 
@@ -76,10 +74,10 @@ def test_a_file_that_is_not_a_notebook_raises_an_error(tmp_path):
     path = tmp_path / "01_a.ipynb"
     for text in ("", "[]", "{}", '{"cells": [{}]}'):
         path.write_text(text)
-        with pytest.raises(UsageError, match=r"01_a\.ipynb is not a notebook"):
+        with pytest.raises(ValueError, match=r"01_a\.ipynb is not a notebook"):
             read_notebook(path)
     path.write_text('{"cells": []}')
-    with pytest.raises(UsageError, match="0 cells tagged 'parameters'"):
+    with pytest.raises(ValueError, match="0 cells tagged 'parameters'"):
         read_notebook(path)
-    with pytest.raises(UsageError, match="'parameters': line 1: n is not a literal"):
+    with pytest.raises(ValueError, match="'parameters': line 1: n is not a literal"):
         read_notebook(write_notebook(path, "1", "n = x"))

@@ -1,7 +1,5 @@
 """Tests of paths as shown to people. `root` stands for the repository."""
 
-from __future__ import annotations
-
 import pytest
 
 from o3v.runner import paths

@@ -1,13 +1,10 @@
 """Tests of planning a run: wrong arguments raise an error before anything starts."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
 from helpers.toy_notebooks import write_notebook, write_toys
 
-from o3v.runner.notebook import UsageError
 from o3v.runner.plan import plan_matrix, plan_resumed, plan_run
 
 
@@ -36,22 +33,22 @@ REFUSED = [
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
 def test_wrong_arguments_raise_an_error_and_write_nothing(arguments, message, toys, tmp_path):
-    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         plan_run(**{"profile": None, "seed": None, **arguments}, out=tmp_path / "runs", notebooks=toys)
     assert not (tmp_path / "runs").exists()
 
 
 def test_notebooks_must_exist_and_have_the_parameters_of_every_run(tmp_path):
-    with pytest.raises(UsageError, match="no notebooks named"):
+    with pytest.raises(ValueError, match="no notebooks named"):
         plan_run(None, None, tmp_path, notebooks=tmp_path)
     write_notebook(tmp_path / "01_a.ipynb", "1", "profile = 'tiny'\nseed = 0\n")
-    with pytest.raises(UsageError, match=r"01_a\.ipynb has no parameter 'run_dir'"):
+    with pytest.raises(ValueError, match=r"01_a\.ipynb has no parameter 'run_dir'"):
         plan_run(None, None, tmp_path, notebooks=tmp_path)
 
 
 def test_the_name_of_a_run_depends_only_on_profile_seed_and_overrides(toys, tmp_path):
     def run_id(profile, seed, overrides=None):
-        return plan_run(profile, seed, tmp_path, overrides=overrides, notebooks=toys).run_id
+        return plan_run(profile, seed, tmp_path, overrides=overrides, notebooks=toys).run_dir.name
 
     assert run_id(None, None) == "tiny-0"
     assert run_id("smoke", 3) == "smoke-3"
@@ -71,17 +68,17 @@ def test_a_plan_gives_each_notebook_its_own_parameters(toys, tmp_path):
 
 
 def test_a_resumed_plan_takes_profile_seed_and_overrides_from_the_manifest(toys, tmp_path):
-    with pytest.raises(UsageError, match="there is no run mine"):
+    with pytest.raises(ValueError, match="there is no run mine"):
         plan_resumed("mine", tmp_path, notebooks=toys)
     (tmp_path / "mine").mkdir()
     manifest = tmp_path / "mine" / "manifest.json"
     for text in ("{", "[]", '{"profile": "tiny"}'):
         manifest.write_text(text)
-        with pytest.raises(UsageError, match="manifest"):
+        with pytest.raises(ValueError, match="manifest"):
             plan_resumed("mine", tmp_path, notebooks=toys)
     manifest.write_text(json.dumps({"profile": "smoke", "seed": 4, "overrides": {"03_use.word": "c"}, "stages": {}}))
     plan = plan_resumed("mine", tmp_path, only="3", notebooks=toys)
-    assert (plan.run_id, plan.profile, plan.seed, plan.overrides) == ("mine", "smoke", 4, {"03_use.word": "c"})
+    assert (plan.run_dir.name, plan.profile, plan.seed, plan.overrides) == ("mine", "smoke", 4, {"03_use.word": "c"})
 
 
 @pytest.mark.parametrize(
@@ -101,14 +98,14 @@ def test_a_resumed_plan_takes_profile_seed_and_overrides_from_the_manifest(toys,
     ],
 )
 def test_a_wrong_grid_raises_an_error(grid, message, toys, tmp_path):
-    with pytest.raises(UsageError, match=message):
-        plan_matrix(grid, None, 1, tmp_path / "runs", overrides={"03.word": "x"}, notebooks=toys)
+    with pytest.raises(ValueError, match=message):
+        plan_matrix(grid, tmp_path / "runs", {"seed": 1, "03.word": "x"}, notebooks=toys)
 
 
 def test_a_grid_gives_a_plan_for_each_combination(toys, tmp_path):
     grid = {"profile": ["smoke", "tiny"], "01.factor": ["1e-6", 2], "03.word": ["b", "c", "d"]}
-    plans = plan_matrix(grid, None, 7, tmp_path, overrides={"02.side": 5}, notebooks=toys)
-    assert len({plan.run_id for plan in plans}) == 12
+    plans = plan_matrix(grid, tmp_path, {"seed": 7, "02.side": 5}, notebooks=toys)
+    assert len({plan.run_dir for plan in plans}) == 12
     assert {plan.seed for plan in plans} == {7}
     assert {plan.overrides["02_side.side"] for plan in plans} == {5.0}
     assert {plan.overrides["01_make.factor"] for plan in plans} == {1e-6, 2.0}

@@ -1,7 +1,5 @@
 """Tests of the folder of a stage, and of files that are written atomically and hashed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import types
@@ -11,12 +9,12 @@ import pytest
 from o3v import code_digest, geometry
 from o3v.files import atomic_path, hash_path, read_json, write_json, write_text
 from o3v.runner import paths
-from o3v.runner.stage import MissingInput, open_stage, read_stage, unchanged
+from o3v.runner.stage import open_stage, read_stage, unchanged
 
 
 def test_a_missing_input_raises_an_error_that_names_its_notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
-    with pytest.raises(MissingInput, match=r"^runs/a/01_data/sft\.jsonl .* notebooks/01_data\.ipynb"):
+    with pytest.raises(FileNotFoundError, match=r"^runs/a/01_data/sft\.jsonl .* notebooks/01_data\.ipynb"):
         open_stage(tmp_path / "runs/a", "02_sft").require("01_data/sft.jsonl")
 
 

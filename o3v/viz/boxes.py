@@ -1,10 +1,7 @@
 """Draws named boxes on an image, and assigns colours to names.
 
-Pure: pixels and boxes in, a PIL image out. The palette is that of Okabe and Ito (2008), which colour-blind readers
-can tell apart. Does not know responses, figures or widgets.
+Pure: pixels and boxes in, a PIL image out. Does not know responses, figures or widgets.
 """
-
-from __future__ import annotations
 
 import math
 import zlib
@@ -19,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from o3v.geometry import Box, Size, box_area, clip_box, is_box
 
+# Okabe and Ito (2008): colour-blind readers can tell these apart.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 INK, GREY, ALARM = "#222222", "#767676", "#B00020"
 SHOWN_PX = 336  # small frames are enlarged to about this many pixels
@@ -38,8 +36,8 @@ class LabelledBox(NamedTuple):
 def claim_colours(names: Iterable[str]) -> dict[str, str]:
     """Assigns a colour (#rrggbb) to each name. The first seven names have seven different colours.
 
-    A hash of the name gives its start in the palette; from there on, the first of the least used colours is taken.
-    So most names keep their colour from figure to figure, and a name added at the end changes no earlier colour.
+    A hash of the name is its start in the palette; the first of the least used colours from there on is taken. So most
+    names keep their colour from figure to figure, and a name added at the end changes no earlier colour.
     """
     colours: dict[str, str] = {}
     used: Counter[str] = Counter()
@@ -58,8 +56,8 @@ def draw_boxes(
 
     Claims have full lines and a filled label, true boxes have dashes and a white label. A box that lies outside the
     image or is invalid (NaN, inverted) is only a label that says so. A label without free space is left out.
-    `image` is (height, width, 3) uint8, and `boxes` are in its pixels. `scale` None means the whole number that brings
-    the longer side to about 336 pixels. `text_px` is the height of letters. Raises ValueError for other arrays.
+    `image` is (height, width, 3) uint8, `boxes` are in its pixels, `text_px` is the height of letters. `scale` None is
+    the whole number that brings the longer side to about 336 pixels. Raises ValueError for other arrays.
     """
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
@@ -92,26 +90,19 @@ def draw_boxes(
 def spotlight(image: np.ndarray, boxes_px: Sequence[Box]) -> np.ndarray:
     """Darkens the image outside these boxes. Returns it unchanged when none of them lies in it."""
     lit = np.zeros(image.shape[:2], bool)
-    for box in boxes_px:
-        if is_box(box):
-            x0, y0, x1, y1 = (round(v) for v in clip_box(box, (image.shape[1], image.shape[0])))
-            lit[y0:y1, x0:x1] = True
+    for box in filter(is_box, boxes_px):
+        x0, y0, x1, y1 = map(round, clip_box(box, (image.shape[1], image.shape[0])))
+        lit[y0:y1, x0:x1] = True
     return np.where(lit[..., None], image, (image * DIMMED).astype(np.uint8)) if lit.any() else image
 
 
-def zoom(
-    image: np.ndarray, boxes: Sequence[LabelledBox], box_px: Box, margin: float = 0.5
-) -> tuple[np.ndarray, list[LabelledBox]]:
-    """Crops the image around `box_px`, and maps `boxes` to pixels of the crop.
-
-    `margin` is added on each side, as a share of the box's width or height. Returns the whole image when the box does
-    not lie in it.
-    """
+def zoom(image: np.ndarray, boxes: Sequence[LabelledBox], box_px: Box) -> tuple[np.ndarray, list[LabelledBox]]:
+    """Crops to `box_px` and half its size on each side, unless it is outside; maps `boxes` to pixels of the crop."""
     size_wh = (image.shape[1], image.shape[0])
     inside = clip_box(box_px, size_wh) if is_box(box_px) else (0, 0, 0, 0)
     if not box_area(inside):
         return image, list(boxes)
-    dx, dy = margin * (inside[2] - inside[0]), margin * (inside[3] - inside[1])
+    dx, dy = 0.5 * (inside[2] - inside[0]), 0.5 * (inside[3] - inside[1])
     x0, y0, x1, y1 = clip_box((inside[0] - dx, inside[1] - dy, inside[2] + dx, inside[3] + dy), size_wh)
     x0, y0, x1, y1 = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
     moved = [b._replace(box_px=tuple(v - o for v, o in zip(b.box_px, (x0, y0, x0, y0), strict=True))) for b in boxes]
@@ -127,18 +118,15 @@ def _layout(
     for name, box_px, colour, truth in dict.fromkeys((b.name, tuple(b.box_px), b.colour, b.truth) for b in boxes):
         colour = colour or colours[name]
         inside = clip_box([v if math.isfinite(v) else 0 for v in box_px], frame_wh)
-        shown = tuple(round(v * scale) for v in inside)
+        x0, y0, x1, y1 = shown = tuple(round(v * scale) for v in inside)
         fault = "" if is_box(box_px) and box_area(inside) else " (outside)" if is_box(box_px) else " (not a box)"
-        outlines += [] if fault else [(_edge(shown, size_wh, line if truth else 0), colour, truth)]
+        if not fault:
+            outwards = line if truth else 0  # a claim fits into an equal true box
+            x0, y0 = max(0, x0 - outwards), max(0, y0 - outwards)
+            x1, y1 = min(size_wh[0], x1 + outwards) - 1, min(size_wh[1], y1 + outwards) - 1
+            outlines.append(((x0, y0, max(x0, x1), max(y0, y1)), colour, truth))
         labels.append((short_name(name, max(4, max_chars - len(fault))) + fault, shown, colour, truth))
     return outlines, labels
-
-
-def _edge(box: Sequence[int], size_wh: Size, outwards: int) -> tuple[int, int, int, int]:
-    """First and last pixels of a box's outline, moved `outwards` pixels so that a claim fits into a true box."""
-    x0, y0 = max(0, box[0] - outwards), max(0, box[1] - outwards)
-    x1, y1 = min(size_wh[0], box[2] + outwards) - 1, min(size_wh[1], box[3] + outwards) - 1
-    return x0, y0, max(x0, x1), max(y0, y1)
 
 
 def _dashes(draw: ImageDraw.ImageDraw, edge: Sequence[int], colour: str, line: int) -> None:
@@ -149,9 +137,7 @@ def _dashes(draw: ImageDraw.ImageDraw, edge: Sequence[int], colour: str, line: i
         draw.rectangle((left, start, min(left + line - 1, x1), min(start + dash, y1)), fill=colour)
 
 
-def _free_place(
-    label_wh: Size, box: Sequence[int], size_wh: Size, taken: Sequence[Sequence[int]], below: bool
-) -> tuple[int, int] | None:
+def _free_place(label_wh: Size, box: Box, size_wh: Size, taken: Sequence[Box], below: bool) -> tuple[int, int] | None:
     """Top left corner of the first place around or in a box where a label covers no other label, or None."""
     (w, h), (x0, y0, x1, y1) = label_wh, box
     upper, lower = [(x0, y0 - h), (x1 - w, y0 - h), (x0, y0)], [(x0, y1), (x1 - w, y1), (x0, y1 - h)]

@@ -1,8 +1,7 @@
 """Charts of numbers: reward terms, learning curves, grouped bars, shares, intervals, histograms.
 
-Pure drawing: numbers in, a matplotlib Figure out. Does not know videos, responses or models. A Figure is removed from
-pyplot when it is created, so a notebook shows it once, as the last value of a cell. matplotlib, seaborn and pandas are
-imported inside functions, because they are slow to import.
+Pure drawing: numbers in, a matplotlib Figure out. Does not know videos, responses or models. Libraries that are slow
+to import are imported inside functions.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ DPI = 100
 
 @contextmanager
 def styled_figure(width_in: float, height_in: float) -> Iterator[Figure]:
-    """Yields an empty Figure in seaborn's style; the style holds inside the block. "$" does not start a formula."""
+    """Yields an empty Figure; seaborn's style, and "$" as a plain character, hold inside the block."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9), plt.rc_context():
         plt.rcParams["text.parse_math"] = False
         figure = plt.figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
-        plt.close(figure)
+        plt.close(figure)  # so that a notebook shows it once, as the last value of a cell
         yield figure
 
 
@@ -58,13 +57,11 @@ def learning_curves(
     """One panel per column over `x`: the values as a faint line, their moving average as a strong line.
 
     Args:
-        table: one row per step. Rows without a value are skipped, so a trainer's log can be used as it is.
+        table: one row per step; rows without a value are skipped.
         x: column of the horizontal axis.
-        columns: columns to draw.
+        columns: columns to draw. Raises ValueError for those that no row has.
         smooth: window of the centred moving average, in rows.
         by: column whose values get a line each; "" means one line.
-
-    Raises ValueError for columns that no row has.
     """
     import pandas as pd
 
@@ -94,9 +91,9 @@ def learning_curves(
 
 
 def before_after(table: pd.DataFrame | Mapping[str, Mapping[str, float | None]], value_format: str = ".1f") -> Figure:
-    """Grouped bars: one group per metric (column), one colour per model (row), the value above each bar.
+    """Grouped bars: one group per metric (column), one colour per model (row), the value or a dash above each bar.
 
-    A missing value is written as a dash. Raises ValueError for an empty table.
+    Raises ValueError for an empty table.
     """
     import pandas as pd
 
@@ -119,42 +116,33 @@ def before_after(table: pd.DataFrame | Mapping[str, Mapping[str, float | None]],
     return figure
 
 
-def distribution(counts: Mapping[str, int], reference: Mapping[str, float] | None = None) -> Figure:
+def distribution(counts: Mapping[str, int], reference: Mapping[str, float]) -> Figure:
     """Share of each name in per cent, with its count; below it the paper's share (`reference`, scaled to 100%).
 
     Raises ValueError when all counts, or all reference shares, are 0.
     """
-    reference = reference or {}
     total, reference_total = sum(counts.values()), sum(reference.values())
-    if total <= 0 or (reference and reference_total <= 0):
+    if total <= 0 or reference_total <= 0:
         raise ValueError("shares need at least one count above 0")
     names = list(dict.fromkeys([*counts, *reference]))
-    rows, bar = np.arange(len(names)), 0.4 if reference else 0.7
     with styled_figure(8, 1.1 + 0.5 * len(names)) as figure:
-        axes = figure.subplots()
+        axes, y = figure.subplots(), np.arange(len(names))
         shares = [100 * counts.get(name, 0) / total for name in names]
         labels = [f"{share:.1f}%  ({counts.get(name, 0):,})" for share, name in zip(shares, names, strict=True)]
-        y = rows - bar / 2 * bool(reference)
-        bars = axes.barh(y, shares, bar, color=PALETTE[0], label=f"here ({total:,} rows)")
+        bars = axes.barh(y - 0.2, shares, 0.4, color=PALETTE[0], label=f"here ({total:,} rows)")
         axes.bar_label(bars, labels, padding=4, color=INK)
-        if reference:
-            shares = [100 * reference.get(name, 0) / reference_total for name in names]
-            bars = axes.barh(rows + bar / 2, shares, bar, color=PALETTE[1], label="paper")
-            axes.bar_label(bars, [f"{share:.1f}%" for share in shares], padding=4, color=INK)
-            figure.legend(loc="outside upper center", ncols=2, frameon=False)
-        axes.set_yticks(rows, [short_name(name, 40) for name in names])
-        axes.set_xlabel("share of rows, %")
+        shares = [100 * reference.get(name, 0) / reference_total for name in names]
+        bars = axes.barh(y + 0.2, shares, 0.4, color=PALETTE[1], label="paper")
+        axes.bar_label(bars, fmt="{:.1f}%", padding=4, color=INK)
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        axes.set(yticks=y, yticklabels=[short_name(name, 40) for name in names], xlabel="share of rows, %", xmargin=0.3)
         axes.grid(visible=False, axis="y")
-        axes.margins(x=0.3)
         axes.invert_yaxis()
     return figure
 
 
 def intervals(spans: Mapping[str, Sequence[float]], x_label: str) -> Figure:
-    """A point with its interval for each name, the first name at the top. A span is (value, low, high).
-
-    Raises ValueError without a name.
-    """
+    """A point with its interval (value, low, high) for each name, from the top. Raises ValueError without a name."""
     if not spans:
         raise ValueError("no intervals to draw")
     with styled_figure(7, 0.9 + 0.4 * len(spans)) as figure:
@@ -169,10 +157,7 @@ def intervals(spans: Mapping[str, Sequence[float]], x_label: str) -> Figure:
 
 
 def histogram(values: Mapping[str, Sequence[float]], x_label: str, bins: int = 30) -> Figure:
-    """Histograms with common bins, in per cent of each name's finite values. The legend gives their number.
-
-    A name without values is an empty histogram. Raises ValueError without a name.
-    """
+    """Histograms with common bins, in per cent of each name's finite values. Raises ValueError without a name."""
     if not values:
         raise ValueError("no values to count")
     finite = {name: np.array([v for v in part if math.isfinite(v)], float) for name, part in values.items()}

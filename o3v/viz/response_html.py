@@ -1,24 +1,30 @@
 """Text as coloured HTML: a response with its claims as chips, a timeline, tokens with the trained ones marked.
 
-Pure: records in, self-contained HTML out. Inline styles only, no script and no address, so the result looks the same in
-a notebook, in its export and in a preview.
+Inline styles only, no script and no address, so the result looks the same in a notebook, its export and a preview.
+`render` serves all HTML of the package: it escapes every value, unless the template says `|safe`; data for JavaScript
+goes through `|tojson`. Templates are Python strings, so that the code fingerprint covers them.
 """
-
-from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from o3v.viz.boxes import claim_colours, short_name
-from o3v.viz.html import render
+from jinja2 import Environment, StrictUndefined
 
-if TYPE_CHECKING:
-    from o3v.evidence import Claim, Response
+from o3v.evidence import Claim, Response
+from o3v.geometry import clip_box, is_box
+from o3v.video.frames import Frames
+from o3v.viz.boxes import ALARM, GREY, INK, PALETTE, claim_colours, ink_on, short_name
+from o3v.viz.plots import frame_of
 
 LONG_PROBLEM = 200  # characters; a longer problem is a sign at its start, so that it does not underline a whole page
+ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+ENVIRONMENT.globals |= {"ALARM": ALARM, "GREY": GREY, "INK": INK, "PALETTE": PALETTE}
+ENVIRONMENT.filters |= {"ink_on": ink_on, "short_name": short_name}
+_compiled = cache(ENVIRONMENT.from_string)
 
 # A response keeps its white space, so there is none between the elements of _WORDS and _RESPONSE.
 _PANEL = (
@@ -37,7 +43,7 @@ _RESPONSE = (
     "{{ words|safe }}{% else %}{% set claim, link = claims[index], links[index] %}"
     '<span style="background:{{ colours[claim.name] }};color:{{ colours[claim.name]|ink_on }};border-radius:6px;'
     'padding:1px 5px;box-decoration-break:clone;-webkit-box-decoration-break:clone" title="claim: {{ summary(claim) }}"'
-    '{% if link %} role="button" tabindex="0" data-frame="{{ link.frame }}" data-boxes="{{ link.boxes|tojson }}"'
+    '{% if link %} role="button" tabindex="0" data-frame="{{ link[0] }}" data-boxes="{{ link[1]|tojson }}"'
     "{% endif %}>{{ words|safe }}</span>{% endif %}{% endfor %}</div>{{ problems|safe }}</div>"
 )
 _PROBLEMS = (
@@ -47,8 +53,7 @@ _PROBLEMS = (
 _TIMELINE = """\
 <svg viewBox="0 0 1000 46" role="img" style="width:100%;max-width:640px;display:block" aria-label="{{ label }}">
 <path d="M20 20H980" stroke="{{ GREY }}"/>
-{% for time_s in times_s %}
-<path d="M{{ x(time_s) }} 14v12" stroke="{{ GREY }}" stroke-width="2"/>
+{% for time_s in times_s %}<path d="M{{ x(time_s) }} 14v12" stroke="{{ GREY }}" stroke-width="2"/>
 {% endfor %}
 {% for mark in marks if 0 <= mark.time_s <= duration_s %}
 {% set shape = "28l8 8l-8 8l-8 -8z" if mark.truth else "8m-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0" %}
@@ -72,26 +77,39 @@ class Mark(NamedTuple):
     truth: bool = False
 
 
-class FrameLink(NamedTuple):
-    """The frame that a chip leads to, and the boxes to highlight there, as shares of its width and height (0–1)."""
+def render(template: str, **values: object) -> str:
+    """Fills in a template. Characters that UTF-8 cannot encode (lone surrogates) become question marks.
 
-    frame: int
-    boxes: list[list[float]]
+    >>> render('<b title="{{ name }}">', name='"<i>"')
+    '<b title="&#34;&lt;i&gt;&#34;">'
+    """
+    return _compiled(template).render(values).encode("utf-8", "replace").decode()
 
 
-def response_html(response: Response, links: Sequence[FrameLink | None] = ()) -> str:
+def escape(text: str) -> str:
+    """Escapes a text for an HTML element or a quoted attribute."""
+    return render("{{ text }}", text=text)
+
+
+def response_html(response: Response, frames: Frames | None = None) -> str:
     """The text of a response as HTML: each claim is a chip in its colour, each problem is underlined with a tooltip.
 
-    `links` are the frames that chips lead to, one entry per claim, or nothing. Tags are shown in small letters. A
-    problem of length 0, or of more than 200 characters, is a warning sign at its start. Problems are also listed below
-    the text. Offsets outside the text are cut to it. Raises ValueError when claims and links differ in number.
+    Tags are shown in small letters. A problem of length 0, or of more than 200 characters, is a warning sign at its
+    start. Problems are also listed below the text. With `frames`, each chip names its frame and boxes (in shares of
+    width and height) in `data-frame` and `data-boxes`, for a script on the page.
     """
-    claims, links = response.claims, links or [None] * len(response.claims)
-    if len(links) != len(claims):
-        raise ValueError(f"{len(claims)} claims and {len(links)} links do not fit together")
-    values = {"claims": claims, "links": links, "colours": claim_colours(claim.name for claim in claims)}
-    html, problems = segments(response), problem_list(response)
-    return render(_RESPONSE, segments=html, problems=problems, summary=claim_summary, **values)
+    html, problems, claims = segments(response), problem_list(response), response.claims
+    links = [None if frames is None else _link(claim, frames) for claim in claims]
+    values = {"links": links, "colours": claim_colours(claim.name for claim in claims), "summary": claim_summary}
+    return render(_RESPONSE, segments=html, problems=problems, claims=claims, **values)
+
+
+def _link(claim: Claim, frames: Frames) -> tuple[int, list[list[float]]] | None:
+    """The frame of a claim, and its boxes as shares (0–1) of the frame's width and height; None outside the video."""
+    index, size_wh = frame_of(claim, frames), (frames.images.shape[2], frames.images.shape[1])
+    inside = [box for box in (clip_box(box, size_wh) for box in claim.boxes if is_box(box)) if is_box(box)]
+    shares = [[round(v / side, 4) for v, side in zip(box, size_wh * 2, strict=True)] for box in inside]
+    return None if index is None else (index, shares)
 
 
 def segments(response: Response) -> list[tuple[int | None, str]]:
@@ -118,10 +136,7 @@ def problem_list(response: Response) -> str:
 
 
 def timeline_html(times_s: Sequence[float], duration_s: float, marks: Sequence[Mark], now_s: float) -> str:
-    """A timeline: a tick per frame, a diamond per true time, a dot per claimed time, a line at `now_s`.
-
-    All times are in seconds. Marks outside 0–`duration_s` are left out.
-    """
+    """A timeline in seconds: ticks at frames, diamonds at true times, dots at claimed times, a line at `now_s`."""
     label = f"{len(times_s)} frames from 0 to {duration_s:.1f} s, {len(marks)} marks: dots claimed, diamonds true"
     values = {"label": label, "times_s": times_s, "duration_s": duration_s, "marks": marks, "now_s": now_s}
     return render(_TIMELINE, x=lambda time_s: timeline_x(time_s, times_s, duration_s), **values)

@@ -1,34 +1,61 @@
-"""A response next to its frames: a click on a claim shows its frame and highlights its boxes.
+"""Frames with a slider, a play button and a timeline; a response next to them, whose claims lead to their frames.
 
-Joins the text of `response_html` and the frames of `player` into one HTML snippet that needs no kernel, no network and
-no other script. Claims work with the keyboard too. Does not know models.
+Makes HTML snippets that need no kernel, no network and no other script. A click or key press on a claim shows its frame
+and highlights its boxes. Does not know widgets or models.
 """
 
-from __future__ import annotations
-
+import base64
+import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from o3v.geometry import box_iou, clip_box, is_box
-from o3v.viz.boxes import short_name
-from o3v.viz.html import render
-from o3v.viz.player import html_player
-from o3v.viz.plots import boxes_by_frame, evidence_colours, frame_of
-from o3v.viz.response_html import FrameLink, Mark, response_html
+from o3v.evidence import Response
+from o3v.geometry import box_iou, is_box
+from o3v.video.frames import Frames
+from o3v.viz.boxes import LabelledBox, claim_colours, draw_boxes, short_name
+from o3v.viz.plots import NO_TRUTH, BoxesPerFrame, Truth, boxes_by_frame, evidence_colours, frame_of
+from o3v.viz.response_html import Mark, render, response_html, timeline_html, timeline_x
 
-if TYPE_CHECKING:
-    from o3v.evidence import Claim, Response
-    from o3v.video.frames import Frames
-    from o3v.viz.plots import Truth
-
-    Terms = Mapping[str, float | None]
-
+Notes = Sequence[Sequence[str]]  # lines of text per frame; empty: no notes
+Marks = Sequence[Mark]
+STEP_MS = 600  # between two frames while playing
+PLAYER_BYTES = 380_000  # of all images of one html_player, as base64 text
 MAX_LISTED = 12  # responses on one page of `rollouts_html`
 
+_IMAGE = '<img src="data:image/{{ kind }};base64,{{ data }}" alt="{{ alt }}" style="width:100%;display:block">'
+_PLAYER = """\
+<div id="{{ id }}" style="background:#FFFFFF;color:#222222;font:14px system-ui,sans-serif;padding:8px">
+<div style="display:flex;flex-wrap:wrap;gap:8px">
+{% for image, lines, x in figures %}
+<figure style="margin:0;flex:1 1 200px;max-width:{{ width }}px" data-now="translate({{ x }} 0)">
+<div style="position:relative;overflow:hidden">{{ image|safe }}</div>
+<figcaption style="overflow-wrap:anywhere">{{ lines|join("<br>"|safe) }}</figcaption></figure>
+{% endfor %}</div>
+{{ timeline|safe }}
+<p hidden style="margin:6px 0 0"><button type="button">play</button>
+<input type="range" min="0" max="{{ figures|length - 1 }}" value="0" aria-label="frame"
+ style="width:50%;vertical-align:middle"></p></div>
+<script>(() => {
+  const player = document.getElementById({{ id|tojson }}), frames = player.querySelectorAll("figure");
+  const [range, button, now] = ["input", "button", ".o3v-now"].map((name) => player.querySelector(name));
+  let timer = 0;
+  const show = (at) => {
+    range.value = at;
+    range.setAttribute("aria-valuetext", frames[at].querySelector("figcaption").textContent);
+    frames.forEach((frame, i) => { frame.hidden = i !== at; });
+    now.setAttribute("transform", frames[at].dataset.now);
+  };
+  const stop = () => { clearInterval(timer); timer = 0; button.textContent = "play"; };
+  const start = () => { timer = setInterval(() => show((+range.value + 1) % frames.length), {{ step_ms|tojson }}); };
+  button.onclick = () => { if (timer) { stop(); } else { start(); button.textContent = "pause"; } };
+  range.oninput = () => { stop(); show(+range.value); };
+  player.querySelector("p[hidden]").hidden = false;
+  show(0);
+})();</script>"""
 _TRACE = """\
 <div id="{{ id }}">{% if question %}<p><b>{{ question }}</b></p>{% endif %}
 {{ player|safe }}{{ text|safe }}{{ result|safe }}</div>
@@ -59,12 +86,10 @@ _TRACE = """\
 _RESULT = """\
 <p style="margin:6px 0 0">answer: <b>{{ "no answer" if answer is none else answer.strip() }}</b>
 {%- if vote %} · {{ vote }}{% endif %}</p>
-{% if terms %}
-<table style="margin-top:6px">
+{% if terms %}<table style="margin-top:6px">
 {% for name, value in terms.items() %}
 <tr><td>{{ name }}</td><td>{{ "–" if value is none else "%.2f"|format(value) }}</td></tr>
-{% endfor %}
-</table>
+{% endfor %}</table>
 {% endif %}"""
 _ROLLOUTS = """\
 <p><b>{{ question }}</b></p>
@@ -73,13 +98,10 @@ _ROLLOUTS = """\
 <tr><td>{{ loop.index }}{{ {worst: " · worst", best: " · best"}.get(loop.index0, "") }}</td>
 {%- for name in names %}<td>{{ "%.2f"|format(shown.terms[name] or 0.0) }}</td>{% endfor %}
 <td>{{ (shown.response.answer or "no answer").strip()[:60] }}</td></tr>
+{% endfor %}</table>
+{% for label, index, trace in traces %}<h4>{{ label }}: response {{ index + 1 }}</h4>{{ trace|safe }}
 {% endfor %}
-</table>
-{% for label, index, trace in traces %}
-<h4>{{ label }}: response {{ index + 1 }}</h4>{{ trace|safe }}
-{% endfor %}
-{% for index, text in others %}
-<details><summary>response {{ index + 1 }}</summary>{{ text|safe }}</details>
+{% for index, text in others %}<details><summary>response {{ index + 1 }}</summary>{{ text|safe }}</details>
 {% endfor %}"""
 _PAGE = """\
 <!doctype html>
@@ -92,22 +114,77 @@ _PAGE = """\
 """
 
 
+def html_player(frames: Frames, boxes: BoxesPerFrame = (), notes: Notes = (), marks: Marks = ()) -> str:
+    """The frames with their boxes as one HTML snippet with a slider and a play button.
+
+    The JPEG images are reduced until they take less than 380 kB together (not possible from about 100 frames on).
+    Without scripts, all frames are shown side by side. Raises ValueError as `with_colours` does.
+    """
+    boxes = with_colours(frames, boxes)
+    width = draw_boxes(frames.images[0], ()).width
+    figures, max_bytes = [], PLAYER_BYTES * 3 // 4 // len(boxes)
+    for i, some in enumerate(boxes):
+        caption = frame_caption(frames, i, some)
+        image = image_html(_small_jpeg(frames.images[i], some, width, max_bytes), caption)
+        x = timeline_x(frames.times_s[i], frames.times_s, frames.duration_s)
+        figures.append((image, [caption, *(notes[i] if notes else ())], x))
+    timeline = timeline_html(frames.times_s, frames.duration_s, marks, frames.times_s[0])
+    values = {"width": width, "figures": figures, "timeline": timeline, "step_ms": STEP_MS}
+    return render(_PLAYER, id=f"o3v-{uuid.uuid4().hex[:12]}", **values)
+
+
+def with_colours(frames: Frames, boxes: BoxesPerFrame) -> list[list[LabelledBox]]:
+    """The boxes, each name in one colour. Raises ValueError for no frame, or when boxes and frames differ in number."""
+    boxes = boxes or [[]] * len(frames.images)
+    if not len(frames.images) or len(boxes) != len(frames.images):
+        raise ValueError(f"{len(frames.images)} frames and {len(boxes)} lists of boxes do not fit together")
+    colours = claim_colours(box.name for some in boxes for box in some)
+    return [[box._replace(colour=box.colour or colours[box.name]) for box in some] for some in boxes]
+
+
+def frame_caption(frames: Frames, index: int, boxes: Sequence[LabelledBox]) -> str:
+    """The time and number of a frame and the names of its boxes (at most 8), as plain text."""
+    labels = dict.fromkeys(f"{short_name(box.name)} ({'true' if box.truth else 'claimed'})" for box in boxes)
+    names = [*labels][:8] + [f"and {len(labels) - 8} more"] * (len(labels) > 8)
+    where = f"{frames.times_s[index]:.2f} s · frame {index + 1} of {len(frames.images)}"
+    return " · ".join([where, ", ".join(names)] if names else [where])
+
+
+def _small_jpeg(image: np.ndarray, boxes: Sequence[LabelledBox], width: int, max_bytes: int) -> bytes:
+    """The frame drawn `width` pixels wide as JPEG; with lower quality, then smaller, until it has `max_bytes`."""
+    for share, quality in ((1, 85), (1, 70), (0.75, 70), (0.75, 50), (0.5, 50), (0.5, 30), (0.3, 30)):
+        drawn = draw_boxes(image, boxes, share * width / image.shape[1])
+        encoded = encode(drawn.save, format="jpeg", quality=quality)
+        if len(encoded) <= max_bytes:
+            break
+    return encoded
+
+
+def encode(save: Callable[..., None], **options: object) -> bytes:
+    """What a `save` method of an image or a figure writes to a file."""
+    file = io.BytesIO()
+    save(file, **options)
+    return file.getvalue()
+
+
+def image_html(encoded: bytes, alt: str, kind: str = "jpeg") -> str:
+    """An encoded image as an HTML element that contains its data. `kind` is jpeg, png or gif."""
+    return render(_IMAGE, kind=kind, data=base64.b64encode(encoded).decode(), alt=alt)
+
+
 class ShownResponse(NamedTuple):
     """A parsed response, its reward terms, and the result of its answer in a vote."""
 
     response: Response
-    terms: Terms = MappingProxyType({})
+    terms: Mapping[str, float | None] = MappingProxyType({})
     vote: str = ""
 
 
-def trace_html(
-    frames: Frames, shown: ShownResponse | Response, question: str = "", truth_px: Truth | None = None
-) -> str:
+def trace_html(frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth = NO_TRUTH) -> str:
     """The frames with a slider; below them the response with claims that lead to frames, its answer and terms.
 
-    Boxes are in pixels of the frames. A claim outside the video leads nowhere. Raises ValueError without a frame.
+    A claim outside the video leads nowhere. Raises ValueError without a frame.
     """
-    shown = shown if isinstance(shown, ShownResponse) else ShownResponse(shown)
     response = shown.response
     boxes, marks = boxes_by_frame(frames, response, truth_px), time_marks(response, truth_px)
     return render(
@@ -115,7 +192,7 @@ def trace_html(
         id=f"o3v-{uuid.uuid4().hex[:12]}",
         question=question,
         player=html_player(frames, boxes, claim_notes(frames, response, truth_px), marks),
-        text=response_html(response, [_link(claim, frames) for claim in response.claims]),
+        text=response_html(response, frames),
         result=result_html(shown),
     )
 
@@ -125,24 +202,22 @@ def result_html(shown: ShownResponse) -> str:
     return render(_RESULT, answer=shown.response.answer, terms=shown.terms, vote=shown.vote)
 
 
-def time_marks(response: Response, truth_px: Truth | None = None) -> list[Mark]:
+def time_marks(response: Response, truth_px: Truth = NO_TRUTH) -> list[Mark]:
     """The claimed and the true times, in the colours of their boxes."""
     colours = evidence_colours(response, truth_px)
-    claimed = [(claim.name, claim.time_s) for claim in response.claims if claim.time_s is not None]
-    truth = [(name, time_s) for time_s, items in (truth_px or {}).items() for name in items]
-    marks = [Mark(name, time_s, colours[name]) for name, time_s in claimed]
-    return marks + [Mark(name, time_s, colours[name], truth=True) for name, time_s in truth]
+    times = [(claim.name, claim.time_s, False) for claim in response.claims if claim.time_s is not None]
+    times += [(name, time_s, True) for time_s, items in truth_px.items() for name in items]
+    return [Mark(name, time_s, colours[name], truth) for name, time_s, truth in times]
 
 
-def claim_notes(frames: Frames, response: Response, truth_px: Truth | None = None) -> list[list[str]]:
+def claim_notes(frames: Frames, response: Response, truth_px: Truth = NO_TRUTH) -> list[list[str]]:
     """For each frame, one line per claim on it: the distance of its time and boxes from the truth, if known.
 
     The truth is the key time nearest to the claim: its boxes of the same name, or all its boxes if none has that name.
     """
     notes: list[list[str]] = [[] for _ in frames.times_s]
     for claim in response.claims:
-        index = frame_of(claim, frames)
-        if index is None or not truth_px or claim.time_s is None:
+        if (index := frame_of(claim, frames)) is None or not truth_px or claim.time_s is None:
             continue
         key_s = min(truth_px, key=lambda time_s, claim=claim: abs(time_s - claim.time_s))
         boxes_px = truth_px[key_s].get(claim.name) or [box for some in truth_px[key_s].values() for box in some]
@@ -153,12 +228,11 @@ def claim_notes(frames: Frames, response: Response, truth_px: Truth | None = Non
 
 
 def rollouts_html(
-    frames: Frames, responses: Sequence[ShownResponse], question: str = "", truth_px: Truth | None = None
+    frames: Frames, responses: Sequence[ShownResponse], question: str = "", truth_px: Truth = NO_TRUTH
 ) -> str:
     """Several responses to one question: a table of their terms, then the best and the worst as traces.
 
-    Responses stay in their order; the best is the first one with the highest `total`. At most 12 are listed. Raises
-    ValueError when there is none.
+    The best is the first one with the highest `total`. At most 12 are listed. Raises ValueError when there is none.
     """
     if not responses:
         raise ValueError("there is no rollout to show")
@@ -175,15 +249,6 @@ def rollouts_html(
         traces=[(label, i, trace_html(frames, responses[i], truth_px=truth_px)) for label, i in ends],
         others=[(i, response_html(shown.response)) for i, shown in enumerate(listed) if i not in (best, worst)],
     )
-
-
-def _link(claim: Claim, frames: Frames) -> FrameLink | None:
-    index, size_wh = frame_of(claim, frames), (frames.images.shape[2], frames.images.shape[1])
-    if index is None:
-        return None
-    inside = [clip_box(box, size_wh) for box in claim.boxes if is_box(box)]
-    shares = [[round(v / side, 4) for v, side in zip(box, size_wh * 2, strict=True)] for box in inside if is_box(box)]
-    return FrameLink(index, shares)
 
 
 def html_page(body: str, title: str) -> str:

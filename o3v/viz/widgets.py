@@ -1,70 +1,56 @@
 """ipywidgets for notebooks: frames with their boxes, a response claim by claim, several responses, filter cases.
 
-Thin wiring: images come from `boxes` and `plots`, HTML from `response_html` and `trace`. A widget does not work without
-a kernel, so each viewer also displays a static image or page, folded. If the environment variable O3V_HEADLESS is set
-to anything but 0 (when a program executes notebooks), only the static version is displayed, unfolded. Does not know
-models.
+A widget does not work without a kernel, so each viewer also displays a static image or page, folded. If the environment
+variable O3V_HEADLESS is set to anything but 0 (when a program executes notebooks), only the static version is
+displayed, unfolded. Images come from `boxes` and `plots`, HTML from `response_html` and `trace`. Does not know models.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from o3v.evidence import Claim
 from o3v.geometry import is_box
+from o3v.video.frames import Frames
+from o3v.viz import trace
 from o3v.viz.boxes import LabelledBox, claim_colours, draw_boxes, ink_on, short_name, spotlight, zoom
-from o3v.viz.html import escape, render
-from o3v.viz.player import STEP_MS, frame_caption, image_html, with_colours
-from o3v.viz.plots import boxes_by_frame, filmstrip, frame_of
-from o3v.viz.response_html import Mark, claim_summary, problem_list, segments, timeline_html
-from o3v.viz.trace import ShownResponse, claim_notes, result_html, rollouts_html, time_marks, trace_html
+from o3v.viz.plots import NO_TRUTH, BoxesPerFrame, FilterCase, Truth, boxes_by_frame, filmstrip, frame_of
+from o3v.viz.response_html import claim_summary, escape, problem_list, render, segments, timeline_html
+from o3v.viz.trace import Marks, Notes, ShownResponse
 
 if TYPE_CHECKING:
     from ipywidgets import Button, Widget
     from matplotlib.figure import Figure
-    from PIL import Image
-
-    from o3v.evidence import Claim
-    from o3v.video.frames import Frames
-    from o3v.viz.filter_cases import FilterCase
-    from o3v.viz.player import BoxesPerFrame
-    from o3v.viz.plots import Truth
 
 HEADLESS = "O3V_HEADLESS"
 MAX_CHIPS = 60  # claims shown as buttons; later claims are text
+PNG = {"format": "png", "compress_level": 1}  # fast
 LEFT = {"align_items": "flex-start"}  # otherwise an image is stretched to the width of the page
 
 
 class FrameViewer:
     """A slider with play and step buttons over frames with their boxes; box kinds can be hidden, one box enlarged.
 
-    `widget` is what to display. `boxes_per_frame` are in pixels of the frames, `notes` are text lines per frame, and
-    `marks` are times on the timeline. Raises ValueError when there is no frame, or when boxes and frames do not match.
+    `widget` is what to display. Arguments and errors are those of `trace.html_player`.
     """
 
-    def __init__(
-        self,
-        frames: Frames,
-        boxes_per_frame: BoxesPerFrame = (),
-        notes: Sequence[Sequence[str]] = (),
-        marks: Sequence[Mark] = (),
-    ) -> None:
+    def __init__(self, frames: Frames, boxes: BoxesPerFrame = (), notes: Notes = (), marks: Marks = ()) -> None:
         import ipywidgets as widgets
 
-        self.boxes, self.frames, self.notes, self.marks = with_colours(frames, boxes_per_frame), frames, notes, marks
+        self.boxes, self.frames, self.notes, self.marks = trace.with_colours(frames, boxes), frames, notes, marks
         self.highlight: tuple[int | None, Sequence[LabelledBox]] = (None, ())  # a frame and boxes on it
         last = len(self.boxes) - 1
         self.slider = widgets.IntSlider(min=0, max=last, description="frame", readout=False)
-        self.play = widgets.Play(min=0, max=last, interval=STEP_MS)
+        self.play = widgets.Play(min=0, max=last, interval=trace.STEP_MS)
         self.steps = []
         for sign, tooltip, step in (("◀", "previous frame", -1), ("▶", "next frame", 1)):
             self.steps.append(widgets.Button(description=sign, tooltip=tooltip, layout={"width": "36px"}))
             self.steps[-1].on_click(lambda _, step=step: self.show(self.slider.value + step))
         self.claimed, self.true, self.zoom = toggles = [
-            widgets.ToggleButton(value=value, description=label, layout={"width": "90px"})
-            for label, value in (("claimed", True), ("true", True), ("zoom", False))
+            widgets.ToggleButton(value=label != "zoom", description=label, layout={"width": "90px"})
+            for label in ("claimed", "true", "zoom")
         ]
         self.image, self.caption = widgets.Image(format="png"), widgets.HTML()
         self.timeline = widgets.HTML(layout={"width": "560px", "max_width": "100%"})
@@ -83,42 +69,41 @@ class FrameViewer:
         self.slider.value = index
 
     def _draw(self, _change: object = None) -> None:
-        i, times_s = self.slider.value, self.frames.times_s
-        image = self.frames.images[i]
+        i, times_s, image = self.slider.value, self.frames.times_s, self.frames.images[self.slider.value]
         boxes = [box for box in self.boxes[i] if (self.true if box.truth else self.claimed).value]
         highlight = [box for box in self.highlight[1] if is_box(box.box_px)] if self.highlight[0] == i else []
         width = draw_boxes(image, ()).width
-        if highlight:
-            image = spotlight(image, [box.box_px for box in highlight])
+        image = spotlight(image, [box.box_px for box in highlight])
         if self.zoom.value and (highlight or boxes):
             image, boxes = zoom(image, boxes, (highlight or boxes)[0].box_px)
-        lines = [frame_caption(self.frames, i, self.boxes[i]), *(self.notes[i] if self.notes else ())]
+        lines = [trace.frame_caption(self.frames, i, self.boxes[i]), *(self.notes[i] if self.notes else ())]
         self.caption.value = render('{{ lines|join("<br>"|safe) }}', lines=lines)
         self.timeline.value = timeline_html(times_s, self.frames.duration_s, self.marks, times_s[i])
-        self.image.value = _png(draw_boxes(image, boxes, width / image.shape[1]))
+        drawn = draw_boxes(image, boxes, width / image.shape[1])
+        self.image.value = trace.encode(drawn.save, **PNG)
 
 
 class TraceViewer:
     """A response claim by claim over its frames: a click on a claim shows its frame and highlights its boxes."""
 
-    def __init__(self, frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth | None = None) -> None:
+    def __init__(self, frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth = NO_TRUTH) -> None:
         import ipywidgets as widgets
 
         response = shown.response
-        boxes, marks = boxes_by_frame(frames, response, truth_px), time_marks(response, truth_px)
-        self.viewer = FrameViewer(frames, boxes, claim_notes(frames, response, truth_px), marks)
+        boxes, notes = boxes_by_frame(frames, response, truth_px), trace.claim_notes(frames, response, truth_px)
+        self.viewer = FrameViewer(frames, boxes, notes, trace.time_marks(response, truth_px))
         colours = claim_colours(claim.name for claim in response.claims)
         self.chips: list[Button] = []
         pieces: list[Widget] = []
-        for index, words in segments(response):
-            if index is not None and len(self.chips) < MAX_CHIPS:
-                claim = response.claims[index]
-                self.chips.append(self._chip(claim, colours[claim.name]))
-                pieces.append(self.chips[-1])
+        for number, words in segments(response):
+            if number is not None and len(self.chips) < MAX_CHIPS:
+                claim = response.claims[number]
+                pieces.append(self._chip(claim, colours[claim.name]))
+                self.chips.append(pieces[-1])
             elif words.strip():
                 pieces.append(widgets.HTML(f'<span style="white-space:pre-wrap">{words}</span>'))
         row = {"flex_flow": "row wrap", "align_items": "baseline", "max_width": "760px"}
-        below = widgets.HTML(problem_list(response) + result_html(shown))
+        below = widgets.HTML(problem_list(response) + trace.result_html(shown))
         title = widgets.HTML(f"<b>{escape(question)}</b>")
         self.widget = widgets.VBox([title, self.viewer.widget, widgets.Box(pieces, layout=row), below], layout=LEFT)
 
@@ -127,6 +112,7 @@ class TraceViewer:
 
         index = frame_of(claim, self.viewer.frames)
         moment = "" if claim.time_s is None else f" · {claim.time_s:g} s"
+        boxes = [LabelledBox(claim.name, tuple(box), colour) for box in claim.boxes]
         chip = widgets.Button(
             description=f"{short_name(claim.name)}{moment}",
             tooltip="outside of the video" if index is None else claim_summary(claim),
@@ -134,44 +120,50 @@ class TraceViewer:
             style={"button_color": colour, "text_color": ink_on(colour)},
             layout={"width": "auto"},
         )
-        boxes = [LabelledBox(claim.name, tuple(box), colour) for box in claim.boxes]
         chip.on_click(lambda _: self.viewer.show(index, boxes))
         return chip
 
 
-def frame_viewer(
-    frames: Frames,
-    boxes_per_frame: BoxesPerFrame = (),
-    notes: Sequence[Sequence[str]] = (),
-    marks: Sequence[Mark] = (),
-) -> Widget | None:
+def frame_viewer(frames: Frames, boxes: BoxesPerFrame = (), notes: Notes = (), marks: Marks = ()) -> Widget | None:
     """Displays all frames as one image, and returns the widget of a `FrameViewer`; None under O3V_HEADLESS."""
-    boxes = with_colours(frames, boxes_per_frame)
+    boxes = trace.with_colours(frames, boxes)
     label = f"all {len(boxes)} frames, {frames.times_s[0]:.1f} s to {frames.times_s[-1]:.1f} s"
-    still = _figure_html(filmstrip(frames.images, frames.times_s, boxes, columns=4), label)
-    return _display(still, label, lambda: FrameViewer(frames, boxes, notes, marks).widget)
+    figure = filmstrip(frames.images, frames.times_s, boxes, columns=4)
+    return _display(figure, label, lambda: FrameViewer(frames, boxes, notes, marks).widget)
 
 
-def trace_viewer(
-    frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth | None = None
-) -> Widget | None:
+def trace_viewer(frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth = NO_TRUTH) -> Widget | None:
     """Displays `trace.trace_html`, and returns the widget of a `TraceViewer`; None under O3V_HEADLESS."""
-    page = trace_html(frames, shown, question, truth_px)
+    page = trace.trace_html(frames, shown, question, truth_px)
     return _display(page, "the same without a kernel", lambda: TraceViewer(frames, shown, question, truth_px).widget)
 
 
 def rollout_viewer(
-    frames: Frames, responses: Sequence[ShownResponse], question: str = "", truth_px: Truth | None = None
+    frames: Frames, responses: Sequence[ShownResponse], question: str = "", truth_px: Truth = NO_TRUTH
 ) -> Widget | None:
     """Displays `trace.rollouts_html`, and returns a list of the responses that shows one of them as a `TraceViewer`.
 
     Returns None under O3V_HEADLESS. Raises ValueError when there is no response.
     """
-    viewers = [lambda shown=shown: TraceViewer(frames, shown, question, truth_px).widget for shown in responses]
-    totals = [shown.terms.get("total") for shown in responses]
-    labels = [f"{n}{'' if total is None else f' · total {total:.2f}'}" for n, total in enumerate(totals, 1)]
-    page = rollouts_html(frames, responses, question, truth_px)
-    return _display(page, "the same without a kernel", lambda: _selector(labels, viewers))
+
+    def browser() -> Widget:
+        import ipywidgets as widgets
+
+        totals = [shown.terms.get("total") for shown in responses]
+        labels = [f"{n}{'' if total is None else f' · total {total:.2f}'}" for n, total in enumerate(totals, 1)]
+        chosen = widgets.Dropdown(options=[(label, n) for n, label in enumerate(labels)], description="response")
+        box = widgets.VBox([chosen], layout=LEFT)
+
+        def show(_change: object = None) -> None:
+            for earlier in box.children[1:]:
+                earlier.close()
+            box.children = [chosen, TraceViewer(frames, responses[chosen.value], question, truth_px).widget]
+
+        chosen.observe(show, "value")
+        show()
+        return box
+
+    return _display(trace.rollouts_html(frames, responses, question, truth_px), "the same without a kernel", browser)
 
 
 def filter_case_viewer(cases: Sequence[FilterCase]) -> Widget | None:
@@ -181,68 +173,41 @@ def filter_case_viewer(cases: Sequence[FilterCase]) -> Widget | None:
     """
     if not cases:
         return _display("<p>no case to show</p>", "no case", None)
-    same_size = [case for case in cases if case.image.shape == cases[0].image.shape]
-    images, boxes, captions = zip(*((case.image, case.boxes, case.reason) for case in same_size), strict=True)
-    label = f"{len(same_size)} cases: {', '.join(dict.fromkeys(case.reason for case in cases))}"
-    figure = filmstrip(images, [0.0] * len(images), boxes, columns=4, captions=captions)
-    return _display(_figure_html(figure, label), label, lambda: _case_browser(cases))
 
+    def browser() -> Widget:
+        import ipywidgets as widgets
 
-def _selector(labels: Sequence[str], makers: Sequence[Callable[[], Widget]]) -> Widget:
-    """A list of labels and the widget of the chosen one, which is created when it is chosen."""
-    import ipywidgets as widgets
+        reason = widgets.Dropdown(options=reasons, description="reason")
+        slider = widgets.IntSlider(min=0, max=0, description="case", readout=False)
+        image, caption = widgets.Image(format="png"), widgets.HTML()
 
-    chosen = widgets.Dropdown(options=[(label, n) for n, label in enumerate(labels)], description="response")
-    box = widgets.VBox([chosen, makers[0]()], layout=LEFT)
+        def show(_change: object = None) -> None:
+            matching = [case for case in cases if case.reason == reason.value]
+            slider.max = len(matching) - 1
+            case = matching[slider.value]
+            image.value = trace.encode(draw_boxes(case.image, case.boxes).save, **PNG)
+            caption.value = f"{slider.value + 1} of {len(matching)} · {escape(case.caption)}"
 
-    def show(_change: object) -> None:
-        box.children[1].close()
-        box.children = [chosen, makers[chosen.value]()]
-
-    chosen.observe(show, "value")
-    return box
-
-
-def _case_browser(cases: Sequence[FilterCase]) -> Widget:
-    import ipywidgets as widgets
+        for control in (reason, slider):
+            control.observe(show, "value")
+        show()
+        return widgets.VBox([widgets.HBox([reason, slider]), caption, image], layout=LEFT)
 
     reasons = list(dict.fromkeys(case.reason for case in cases))
-    reason = widgets.Dropdown(options=reasons, description="reason")
-    slider = widgets.IntSlider(min=0, max=0, description="case", readout=False)
-    image, caption = widgets.Image(format="png"), widgets.HTML()
-
-    def show(_change: object = None) -> None:
-        """Shows the chosen case."""
-        matching = [case for case in cases if case.reason == reason.value]
-        slider.max = len(matching) - 1
-        case = matching[slider.value]
-        image.value = _png(draw_boxes(case.image, case.boxes))
-        caption.value = f"{slider.value + 1} of {len(matching)} · {escape(case.caption)}"
-
-    for control in (reason, slider):
-        control.observe(show, "value")
-    show()
-    return widgets.VBox([widgets.HBox([reason, slider]), caption, image], layout=LEFT)
+    same_size = [case for case in cases if case.image.shape == cases[0].image.shape]
+    captions, _, images, boxes = zip(*same_size, strict=True)
+    label = f"{len(same_size)} cases: {', '.join(reasons)}"
+    figure = filmstrip(images, captions, boxes, columns=4)
+    return _display(figure, label, browser)
 
 
-def _png(image: Image.Image) -> bytes:
-    encoded = io.BytesIO()
-    image.save(encoded, format="png", compress_level=1)
-    return encoded.getvalue()
-
-
-def _figure_html(figure: Figure, alt: str) -> str:
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="jpeg")
-    return image_html(encoded.getvalue(), alt)
-
-
-def _display(still_html: str, label: str, make: Callable[[], Widget] | None) -> Widget | None:
+def _display(still: str | Figure, label: str, make: Callable[[], Widget] | None) -> Widget | None:
     """Displays the static version; folded, and with the widget as result, if there is a widget and a kernel."""
     from IPython.display import HTML, display
 
+    page = still if isinstance(still, str) else trace.image_html(trace.encode(still.savefig, format="jpeg"), label)
     if make is None or os.environ.get(HEADLESS, "0") not in ("", "0"):
-        display(HTML(still_html))
+        display(HTML(page))
         return None
-    display(HTML(f"<details><summary>{escape(label)}</summary>{still_html}</details>"))
+    display(HTML(f"<details><summary>{escape(label)}</summary>{page}</details>"))
     return make()

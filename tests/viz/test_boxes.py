@@ -1,7 +1,5 @@
 """Boxes are drawn on their pixels, labels stay readable, and invalid boxes are labelled as such."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

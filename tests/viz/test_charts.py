@@ -1,7 +1,5 @@
 """Charts show the numbers they were given, and refuse empty input."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys
@@ -62,7 +60,9 @@ def test_distribution_shows_both_shares():
     assert render_png(figure)
 
 
-@pytest.mark.parametrize(("counts", "reference"), [({}, None), ({"a": 0}, None), ({"a": 1}, {"a": 0.0})])
+@pytest.mark.parametrize(
+    ("counts", "reference"), [({}, {"a": 1.0}), ({"a": 0}, {"a": 1.0}), ({"a": 1}, {"a": 0.0}), ({"a": 1}, {})]
+)
 def test_a_distribution_of_nothing_is_refused(counts, reference):
     with pytest.raises(ValueError, match="above 0"):
         charts.distribution(counts, reference)

@@ -7,7 +7,7 @@ from o3v.data.filter_report import FilterStep, run_filters
 from o3v.data.filters import MODEL_FREE_STAGES, FilterResult
 from o3v.schema import DroppedRow, Example, KeyFrame, Task
 from o3v.toyworld.writing import write_video
-from o3v.viz import filter_cases
+from o3v.viz.plots import filter_cases
 
 BOX = (0.0, 0.0, 0.5, 0.5)
 
@@ -33,7 +33,7 @@ def test_reasons_take_turns(examples, tmp_path):
         DroppedRow("c", "own", "x", "y"),
     ]
     steps = [FilterStep("boxes", 3, FilterResult([], large)), FilterStep("crops", 3, FilterResult([], other))]
-    cases = filter_cases.filter_cases(steps, examples, tmp_path, max_cases=2)
+    cases = filter_cases(steps, examples, tmp_path, max_cases=2)
     assert [case.reason for case in cases] == ["large box", "not what it is called"]
     brightness = [case.image[-20:, -20:].mean() for case in cases]
     assert brightness[0] < 30 and brightness[1] > 150  # frame 2 is black, frame 15 is light
@@ -43,12 +43,10 @@ def test_reasons_take_turns(examples, tmp_path):
 
 
 def test_kept_rows_are_shown_too(examples, tmp_path):
-    cases = filter_cases.filter_cases(
-        [FilterStep("boxes", 3, FilterResult(examples, []))], examples, tmp_path, max_cases=4
-    )
+    cases = filter_cases([FilterStep("boxes", 3, FilterResult(examples, []))], examples, tmp_path, max_cases=4)
     assert [(case.reason, case.boxes[0].name) for case in cases] == [("kept", "dog")] * 2
 
 
 @pytest.mark.parametrize("steps", [[], run_filters([], MODEL_FREE_STAGES)])
 def test_no_rows_give_no_cases(steps, tmp_path):
-    assert filter_cases.filter_cases(steps, [], tmp_path) == []
+    assert filter_cases(steps, [], tmp_path) == []

@@ -6,7 +6,7 @@ from helpers.viewing import TEXT, claim, frames
 from PIL import Image, ImageSequence
 
 from o3v.evidence import parse_response
-from o3v.viz.gif import write_gif
+from o3v.viz.plots import write_gif
 
 
 def read_images(path) -> list[np.ndarray]:

@@ -7,9 +7,7 @@ from jinja2 import UndefinedError
 
 from o3v.evidence import parse_response
 from o3v.viz import trace
-from o3v.viz.html import escape, render
-from o3v.viz.player import html_player
-from o3v.viz.response_html import Mark, token_strip
+from o3v.viz.response_html import Mark, escape, render, token_strip
 
 PAYLOADS = [
     "<script>alert('x')</script>\"&",
@@ -43,7 +41,7 @@ def page_with(text: str) -> str:
     parts = [
         trace.rollouts_html(frames(2), [shown] * 3, text, {0.5: {text: [(1, 1, 9, 9)]}}),
         trace.trace_html(frames(2), shown, text),
-        html_player(frames(2), boxes(2, text), [[text]] * 2, [Mark(text, 0.5, "#000000")]),
+        trace.html_player(frames(2), boxes(2, text), [[text]] * 2, [Mark(text, 0.5, "#000000")]),
         token_strip([text], [1]),
     ]
     return trace.html_page("".join(parts), text)

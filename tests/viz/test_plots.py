@@ -1,7 +1,5 @@
 """Figures show the numbers they were given; odd evidence is shown as what it is."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 
@@ -49,7 +47,7 @@ def test_a_strip_needs_frames_and_fitting_lists():
     images = frames().images
     with pytest.raises(ValueError, match="0 frames"):
         plots.filmstrip([], [])
-    with pytest.raises(ValueError, match="3 times"):
+    with pytest.raises(ValueError, match="3 captions"):
         plots.filmstrip(images, [0, 1, 2])
     with pytest.raises(ValueError, match="1 lists"):
         plots.filmstrip(images, [0, 1, 2, 3], [[]])
@@ -58,7 +56,7 @@ def test_a_strip_needs_frames_and_fitting_lists():
 def test_a_strip_has_times_or_captions_and_a_title():
     figure = plots.filmstrip(frames().images, [0, 1, 2, 3], title="title")
     assert [axes.get_title() for axes in figure.axes] == ["0.0 s", "1.0 s", "2.0 s", "3.0 s"]
-    captioned = plots.filmstrip(frames().images, [0, 1, 2, 3], captions="abcd")
+    captioned = plots.filmstrip(frames().images, "abcd")
     assert [axes.get_title() for axes in captioned.axes] == list("abcd")
     assert "title" in texts_of(figure)
     assert render_png(figure)

@@ -1,7 +1,5 @@
 """Widgets show the chosen frame, claim, response or case; without a kernel a static version is displayed instead."""
 
-from __future__ import annotations
-
 import io
 import tracemalloc
 
@@ -12,8 +10,9 @@ from helpers.viewing import EVIL, TEXT, TRUTH, boxes, claim, frames
 from PIL import Image
 
 from o3v.evidence import parse_response
-from o3v.viz import filter_cases, player, trace, widgets
+from o3v.viz import trace, widgets
 from o3v.viz.boxes import LabelledBox, draw_boxes
+from o3v.viz.plots import FilterCase
 from o3v.viz.response_html import Mark, timeline_x
 
 
@@ -30,7 +29,7 @@ def shown(monkeypatch) -> list:
 
 @pytest.mark.parametrize(("frame_count", "box_count"), [(0, 0), (4, 3), (3, 4)])
 def test_frames_and_boxes_that_do_not_fit_are_refused(frame_count, box_count, shown):
-    for draw in (widgets.frame_viewer, widgets.FrameViewer, player.html_player):
+    for draw in (widgets.frame_viewer, widgets.FrameViewer, trace.html_player):
         with pytest.raises(ValueError, match="do not fit together"):
             draw(frames(frame_count), boxes(box_count))
     assert shown == []
@@ -115,9 +114,7 @@ def test_the_environment_decides_between_widget_and_image(value, is_widget, show
 def test_headless_no_viewer_returns_a_widget(shown, monkeypatch):
     monkeypatch.setenv(widgets.HEADLESS, "1")
     responses = [shown_response(TEXT, terms={"total": 1.0}), shown_response("no form", terms={"total": 0.0})]
-    case = filter_cases.FilterCase(
-        "large box", "cup in frame 1", frames(1).images[0], (LabelledBox("cup", (1, 1, 80, 80)),)
-    )
+    case = FilterCase("large box", "cup in frame 1", frames(1).images[0], (LabelledBox("cup", (1, 1, 80, 80)),))
     for view in (
         lambda: widgets.frame_viewer(frames(), boxes()),
         lambda: widgets.trace_viewer(frames(), responses[0], "What?", TRUTH),
@@ -205,7 +202,7 @@ def test_rollouts_are_chosen_from_a_list(shown):
 def test_filter_cases_are_chosen_by_reason(shown):
     image = frames(1).images[0]
     rows = [("large box", EVIL), ("kept", "one"), ("kept", "two")]
-    cases = [filter_cases.FilterCase(reason, caption, image + 10 * n, ()) for n, (reason, caption) in enumerate(rows)]
+    cases = [FilterCase(reason, caption, image + 10 * n, ()) for n, (reason, caption) in enumerate(rows)]
     box = widgets.filter_case_viewer(cases)
     (reason, slider), caption, _ = box.children[0].children, *box.children[1:]
     assert reason.options == ("large box", "kept") and caption.value.startswith("1 of 1 · &lt;script")

@@ -104,9 +104,8 @@ def main() -> None:
     told: dict[str, list[Told]] = {name: [] for name in MODELS}
     for seed in options.seeds:
         run_dir = RUNS / f"{options.profile}-{seed}"
-        done = driver.run(plan_run(options.profile, seed, RUNS))
-        if done.error:
-            raise SystemExit(f"the run in {run_dir.name} failed: {done.error}")
+        if error := driver.run(plan_run(options.profile, seed, RUNS)):
+            raise SystemExit(f"the run in {run_dir.name} failed: {error}")
         for name, parts in told.items():
             own = in_run(run_dir, name)
             parts.append(own + beyond(run_dir, options.profile, seed, options.films, name))

@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from o3v.cli import add_parser, table_text
+from o3v.files import read_json
 from o3v.runner import driver
 from o3v.runner.paths import display_path
-from o3v.runner.plan import NOTEBOOKS, Plan, plan_matrix, plan_resumed, plan_run
+from o3v.runner.plan import NOTEBOOKS, Plan, plan_matrix, plan_resumed, plan_run, read_manifest
 
 log = logging.getLogger("o3v.run")
 
@@ -38,25 +39,25 @@ def add_command(commands: Any) -> None:
 
 def run_notebooks(options: Namespace) -> int:
     """Checks all arguments, runs one plan or all plans of a grid, and prints the results. Returns 1 after a failure."""
-    summaries = []
+    rows, errors = [], []
     for plan in _plans(options):
         log.info("run %s: pages in %s/*.html, metrics beside them", plan.run_dir.name, display_path(plan.run_dir))
-        summaries.append(driver.run(plan, options.timeout))
-        if summaries[-1].error:
-            sys.stderr.write(f"o3v: {summaries[-1].error}\n")
-    log.info("\n%s", table_text([row for summary in summaries for row in _table_rows(summary)]))
-    return int(any(summary.error for summary in summaries))
+        error = driver.run(plan, options.timeout)
+        if error:
+            sys.stderr.write(f"o3v: {error}\n")
+        errors.append(error)
+        rows += _table_rows(plan.run_dir, "failed" if error else "done")
+    log.info("\n%s", table_text(rows))
+    return int(any(errors))
 
 
-def _table_rows(summary: driver.Summary) -> list[dict[str, Any]]:
-    """Returns one row for each evaluated model of a run, or one row without metrics."""
-    totals = {
-        "run": summary.run_dir.name,
-        "status": "failed" if summary.error else "done",
-        "time": timedelta(seconds=round(summary.duration_s)),
-        "peak MB": round(summary.peak_memory_mb),
-    }
-    models = summary.metrics or {None: {}}
+def _table_rows(run_dir: Path, status: str) -> list[dict[str, Any]]:
+    """Returns one row for each evaluated model of a run, or one row without metrics. Time and memory are in total."""
+    stages, metrics = read_manifest(run_dir)["stages"].values(), run_dir / "05_evaluation/metrics.json"
+    duration = timedelta(seconds=round(sum(stage.get("duration_s", 0) for stage in stages)))
+    memory = max(stage.get("peak_memory_mb", 0) for stage in stages)
+    totals = {"run": run_dir.name, "status": status, "time": duration, "peak MB": memory}
+    models = read_json(metrics) if metrics.exists() else {None: {}}
     return [{**totals, "model": name, **{m: models[name].get(m) for m in METRICS}} for name in models]
 
 
@@ -66,10 +67,8 @@ def _plans(options: Namespace) -> list[Plan]:
     if options.timeout is not None and options.timeout <= 0:
         raise ValueError(f"--timeout must be at least 1 second, found {options.timeout}")
     if run_id is not None:
-        if options.matrix is not None:
-            raise ValueError("--resume continues one run; to continue the runs of a --matrix, repeat its command")
-        if fixed != {"profile": None, "seed": None} or options.overrides:
-            raise ValueError(f"--resume takes profile, seed and parameters from {run_id}; remove --profile, --seed, -p")
+        if options.matrix or options.overrides or fixed != {"profile": None, "seed": None}:
+            raise ValueError(f"--resume takes all values from {run_id}; remove --profile, --seed, -p and --matrix")
         return [plan_resumed(run_id, out, **selection)]
     pairs = [argument.partition("=")[::2] for argument in options.overrides if "=" in argument]
     overrides = dict(pairs)

@@ -1,9 +1,9 @@
 """Runs the numbered notebooks in order into `runs/<run_id>/`.
 
-The part of a run that belongs to one notebook is called a stage. A stage is skipped if its notebook, parameters, code
-and files have not changed since it ran. An interrupted stage continues from the checkpoints in its folder, if nothing
-that it depends on has changed. Any other stage starts with an empty folder. The driver may be killed at any moment,
-because all files that it relies on are written atomically.
+A stage is the part of a run that belongs to one notebook. It is skipped if its notebook, parameters, code and files
+have not changed since it ran. An interrupted stage continues from the checkpoints in its folder, if nothing that it
+depends on has changed. Any other stage starts with an empty folder. The driver may be killed at any moment, because
+all files that it relies on are written atomically.
 """
 
 import fcntl
@@ -15,14 +15,13 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import o3v
 from o3v.config import load_profile
-from o3v.files import read_json, write_json
+from o3v.files import write_json
 from o3v.runner.execution import execute
 from o3v.runner.fingerprint import base_digest, git_state, machine, package_versions, stage_key
 from o3v.runner.notebook import Notebook
@@ -33,7 +32,6 @@ from o3v.runner.stage import STAGE, read_stage, unchanged
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 10.0  # seconds; after its driver was killed, a kernel ends itself within two seconds
-METRICS = "05_evaluation/metrics.json"
 # What a stage starts from, and the reason to start again if it differs.
 CHANGES = {
     "key": "the notebook, its parameters, the code or the packages have changed",
@@ -41,35 +39,16 @@ CHANGES = {
 }
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Result of a run. Duration and memory cover all stages so far."""
+def run(plan: Plan, timeout_s: int | None = None) -> str | None:
+    """Runs the selected notebooks of a plan up to the first failure. Returns the error as one line, or None.
 
-    run_dir: Path
-    error: str | None  # one line
-    duration_s: float
-    peak_memory_mb: float
-    metrics: Mapping[str, Mapping[str, float | None]] | None  # of notebook 05, by model (`base`, `sft`, `sft_gspo`)
-
-
-def run(plan: Plan, timeout_s: int | None = None) -> Summary:
-    """Runs the selected notebooks of a plan up to the first failure. `timeout_s` limits each cell, in seconds.
-
-    Raises BlockingIOError if another process uses the same run.
+    `timeout_s` limits each cell, in seconds. Raises BlockingIOError if another process uses the same run.
     """
     plan.run_dir.mkdir(parents=True, exist_ok=True)
     with _locked(plan.run_dir) as lock_fd:
         manifest = _open_manifest(plan)
         errors = (_run_stage(plan, notebook, manifest, timeout_s, lock_fd) for notebook in plan.selected)
-        error = next(filter(None, errors), None)
-        stages, metrics = manifest["stages"].values(), plan.run_dir / METRICS
-        return Summary(
-            plan.run_dir,
-            error,
-            duration_s=sum(stage.get("duration_s", 0.0) for stage in stages),
-            peak_memory_mb=max((stage.get("peak_memory_mb", 0.0) for stage in stages), default=0.0),
-            metrics=read_json(metrics) if metrics.exists() else None,
-        )
+        return next(filter(None, errors), None)
 
 
 @contextmanager
@@ -117,15 +96,13 @@ def _run_stage(
     if _is_done(plan.run_dir, name, key, stages.get(name, {})):
         log.info("%-16s skipped: nothing has changed since it ran", name)
         return None
-    defaults = {parameter: declared.default for parameter, declared in notebook.parameters.items()}
-    defaults.pop("run_dir")
     stage = stages[name] = {
         **_prepare_folder(plan, name, key, manifest),
         "status": "running",
         "notebook": f"{name}.ipynb",
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": manifest["git"],
-        "parameters": defaults | parameters,
+        "parameters": {n: p.default for n, p in notebook.parameters.items() if n != "run_dir"} | parameters,
     }
     write_json(plan.run_dir / MANIFEST, manifest)
     executed = plan.run_dir / f"{name}.ipynb"

@@ -45,8 +45,8 @@ def go(toys, tmp_path, ran):
 
     def go(profile="smoke", seed=1, **options):
         ran.clear()
-        summary = driver.run(plan_run(profile, seed, tmp_path / "runs", notebooks=toys, **options))
-        assert summary.error is None
+        error = driver.run(plan_run(profile, seed, tmp_path / "runs", notebooks=toys, **options))
+        assert error is None
         return list(ran)
 
     return go
@@ -59,9 +59,9 @@ def results(run_dir):
 
 
 def test_a_missing_input_names_the_notebook_to_run_first(toys, tmp_path, ran):
-    summary = driver.run(plan_run("smoke", 1, tmp_path / "runs", only="03", notebooks=toys))
-    assert summary.error.startswith("03_use.ipynb failed at a cell: FileNotFoundError: ")
-    assert "run notebooks/01_make.ipynb with the same run_dir first" in summary.error
+    error = driver.run(plan_run("smoke", 1, tmp_path / "runs", only="03", notebooks=toys))
+    assert error.startswith("03_use.ipynb failed at a cell: FileNotFoundError: ")
+    assert "run notebooks/01_make.ipynb with the same run_dir first" in error
 
 
 def test_a_second_driver_on_the_same_run_raises_an_error(go, tmp_path, monkeypatch):
@@ -77,8 +77,8 @@ def test_a_second_driver_on_the_same_run_raises_an_error(go, tmp_path, monkeypat
 
 def test_a_notebook_that_records_no_results_has_failed(toys, tmp_path, ran):
     write_notebook(toys / "02_side.ipynb", "x = 1")
-    summary = driver.run(plan_run("smoke", 1, tmp_path / "runs", notebooks=toys))
-    assert "02_side.ipynb failed at its end: it recorded no results" in summary.error
+    error = driver.run(plan_run("smoke", 1, tmp_path / "runs", notebooks=toys))
+    assert "02_side.ipynb failed at its end: it recorded no results" in error
     assert ran == ALL[:2]
 
 
@@ -163,7 +163,7 @@ def test_a_resumed_run_has_the_same_parameters(go, toys, ran, tmp_path):
     assert go(overrides={"01.factor": "1e-6"}, only="01") == ["01_make"]
     (run_dir,) = (tmp_path / "runs").iterdir()
     ran.clear()
-    assert driver.run(plan_resumed(run_dir.name, tmp_path / "runs", notebooks=toys)).error is None
+    assert driver.run(plan_resumed(run_dir.name, tmp_path / "runs", notebooks=toys)) is None
     assert ran == ["02_side", "03_use"]
     assert (run_dir / "01_make/number.txt").read_text() == "1e-06"
 
@@ -229,7 +229,7 @@ def test_a_run_killed_at_any_write_and_repeated_gives_the_same_results(
             patch.setattr(os, "replace", dying)
             driver.run(plan_run("smoke", 1, out, notebooks=training))
             ended = True
-        assert driver.run(plan_run("smoke", 1, out, notebooks=training)).error is None
+        assert driver.run(plan_run("smoke", 1, out, notebooks=training)) is None
         assert json.loads((out / "smoke-1/02_train/results.json").read_text()) == {"sum": SUM}
         stages = json.loads((out / "smoke-1/manifest.json").read_text())["stages"]
         assert [stage["status"] for stage in stages.values()] == ["done", "done"]
@@ -254,11 +254,11 @@ def test_an_interrupted_stage_continues_only_if_nothing_changed(
     out = tmp_path / "runs"
     out.mkdir()
     (out / "stop").touch()
-    summary = driver.run(plan_run("smoke", 1, out, notebooks=training))
-    assert "02_train.ipynb failed at a cell: AssertionError: stop file found" in summary.error
+    error = driver.run(plan_run("smoke", 1, out, notebooks=training))
+    assert "02_train.ipynb failed at a cell: AssertionError: stop file found" in error
     (out / "stop").unlink()
     replace_in(training / notebook, old, new)
-    assert driver.run(plan_run("smoke", 1, out, notebooks=training)).error is None
+    assert driver.run(plan_run("smoke", 1, out, notebooks=training)) is None
     starts = json.loads((out / "smoke-1/02_train/state.json").read_text())["starts"]
     assert starts == ([0] if reason else [0, 2])
     removed = [line for line in caplog.messages if "removing unfinished work" in line]
@@ -274,8 +274,9 @@ def test_finished_work_is_removed_without_a_warning(go, toys, caplog):
 
 
 def test_the_key_of_a_stage_does_not_depend_on_the_folder_of_the_run(toys, tmp_path, ran):
-    runs = [driver.run(plan_run("smoke", 1, tmp_path / out, notebooks=toys)).run_dir for out in ("here", "there/deep")]
-    manifests = [json.loads((run_dir / "manifest.json").read_text()) for run_dir in runs]
+    plans = [plan_run("smoke", 1, tmp_path / out, notebooks=toys) for out in ("here", "there/deep")]
+    assert [driver.run(plan) for plan in plans] == [None, None]
+    manifests = [json.loads((plan.run_dir / "manifest.json").read_text()) for plan in plans]
     first, second = [{name: stage["key"] for name, stage in m["stages"].items()} for m in manifests]
     assert first == second
 
@@ -287,15 +288,13 @@ def test_pages_do_not_contain_the_path_of_the_repository(tmp_path, monkeypatch):
     toys = write_toys(root / "notebooks")
     code = "import pathlib, sys\nhere = pathlib.Path.cwd()\nprint(here, here.parent, file=sys.stderr)\nstage\n"
     write_notebook(toys / "03_use.ipynb", USE + "---\n" + code, PARAMETERS + "word = 'a'\n")
-    summary = driver.run(
-        plan_run("smoke", 1, root / "runs", overrides={"03.word": str(root / "a.mp4")}, notebooks=toys)
-    )
-    assert summary.error is None
-    pages = [summary.run_dir / f"{name}{ending}" for name in ALL for ending in (".ipynb", ".html")]
+    plan = plan_run("smoke", 1, root / "runs", overrides={"03.word": str(root / "a.mp4")}, notebooks=toys)
+    assert driver.run(plan) is None
+    pages = [plan.run_dir / f"{name}{ending}" for name in ALL for ending in (".ipynb", ".html")]
     assert [page.name for page in pages if str(root) in page.read_text(encoding="utf-8")] == []
-    executed = json.loads((summary.run_dir / "03_use.ipynb").read_text(encoding="utf-8"))
+    executed = json.loads((plan.run_dir / "03_use.ipynb").read_text(encoding="utf-8"))
     given = executed["metadata"]["papermill"]["parameters"]
-    assert (given["run_dir"], given["word"]) == (f"../runs/{summary.run_dir.name}", "a.mp4")
+    assert (given["run_dir"], given["word"]) == (f"../runs/{plan.run_dir.name}", "a.mp4")
     assert executed["metadata"]["papermill"]["input_path"] == "notebooks/03_use.ipynb"
 
 

@@ -7,7 +7,6 @@ from o3v.video.frames import (
     frames_at,
     nearest_frame,
     sample_frames,
-    sample_with_key_frames,
     uniform_indices,
 )
 from o3v.video.image import crop, letterbox, read_image, resize

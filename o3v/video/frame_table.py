@@ -2,16 +2,17 @@
 
 Frame counts and times never come from the header: a stream-copied trim hides packets, a phone records at a variable
 rate, a broken download ends early. The table says whether decord, which builds its own, would agree, and
-`decode_frames` reads exactly its frames with PyAV. This module does not know sampling or sizes.
+`decoding` reads exactly its frames. This module does not know sampling or sizes.
 """
 
 import os
+import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +20,9 @@ PathLike = str | os.PathLike[str]
 
 TIME_SLACK_S = 1e-3  # times are written with few digits: 0.333 means the frame at 1/3
 _TEXT_ART_CODECS = frozenset({"ansi", "xbin", "idf"})  # FFmpeg draws any .txt as a video
-_PACKET = np.dtype([("pts", "i8"), ("dts", "i8"), ("end", "i8"), ("key", "?"), ("hidden", "?"), ("corrupt", "?")])
+# key: all later frames can be decoded from this packet; flagged: the container calls it a key frame
+_FLAGS = ("key", "flagged", "hidden", "corrupt")
+_PACKET = np.dtype([*((stamp, "i8") for stamp in ("pts", "dts", "end")), *((flag, "?") for flag in _FLAGS)])
 
 
 class VideoError(ValueError):
@@ -74,31 +77,6 @@ class VideoInfo:
         return np.searchsorted(self.times_s, times + TIME_SLACK_S, side="right") - 1
 
 
-class FrameRequest(NamedTuple):
-    """A frame to decode: its table index, its stamp, the position of its packet and the packet to start decoding at.
-
-    `until` is the highest stamp of the packets from `start` to `position`. All frames up to it must be intact before
-    this one is trusted, because a B-frame may depend on a damaged frame that is shown later.
-    """
-
-    index: int
-    pts: int
-    position: int
-    start: int
-    until: int
-
-
-def plan_requests(info: VideoInfo, indices: Iterable[int]) -> Iterator[FrameRequest]:
-    """Yields the decoding request of each frame index."""
-    stamps, keys = info.packets["pts"], np.flatnonzero(info.packets["key"])
-    for index in map(int, indices):
-        pts = int(info.pts[index])
-        position = info.position_of[pts]
-        before = keys[(keys <= position) & (stamps[keys] <= pts)]  # first B-frames of an open GOP need the key before
-        start = int(before[-1]) if len(before) else 0
-        yield FrameRequest(index, pts, position, start, until=int(stamps[start : position + 1].max()))
-
-
 @contextmanager
 def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
     """Opens a PyAV container and its first video stream that is not cover art, single-threaded.
@@ -107,7 +85,17 @@ def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
     """
     import av
 
-    name = _regular_file(path)
+    name = os.fsdecode(path)
+    try:
+        status = os.stat(name)
+    except FileNotFoundError:
+        raise MissingVideoError(name, "open", "no such file") from None
+    except (OSError, ValueError) as error:
+        raise VideoError(name, "open", f"cannot be opened ({error})") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(name, "open", "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    if not status.st_size:
+        raise VideoError(name, "open", "the file is empty")
     try:
         container = av.open(os.path.abspath(name), metadata_errors="ignore")
     except (av.FFmpegError, UnicodeError, MemoryError) as error:
@@ -131,13 +119,14 @@ def probe(path: PathLike) -> VideoInfo:
     """
     name = os.fsdecode(path)
     with open_stream(name) as (container, stream):
+        indexed = len(stream.index_entries)  # before demuxing adds to it
         packets, demuxed, first = _demux(name, container, stream)
-        _refuse_truncated(name, container, stream, packets, demuxed)
+        _refuse_truncated(name, container, stream, packets, (indexed, demuxed))
         shown = packets[~packets["hidden"]]
         pts = np.unique(shown["pts"])
         end = int(shown["end"][shown["pts"].argmax()])
-        if end == pts[-1] and len(pts) > 1:  # the last packet has no duration
-            end += int(np.median(np.diff(pts)))
+        if end == pts[-1]:  # the last packet has no duration
+            end += int(np.median(np.diff(pts))) if len(pts) > 1 else _stated_frame_ticks(stream)
         swap_axes, base = orientation(first)[0], stream.time_base
         return VideoInfo(
             path=name,
@@ -164,62 +153,6 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
     return bool(swap_axes), bool((c if swap_axes else a) < 0), bool((b if swap_axes else d) < 0)
 
 
-def decode_frames(
-    info: VideoInfo, packets: Iterable[Any], requests: Iterable[FrameRequest], convert: Callable[[Any], Any]
-) -> dict[int, Any]:
-    """Returns `convert(frame)` by index for the requested frames that come out of `packets`, each known to be intact.
-
-    Stops at the last one. Omits frames whose exact stamp never appears. Raises VideoError if a packet or frame that a
-    requested one depends on is damaged.
-    """
-    import av
-
-    pending, stamps = list(requests), info.packets["pts"]
-    index_of = {request.pts: request.index for request in pending}
-    converted: dict[int, Any] = {}
-    damaged: list[int] = []  # positions of packets
-
-    def check_intact(request: FrameRequest) -> None:
-        """Ignores damage shown before the key frame (first B-frames of an open GOP): later frames do not need it."""
-        if any(request.start <= p <= request.position and stamps[p] >= stamps[request.start] for p in damaged):
-            raise VideoError(info.path, "frame-decode", f"damaged at or before {info.frame_name(request.index)}")
-
-    for packet in packets:
-        broken = [packet.pts] if packet.is_corrupt else []
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            frames, broken = [], [packet.pts]
-        broken += [frame.pts for frame in frames if frame.is_corrupt]
-        damaged += [info.position_of.get(pts, pending[0].start) for pts in broken]
-        for frame in frames:
-            if frame.pts in index_of:
-                converted[index_of[frame.pts]] = convert(frame)
-            for request in [r for r in pending if frame.pts is not None and r.until <= frame.pts]:
-                check_intact(request)
-                pending.remove(request)
-            if not pending:
-                return converted
-    for request in pending:
-        check_intact(request)
-    return converted
-
-
-def _regular_file(path: PathLike) -> str:
-    name = os.fsdecode(path)
-    try:
-        status = os.stat(name)
-    except FileNotFoundError:
-        raise MissingVideoError(name, "open", "no such file") from None
-    except (OSError, ValueError) as error:
-        raise VideoError(name, "open", f"cannot be opened ({error})") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoError(name, "open", "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-    if not status.st_size:
-        raise VideoError(name, "open", "the file is empty")
-    return name
-
-
 def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any]:
     """Packets with a time stamp in decoding order, the number of all packets, and the first decoded frame."""
     import av
@@ -234,20 +167,69 @@ def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any
             if packet.pts is not None and packet.size > 0:
                 dts = packet.pts if packet.dts is None else packet.dts
                 end = packet.pts + (packet.duration or 0)
-                rows.append((packet.pts, dts, end, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
+                key = packet.is_keyframe and _is_full_refresh(stream, packet, first=not rows)
+                rows.append((packet.pts, dts, end, key, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
     except (av.FFmpegError, MemoryError) as error:
         raise VideoError(name, "frame-decode", f"breaks off after {demuxed} packets ({error})") from None
     packets = np.array(rows, dtype=_PACKET)
+    if container.format.name == "mpegts":
+        packets["corrupt"] &= ~_before_a_join(packets["flagged"])
     if packets["hidden"].all() or first is None:
         raise VideoError(name, "frame-decode", f"none of its {demuxed} packets gives a frame with a time stamp")
     return packets, demuxed, first
 
 
-def _refuse_truncated(name: str, container: Any, stream: Any, packets: np.ndarray, demuxed: int) -> None:
+def _before_a_join(flagged: np.ndarray) -> np.ndarray:
+    """Packets right before a key frame. Where MPEG-TS segments are joined, the continuity counters restart, and FFmpeg
+    marks one of these packets as corrupt although it is whole; the decoder still reports real damage."""
+    padded = np.append(flagged, [False, False])
+    return padded[1:-1] | padded[2:]
+
+
+def _is_full_refresh(stream: Any, packet: Any, first: bool) -> bool:
+    """Whether all frames after this key packet can be decoded from it.
+
+    False for H.264 recovery points that are not IDR pictures (open GOP, intra refresh): FFmpeg calls them key frames,
+    but decoding from one can show concealed or half-refreshed images under the right time stamps. The first packet may
+    be one, since the decoder then drops what it cannot decode. In MPEG-4, an mp4 file without any key frame calls all
+    packets key frames. In HEVC, VP9, AV1 and MPEG-2 only leading frames depend on earlier ones (`plan_requests`).
+    """
+    codec, data = stream.codec_context, bytes(packet)
+    if codec.name == "h264":
+        return first or 5 in _h264_nal_types(data, codec.extradata)
+    if codec.name == "mpeg4":
+        picture = data.find(b"\0\0\1\xb6")
+        return 0 <= picture < len(data) - 4 and data[picture + 4] >> 6 == 0  # coding type I
+    return True
+
+
+def _h264_nal_types(data: bytes, extradata: bytes | None) -> set[int]:
+    """Types of the NAL units of an H.264 packet, with lengths (mp4, mkv) or start codes (MPEG-TS, AVI)."""
+    if not extradata or extradata[0] != 1:
+        return {data[match.end()] & 31 for match in re.finditer(b"\0\0\1(?=.)", data, re.DOTALL)}
+    types, at, length_size = set(), 0, (extradata[4] & 3) + 1
+    while at + length_size < len(data):
+        types.add(data[at + length_size] & 31)
+        at += length_size + int.from_bytes(data[at : at + length_size])
+    return types
+
+
+def _stated_frame_ticks(stream: Any) -> int:
+    """Duration of one frame in ticks at the stated rate; at 25 fps without one, or if it is only the tick rate."""
+    rate = stream.average_rate or stream.guessed_rate or 25
+    return max(1, round(1 / ((rate if rate <= 240 else 25) * stream.time_base)))
+
+
+def _refuse_truncated(
+    name: str, container: Any, stream: Any, packets: np.ndarray, indexed_demuxed: tuple[int, int]
+) -> None:
     """Raises VideoError if the header states more frames than are in the file, or if there are no usable times."""
+    indexed, demuxed = indexed_demuxed
     expected, end_s = stream.frames, float(int(packets["end"].max()) * stream.time_base)
     if container.format.name.startswith("mov,mp4"):  # its index leaves out what an edit list cuts off the end
         expected = len(stream.index_entries)
+    if container.format.name == "avi" and indexed >= demuxed:  # a whole index leaves out dropped (null) frames
+        expected = indexed
     if expected > demuxed:
         raise VideoError(name, "frame-decode", f"truncated: {demuxed} of {expected} frames are in the file")
     stated_s = _stated_end_s(container, stream)
@@ -270,7 +252,7 @@ def _stated_end_s(container: Any, stream: Any) -> float | None:
 
 def _against_decord(container: Any, stream: Any, packets: np.ndarray, demuxed: int, first: Any) -> str | None:
     """Why decord must not read this file; None if the table proves that decord counts the same frames."""
-    latest_key = np.maximum.accumulate(np.where(packets["key"], packets["pts"], np.iinfo("i8").min))
+    latest_key = np.maximum.accumulate(np.where(packets["flagged"], packets["pts"], np.iinfo("i8").min))
     objections = {
         f"container {container.format.name}": not container.format.name.startswith(("mov,mp4", "matroska")),
         f"codec {stream.codec_context.name}": stream.codec_context.name != "h264",
@@ -279,7 +261,8 @@ def _against_decord(container: Any, stream: Any, packets: np.ndarray, demuxed: i
         "empty packets or packets without a time stamp": demuxed != len(packets),
         "two packets with one time stamp": len(np.unique(packets["pts"])) != len(packets),
         "it does not start with a key frame": not packets["key"][0],
-        "an open group of pictures": (packets["pts"] < latest_key).any(),
+        "an open group of pictures": (packets["pts"] < latest_key).any()
+        or (packets["flagged"] & ~packets["key"]).any(),
         "incomplete packets": packets["corrupt"].any(),
         "a mirrored image": sum(orientation(first)) % 2,  # an odd number of flips is not a rotation
     }

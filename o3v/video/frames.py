@@ -19,14 +19,13 @@ from typing import Any, Literal
 import numpy as np
 
 from o3v.geometry import Size, fit_size
+from o3v.video.decoding import decode_frames, plan_requests
 from o3v.video.frame_table import (
     PathLike,
     VideoError,
     VideoInfo,
-    decode_frames,
     open_stream,
     orientation,
-    plan_requests,
     probe,
 )
 
@@ -57,9 +56,6 @@ class Frames:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.images, dtype=dtype, copy=copy)
-
 
 def uniform_indices(n_total: int, n: int) -> np.ndarray:
     """At most `n` of `n_total` indices, evenly spaced, with the first and the last; (n,) int64, ascending.
@@ -71,20 +67,35 @@ def uniform_indices(n_total: int, n: int) -> np.ndarray:
 
 
 def sample_frames(
-    path: PathLike, n: int, max_pixels: int, *, max_fps: float | None = None, backend: Backend = "auto"
+    path: PathLike,
+    n: int,
+    max_pixels: int,
+    *,
+    key_times_s: Sequence[float] = (),
+    max_fps: float | None = None,
+    backend: Backend = "auto",
 ) -> Frames:
     """Reads `n` frames, evenly spaced in the frame table, with the first and the last; all frames if there are fewer.
 
+    Adds the frames shown at key times, in time order and none twice; the paper does so in training.
+
     Args:
         path: A video file. Raises VideoError if it cannot be read correctly.
-        n: Number of frames. Raises ValueError below 1.
+        n: Number of evenly spaced frames. Raises ValueError below 1.
         max_pixels: Most pixels of a frame; `geometry.fit_size` gives the size. Raises ValueError if too small.
+        key_times_s: Times of key frames in seconds, any number. Raises ValueError as `frames_at` does.
         max_fps: At most `duration_s * max_fps` frames, but at least one; the paper's code uses 2. Must be positive.
         backend: "auto" chooses between "decord" and "pyav". "decord" raises VideoError for a file it must not read.
     """
-    _check_request(n, max_fps)
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"n must be a whole number of frames, at least 1, found {n!r}")
+    if max_fps is not None and not max_fps > 0:
+        raise ValueError(f"max_fps must be positive, found {max_fps}")
     info = probe(path)
-    return _read(info, _uniform(info, n, max_fps), max_pixels, backend)
+    if max_fps is not None and max_fps < math.inf:
+        n = min(n, max(1, math.floor(info.duration_s * max_fps + 1e-6)))
+    indices = np.union1d(uniform_indices(len(info.pts), n), info.shown_at(key_times_s))
+    return _read(info, indices, max_pixels, backend)
 
 
 def frames_at(path: PathLike, times_s: Sequence[float], max_pixels: int, *, backend: Backend = "auto") -> Frames:
@@ -97,42 +108,6 @@ def frames_at(path: PathLike, times_s: Sequence[float], max_pixels: int, *, back
         raise ValueError("no times given")
     info = probe(path)
     return _read(info, info.shown_at(times_s), max_pixels, backend)
-
-
-def sample_with_key_frames(
-    path: PathLike,
-    n: int,
-    key_times_s: Sequence[float],
-    max_pixels: int,
-    *,
-    max_fps: float | None = None,
-    backend: Backend = "auto",
-) -> Frames:
-    """Reads the frames of `sample_frames` and those shown at key times, in time order, none twice.
-
-    The paper inserts the annotated key frames in training.
-
-    Args:
-        path, n, max_pixels, max_fps, backend: As for `sample_frames`, with its errors.
-        key_times_s: Times of key frames in seconds, any number. Raises the errors of `frames_at` for bad times.
-    """
-    _check_request(n, max_fps)
-    info = probe(path)
-    indices = np.union1d(_uniform(info, n, max_fps), info.shown_at(key_times_s))
-    return _read(info, indices, max_pixels, backend)
-
-
-def _check_request(n: int, max_fps: float | None) -> None:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"n must be a whole number of frames, at least 1, found {n!r}")
-    if max_fps is not None and not max_fps > 0:
-        raise ValueError(f"max_fps must be positive, found {max_fps}")
-
-
-def _uniform(info: VideoInfo, n: int, max_fps: float | None) -> np.ndarray:
-    if max_fps is not None and max_fps < math.inf:
-        n = min(n, max(1, math.floor(info.duration_s * max_fps + 1e-6)))
-    return uniform_indices(len(info.pts), n)
 
 
 def _read(info: VideoInfo, indices: np.ndarray, max_pixels: int, backend: Backend) -> Frames:

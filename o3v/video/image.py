@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,12 +45,21 @@ def read_image(path: PathLike, max_pixels: int) -> tuple[np.ndarray, Size]:
     name = os.fsdecode(path)
     try:
         with Image.open(name) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _as_8_bit(ImageOps.exif_transpose(image)).convert("RGB")
     except FileNotFoundError:
         raise MissingVideoError(name, "open", "no such file") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(name, "open", f"not a readable image ({error})") from None
     return resize(np.asarray(upright), fit_size(upright.size, max_pixels)), upright.size
+
+
+def _as_8_bit(image: Any) -> Any:
+    """16-bit grey (depth, thermal, medical images) scaled to 8 bits, which Pillow's conversion would clip to white."""
+    from PIL import Image
+
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8).astype(np.uint8))
+    return image
 
 
 def resize(image: np.ndarray, size_wh: Size) -> np.ndarray:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from o3v import video
-from o3v.video import VideoError, frames_at, nearest_frame, probe, sample_frames, sample_with_key_frames
+from o3v.video import VideoError, frames_at, nearest_frame, probe, sample_frames
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -49,7 +49,7 @@ def test_bad_times_are_errors(clip, times_s):
         frames_at(clip, times_s, MAX_PIXELS)
     if np.size(times_s):
         with pytest.raises(ValueError, match="time"):
-            sample_with_key_frames(clip, 4, times_s, MAX_PIXELS)
+            sample_frames(clip, 4, MAX_PIXELS, key_times_s=times_s)
 
 
 VFR_MS = [0, 40, 50, 200, 230, 600, 610, 1000, 1400, 1405, 1500, 2000, 2600, 2601, 2700, 3500]
@@ -163,11 +163,11 @@ def test_frames_are_evenly_spaced(clip):
 
 
 def test_key_frames_are_inserted(clip):
-    frames = sample_with_key_frames(clip, 4, [2.05, 1.3, 0.5, 2.0], MAX_PIXELS)  # 2.05 and 2.0 show the same frame
+    frames = sample_frames(clip, 4, MAX_PIXELS, key_times_s=[2.05, 1.3, 0.5, 2.0])  # 2.05 and 2.0 show the same frame
     assert read_numbers(frames.images) == [0, 5, 13, 20, 26, 39]
     assert np.allclose(frames.times_s, [0.0, 0.5, 1.3, 2.0, 2.6, 3.9])
-    assert read_numbers(sample_with_key_frames(clip, 4, [], MAX_PIXELS).images) == [0, 13, 26, 39]
-    assert read_numbers(sample_with_key_frames(clip, 16, [0.1], MAX_PIXELS, max_fps=1).images) == [0, 1, 13, 26, 39]
+    assert read_numbers(sample_frames(clip, 4, MAX_PIXELS, key_times_s=[]).images) == [0, 13, 26, 39]
+    assert read_numbers(sample_frames(clip, 16, MAX_PIXELS, key_times_s=[0.1], max_fps=1).images) == [0, 1, 13, 26, 39]
 
 
 def test_frames_at_keeps_order_and_repeats(clip):

@@ -9,7 +9,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import groupby, islice
 from multiprocessing import get_context
@@ -32,22 +32,15 @@ ENGINES = ("local", "ray")
 COLUMNS = pa.schema([("id", pa.string()), ("task", pa.string()), ("source", pa.string()), ("row", pa.string())])
 
 
-@dataclass(frozen=True)
-class ShardResult:
-    """One filtered shard: the number of rows before and after, and the lines of `filter_report.report_table`."""
-
-    rows: int
-    kept: int
-    audit: list[dict[str, Any]]
+ShardResult = dict[str, Any]  # "rows" before, "kept" after, and "audit", the lines of `filter_report.report_table`
 
 
 def write_shard(path: Path, examples: Iterable[Example]) -> None:
     """Writes a shard, whole or not at all."""
     rows = [e.to_row() for e in examples]
-    columns = {name: [row[name] for row in rows] for name in ("id", "task", "source")}
-    columns["row"] = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
+    lines = [row | {"row": json.dumps(row, ensure_ascii=False, allow_nan=False)} for row in rows]
     with files.atomic_path(path) as unfinished:
-        pq.write_table(pa.table(columns, schema=COLUMNS), unfinished)
+        pq.write_table(pa.Table.from_pylist(lines, schema=COLUMNS), unfinished)
 
 
 def read_shard(path: Path) -> list[Example]:
@@ -99,7 +92,7 @@ def filter_shard(path: Path, out: Path, stages: Mapping[str, Stage]) -> ShardRes
         kept, lines = filter_report.filter_rows(examples, stages)
         write_shard(kept_path, kept)
         files.write_json(record, {"rows": len(examples), "kept": len(kept), "audit": lines})
-    return ShardResult(**files.read_json(record))
+    return files.read_json(record)
 
 
 def filter_shards(
@@ -148,7 +141,7 @@ def merge_reports(results: Iterable[ShardResult]) -> list[dict[str, Any]]:
     """Adds up the reports of all shards: counts by stage, reason and source, in the order of the stages."""
     counts, before, after, table = defaultdict(Counter), Counter(), Counter(), []
     for result in results:
-        for stage, group in groupby(result.audit, key=itemgetter("stage")):
+        for stage, group in groupby(result["audit"], key=itemgetter("stage")):
             lines = list(group)  # every line repeats the rows of its stage
             before[stage] += lines[0]["rows_before"]
             after[stage] += lines[0]["rows_after"]

@@ -18,8 +18,7 @@ from o3v import evidence, files
 from o3v.schema import Example, SchemaError, Task
 
 GROUNDING = tuple(f"STR_{name}" for name in ("activitynet", "coin", "didemo", "queryd", "qvhighlight"))
-OTHER_SOURCES = ("STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa", "timerft")
-SOURCES = (*GROUNDING, *OTHER_SOURCES, "videoespresso_train_video")
+OTHERS = ("STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa", "timerft", "videoespresso_train_video")
 PREFIXES = ("TVG_", "synth")  # the temporal grounding collections, and the rows of our synthetic world
 
 CHUNK = 1 << 20  # characters read at a time
@@ -44,7 +43,7 @@ class BadRow:
 
 def known_source(source: str) -> bool:
     """Whether the public files or our synthetic world use this source name."""
-    return source in SOURCES or source.startswith(PREFIXES)
+    return source in GROUNDING + OTHERS or source.startswith(PREFIXES)
 
 
 def read_stgr(path: Path | str, sources: Callable[[str], bool] = known_source) -> Iterator[Example | BadRow]:

@@ -47,7 +47,7 @@ def test_shards_give_the_result_of_one_file(source, tmp_path, workers):
     assert ids(tmp_path / "in") == [f"r{n}" for n in range(50)]
     assert ids(tmp_path / "out") == [e.id for e in kept]
     assert sharding.merge_reports(results) == lines
-    assert [d.rows for d in results] == [8] * 6 + [2]
+    assert [result["rows"] for result in results] == [8] * 6 + [2]
 
 
 def test_ray_gives_the_same_rows_in_the_same_order(source, tmp_path):

@@ -123,8 +123,9 @@ class PromptBuilder:
         Frames at `key_times_s` are inserted among the uniform ones (paper, training only). Boxes in the question
         (tagged, 0–1) are written in the model's space, without tags. Raises FileNotFoundError or video.VideoError.
         """
-        sampling = (self.frames.n_frames, key_times_s, self.frames.max_pixels)
-        frames = video.sample_with_key_frames(self.root / path, *sampling, max_fps=self.frames.max_fps)
+        sampling = (self.frames.n_frames, self.frames.max_pixels)
+        options = {"key_times_s": key_times_s, "max_fps": self.frames.max_fps}
+        frames = video.sample_frames(self.root / path, *sampling, **options)
         height, width = frames.images.shape[1:3]
         space_wh = box_space_size((width, height), self.box_space)
         question = _question_in_space(question, space_wh)

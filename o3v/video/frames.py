@@ -20,14 +20,7 @@ import numpy as np
 
 from o3v.geometry import Size, fit_size
 from o3v.video.decoding import decode_frames, plan_requests
-from o3v.video.frame_table import (
-    PathLike,
-    VideoError,
-    VideoInfo,
-    open_stream,
-    orientation,
-    probe,
-)
+from o3v.video.frame_table import PathLike, VideoError, VideoInfo, open_stream, orientation, probe
 
 Backend = Literal["auto", "decord", "pyav"]
 
@@ -131,14 +124,8 @@ def _read(info: VideoInfo, indices: np.ndarray, max_pixels: int, backend: Backen
         images = _read_pyav(info, distinct, size_wh)
     reason = info.decord_objection or "no objection to decord"
     logger.debug("%s: %d frames with %s (%s)", info.path, len(distinct), used, reason)
-    return Frames(
-        images=images if np.array_equal(distinct, indices) else images[inverse],
-        times_s=info.times_s[indices],
-        indices=indices,
-        source_size_wh=info.size_wh,
-        duration_s=info.duration_s,
-        backend=used,
-    )
+    images = images if np.array_equal(distinct, indices) else images[inverse]
+    return Frames(images, info.times_s[indices], indices, info.size_wh, info.duration_s, used)
 
 
 def _read_decord(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndarray:
@@ -163,10 +150,9 @@ def _read_pyav(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndarra
         """Resizes a decoded frame to `size_wh`, upright."""
         swap_axes, mirror_x, mirror_y = orientation(frame)
         width, height = size_wh[::-1] if swap_axes else size_wh
-        rgb = reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", threads=1
-        )
-        image = rgb.to_ndarray().swapaxes(0, 1) if swap_axes else rgb.to_ndarray()
+        options = {"format": "rgb24", "interpolation": "BILINEAR", "threads": 1}
+        image = reformatter.reformat(frame, width=width, height=height, **options).to_ndarray()
+        image = image.swapaxes(0, 1) if swap_axes else image
         return image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
 
     images = np.empty((len(indices), size_wh[1], size_wh[0], 3), np.uint8)
@@ -205,13 +191,8 @@ def _decode(
 def nearest_frame(times_s: Sequence[float], time_s: float, duration_s: float | None = None) -> int | None:
     """Index of the frame nearest to a time; the earlier of two equally near frames.
 
-    None without frames, and for a time that is not finite, below 0 or after the end of the video.
-
-    Args:
-        times_s: Times of the frames in seconds, (n,), ascending.
-        time_s: The time in seconds.
-        duration_s: End of the video in seconds; `math.inf` accepts any time after the last frame. By default, the time
-            of the last frame plus the widest gap between two frames (1 s for a single frame).
+    `times_s` (n,) are ascending. None without frames, and for a time that is not finite, below 0 or after `duration_s`,
+    by default the time of the last frame plus the widest gap between two frames (1 s for a single frame).
 
     >>> nearest_frame([0.0, 1.0, 4.0], 2.5), nearest_frame([0.0, 1.0, 4.0], 7.0), nearest_frame([0.0, 1.0, 4.0], 7.5)
     (1, 2, None)

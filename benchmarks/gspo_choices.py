@@ -1,4 +1,4 @@
-"""What GSPO's settings do after the same SFT: rewards of held-back rows and held-out films, before and after.
+"""What GSPO's settings do after the same SFT: rewards of heldout-out rows and V-STAR metrics, before and after.
 
     python benchmarks/gspo_choices.py runs/tiny-0 learning_rate=2e-3 lora_rank=0
 
@@ -26,28 +26,28 @@ from o3v.training.trainer import TrainingRun
 
 
 def changed(config: GspoConfig, choice: str) -> GspoConfig:
-    """The settings with `name=value,name=value` in place of theirs; a rank alone brings its usual learning rate."""
+    """The settings with `name=value,name=value` replaced; a rank alone takes its usual learning rate."""
     kinds = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     pairs = {name: kinds[name](value) for name, value in (pair.split("=") for pair in choice.split(",") if pair)}
     rated = config.with_rank(pairs.pop("lora_rank", None), pairs.pop("learning_rate", None))
     return replace(rated, **pairs)
 
 
-def score(vlm: models.VideoModel, run: Path, settings: Profile, held: list[schema.Example]) -> dict[str, float]:
-    """Mean reward and format rate of the rows, and V-STAR's metrics of the run's held-out films."""
+def score(vlm: models.VideoModel, run: Path, settings: Profile, heldout: list[schema.Example]) -> dict[str, float]:
+    """Mean reward and format rate of the rows, and V-STAR's metrics on the run's heldout-out videos."""
     items = read_items(run / "01_data_pipeline/eval.jsonl")
     builder = PromptBuilder(run / "01_data_pipeline/world", settings.frames, vlm.box_space)
-    films = inference.vstar_questions(items, builder)
+    questions = inference.vstar_questions(items, builder)
     with tempfile.TemporaryDirectory() as folder:
         place = (builder, settings.inference, rewards.RewardConfig.paper(), Path(folder) / "rows")
-        scores = inference.score_examples(vlm, held, *place)
-        told = inference.answer(vlm, films, settings.inference, Path(folder) / "films", "films")
-    whole = vstar.score_items(inference.read_vstar_answers(items, told), protocol="fixed")
+        scores = inference.score_examples(vlm, heldout, *place)
+        answers = inference.answer(vlm, questions, settings.inference, Path(folder) / "answers")
+    whole = vstar.score_items(inference.read_vstar_answers(items, answers), protocol="fixed")
     return {
         "reward": float(np.mean([s["total"] for s in scores])),
         "its format": float(np.mean([s["format"] > 0 for s in scores])),
         **inference.result_columns(whole["overall"]),
-        "format": inference.format_rate(told),
+        "format": inference.format_rate(answers),
     }
 
 
@@ -64,8 +64,8 @@ def main() -> None:
         if not needed.exists():
             raise SystemExit(f"{needed} does not exist: run notebooks 01 and 02 into {args.run} first")
     examples = list(schema.read_examples(args.run / "01_data_pipeline/rl.jsonl"))
-    examples, held = gspo.split_heldout(examples, settings.gspo.num_heldout)
-    tell("SFT", score(models.load(checkpoint), args.run, settings, held))
+    examples, heldout = gspo.split_heldout(examples, settings.gspo.num_heldout)
+    show("SFT", score(models.load(checkpoint), args.run, settings, heldout))
     for choice in args.choices:
         vlm, config = models.load(checkpoint), replace(changed(settings.gspo, choice), save_steps=10**6)
         with tempfile.TemporaryDirectory() as folder:
@@ -73,11 +73,11 @@ def main() -> None:
             trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(Path(folder), args.seed))
             training.train(trainer)
             vlm = training.merge_adapters(trainer, vlm)
-        tell(choice or "as it is", score(vlm, args.run, settings, held))
+        show(choice or "as it is", score(vlm, args.run, settings, heldout))
 
 
-def tell(name: str, found: dict[str, float]) -> None:
-    print(name, {key: round(value, 3) for key, value in found.items()}, flush=True)
+def show(name: str, metrics: dict[str, float]) -> None:
+    print(name, {key: round(value, 3) for key, value in metrics.items()}, flush=True)
 
 
 if __name__ == "__main__":

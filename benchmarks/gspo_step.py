@@ -24,7 +24,7 @@ SIDES = ("stock", "ours")
 
 
 def stock_model(base: Path | str, vlm):
-    """The same weights without what we add: the classes as transformers has them, no frame remembered or shared."""
+    """The same weights with the classes of transformers: no cached frames, no shared prefix."""
     from transformers import Qwen2_5_VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -61,9 +61,9 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
 
     def timed(name: str, function):
         def run(*args, **kwargs):
-            begun = time.perf_counter()
+            start_s = time.perf_counter()
             result = function(*args, **kwargs)
-            parts[name] += time.perf_counter() - begun
+            parts[name] += time.perf_counter() - start_s
             return result
 
         return run
@@ -71,20 +71,20 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     trainer._generate = timed("generation", trainer._generate)
     logps = timed("log-probabilities", trainer._get_per_token_logps_and_entropies)
     trainer._get_per_token_logps_and_entropies = logps
-    step, spent = trainer.training_step, []
+    step, cpu_s = trainer.training_step, []
 
     def training_step(*args, **kwargs):
-        begun = time.process_time()
-        if not spent:
+        start_s = time.process_time()
+        if not cpu_s:
             parts.update(dict.fromkeys(parts, 0.0))  # the first step warms up
         result = timed("whole step", step)(*args, **kwargs)
-        spent.append(time.process_time() - begun)
+        cpu_s.append(time.process_time() - start_s)
         return result
 
     trainer.training_step = training_step
     trainer.train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu_s": float(np.median(spent[1:])), "peak_mb": peak} | {k: v / steps for k, v in parts.items()}
+    return {"cpu_s": float(np.median(cpu_s[1:])), "peak_mb": peak} | {k: v / steps for k, v in parts.items()}
 
 
 def main() -> None:
@@ -105,8 +105,8 @@ def main() -> None:
         for _ in range(options.turns):
             for side in SIDES:
                 command = [sys.executable, __file__, "--side", side, "--folder", folder, "--steps", str(options.steps)]
-                said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-                found[side].append(json.loads(said.splitlines()[-1]))
+                printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                found[side].append(json.loads(printed.splitlines()[-1]))
     for side, rows in found.items():
         print(f"{side:>6}:", ", ".join(f"{name} {np.median([row[name] for row in rows]):.2f}" for name in rows[0]))
     for name in ("cpu_s", "peak_mb"):

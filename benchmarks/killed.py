@@ -1,7 +1,7 @@
-"""SFT and GSPO killed with -9 at five moments and resumed, against a run that was left alone: equal to the last bit?
+"""SFT and GSPO killed with -9 at five moments and resumed, against an uninterrupted run: equal to the last bit?
 
 Full fine-tuning and adapters, the tiny base, a few steps with a checkpoint each. The moments are drawn within the time
-that the undisturbed run took.
+that the undisturbed run whole_s.
 
     python benchmarks/killed.py
 """
@@ -24,7 +24,7 @@ STEPS, ROWS = 6, 48
 
 
 def work(kind: str, rank: int, world: Path, out: Path) -> None:
-    """Trains, or goes on, and leaves a hash of weights and metrics."""
+    """Trains or resumes, and leaves a hash of weights and metrics."""
     from o3v import models, schema, training
     from o3v.config import find_base, load_profile
     from o3v.prompts import PromptBuilder
@@ -74,21 +74,22 @@ def main() -> None:
             for rank in (0, 4):
                 command = [sys.executable, __file__, "--work", kind, str(rank), str(world)]
                 whole, steps, equal = Path(folder) / f"{kind}-{rank}-whole", [], 0
-                begun = time.monotonic()
+                start_s = time.monotonic()
                 subprocess.run([*command, str(whole)], check=True, capture_output=True)
-                took = time.monotonic() - begun
+                whole_s = time.monotonic() - start_s
                 for number, share in enumerate(rng.uniform(0.4, 0.95, options.moments)):
                     broken = Path(folder) / f"{kind}-{rank}-{number}"
                     run = subprocess.Popen([*command, str(broken)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-                    time.sleep(share * took)
+                    time.sleep(share * whole_s)
                     run.kill()
                     run.communicate()
                     steps.append(max((int(p.name.split("-")[1]) for p in broken.glob("checkpoint-*")), default=0))
                     subprocess.run([*command, str(broken)], check=True, capture_output=True)
                     equal += (whole / "digest").read_text() == (broken / "digest").read_text()
-                told = "adapters" if rank else "all weights"
+                kind_name = "adapters" if rank else "all weights"
                 print(
-                    f"{kind}, {told}: killed after steps {steps} of {STEPS}; equal {equal} of {len(steps)}", flush=True
+                    f"{kind}, {kind_name}: killed after steps {steps} of {STEPS}; equal {equal} of {len(steps)}",
+                    flush=True,
                 )
 
 

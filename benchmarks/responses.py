@@ -1,6 +1,6 @@
-"""Wall time of eight responses to one question: together from one reading of the prompt, against one and eight calls.
+"""Wall time of eight responses to one question: from one shared prefill, against one response and against eight calls.
 
-All responses have the same length, so that luck with short ones plays no part.
+All responses have the same length.
 
     python benchmarks/responses.py
 """
@@ -35,15 +35,15 @@ def main() -> None:
         prompt = inference.vstar_questions(items, PromptBuilder(Path(folder), profile.frames, vlm.box_space))[0].make()
 
     def seconds(calls: int, repeats: int) -> float:
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         for call in range(calls):
             models.generate(vlm, [prompt], longest, temperature=1.0, seed=call, repeats=repeats)
-        return time.perf_counter() - begun
+        return time.perf_counter() - start_s
 
     seconds(1, options.count)
     rows = [
         (seconds(1, 1), seconds(1, options.count), seconds(options.count, 1)) for _ in range(options.turns)
-    ]  # in turns, so that a busy machine slows all
+    ]  # in turns, so that a busy machine slows all alike
     one, together, apart = np.array(rows).T
     print(f"one response {np.median(one):.2f} s, {options.count} together {np.median(together):.2f} s", end=", ")
     print(f"{options.count} calls {np.median(apart):.2f} s (medians of {options.turns} turns, {longest} tokens each)")

@@ -1,17 +1,16 @@
-"""What SFT and GSPO add on held-out films, over seeds, with intervals.
+"""What SFT and GSPO add on held-out videos, over seeds, with intervals.
 
-Runs the notebooks for each seed (finished runs are skipped), has their models answer further films of the evaluation
-split and further questions of the RL split, and resamples both: 95% percentile bootstrap of the mean over seeds, those
-of a seed drawn anew for all models alike. *reward* is the mean total of the questions, in the paper's reading at the
-end of its schedule. What was answered is kept in `runs/seeds/`.
+Runs the notebooks for each seed (finished runs are skipped), lets their models answer more videos of the evaluation
+split and more questions of the RL split, and resamples both: 95% percentile bootstrap of the mean over seeds, with the
+same draws for all models of a seed. *reward* is the mean total of the questions in the paper's reading at the end of
+its schedule. Answers are kept in `runs/seeds/`.
 
-    python benchmarks/seeds.py --seeds 0 1 2 --films 400
+    python benchmarks/seeds.py --seeds 0 1 2 --videos 400
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,94 +29,94 @@ from o3v.runner.plan import plan_run
 MODELS = {"base": "", "sft": "02_sft/checkpoint", "sft_gspo": "03_gspo/checkpoint"}
 METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm", "reward")
 RUNS = Path(__file__).resolve().parents[1] / "runs"
-FURTHER = 1_000  # the seed of the further films is that of the run and this
+SEED_OFFSET = 1_000  # added to the seed of the run for the additional videos
 
 
 @dataclass
-class Told:
-    """A model's answers: the scores of the films' items, the share of them well formed, the questions' rewards."""
+class ModelScores:
+    """Scores of one model: of the items, share of answers in the grammar, rewards of the questions."""
 
     scores: list[vstar.ItemScore]
     format_rate: float
     rewards: list[float] = field(default_factory=list)
 
-    def __add__(self, other: Told) -> Told:
+    def __add__(self, other: ModelScores) -> ModelScores:
         scores = self.scores + other.scores
         well_formed = self.format_rate * len(self.scores) + other.format_rate * len(other.scores)
-        return Told(scores, well_formed / len(scores), self.rewards + other.rewards)
+        return ModelScores(scores, well_formed / len(scores), self.rewards + other.rewards)
 
-    def metrics(self, films: Iterable[int], questions: Iterable[int]) -> np.ndarray:
-        """METRICS of the films and questions at these positions."""
-        scores, paid = [self.scores[i] for i in films], [self.rewards[i] for i in questions]
+    def metrics(self, items_at: Iterable[int], questions: Iterable[int]) -> np.ndarray:
+        """METRICS of the items and questions at these positions."""
+        scores, rewarded = [self.scores[i] for i in items_at], [self.rewards[i] for i in questions]
         found = inference.result_columns(vstar.summarise(scores, len(scores)))
-        return np.array([*(found[name] for name in METRICS[:-1]), np.mean(paid)])
+        return np.array([*(found[name] for name in METRICS[:-1]), np.mean(rewarded)])
 
     def sizes(self) -> tuple[int, int]:
-        """How many films and questions."""
+        """Numbers of items and questions."""
         return len(self.scores), len(self.rewards)
 
 
-def in_run(run_dir: Path, name: str) -> Told:
-    """What notebook 05 found on the run's own films."""
-    lines = (run_dir / "05_evaluation/predictions.jsonl").read_text().splitlines()
+def in_run(run_dir: Path, name: str) -> ModelScores:
+    """The scores that notebook 05 recorded on the videos of the run."""
     rates = files.read_json(run_dir / "05_evaluation/metrics.json")
-    items = [item for item in map(json.loads, lines) if item["model"] == name]
-    return Told([vstar.score_item(item, "fixed") for item in items], rates[name]["format_rate"])
+    predictions = files.read_jsonl(run_dir / "05_evaluation/predictions.jsonl")
+    items = [item for _, item in predictions if item["model"] == name]
+    return ModelScores([vstar.score_item(item, "fixed") for item in items], rates[name]["format_rate"])
 
 
-def beyond(run_dir: Path, profile: str, seed: int, count: int, name: str) -> Told:
-    """The same model on further films, and as many further questions."""
+def on_more_videos(run_dir: Path, profile: str, seed: int, count: int, name: str) -> ModelScores:
+    """The scores of the same model on `count` more videos and questions."""
     settings, folder = load_profile(profile), RUNS / "seeds" / run_dir.name
     root = folder / "world"
-    toyworld.make_dataset(root, {"rl": count, "eval": count}, FURTHER + seed)
+    toyworld.make_dataset(root, {"rl": count, "eval": count}, SEED_OFFSET + seed)
     items, examples = read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
     path = run_dir / MODELS[name] if MODELS[name] else find_base(settings.base)
     vlm, work = models.load(path), folder / f"{name}-{count}-{files.hash_path(path)[:8]}"
     builder = PromptBuilder(root, settings.frames, vlm.box_space)
-    films = inference.vstar_questions(items, builder)
-    said = inference.answer(vlm, films, settings.inference, work, name)
+    questions = inference.vstar_questions(items, builder)
+    answers = inference.answer(vlm, questions, settings.inference, work, name)
     place = (builder, settings.inference, rewards.RewardConfig.paper(), work / "questions", name)
-    paid = inference.score_examples(vlm, examples, *place)
-    scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar_answers(items, said)]
-    return Told(scores, inference.format_rate(said), [row["total"] for row in paid])
+    rewarded = inference.score_examples(vlm, examples, *place)
+    scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar_answers(items, answers)]
+    return ModelScores(scores, inference.format_rate(answers), [row["total"] for row in rewarded])
 
 
-def bootstrap(told: dict[str, list[Told]], draws: int) -> np.ndarray:
-    """Means over the seeds of resampled films and questions: (draws, models, metrics)."""
+def bootstrap(models_scores: dict[str, list[ModelScores]], draws: int) -> np.ndarray:
+    """Means over the seeds of resampled items and questions: (draws, models, metrics)."""
     rng, drawn = np.random.default_rng(0), np.zeros((draws, len(MODELS), len(METRICS)))
     for draw in drawn:
-        for parts in zip(*told.values(), strict=True):
-            films, questions = (rng.integers(n, size=n) for n in parts[0].sizes())
-            draw += [part.metrics(films, questions) for part in parts]
-    return drawn / len(told["base"])
+        for parts in zip(*models_scores.values(), strict=True):
+            items_at, questions = (rng.integers(n, size=n) for n in parts[0].sizes())
+            draw += [part.metrics(items_at, questions) for part in parts]
+    return drawn / len(models_scores["base"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--films", type=int, default=400, help="beside those of the run, and questions")
+    parser.add_argument("--videos", type=int, default=400, help="videos and questions in addition to those of the run")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
-    if options.films < 1:
-        parser.error("--films must be at least 1")
-    told: dict[str, list[Told]] = {name: [] for name in MODELS}
+    if options.videos < 1:
+        parser.error("--videos must be at least 1")
+    models_scores: dict[str, list[ModelScores]] = {name: [] for name in MODELS}
     for seed in options.seeds:
         run_dir = RUNS / f"{options.profile}-{seed}"
         if error := driver.run(plan_run(options.profile, seed, RUNS)):
             raise SystemExit(f"the run in {run_dir.name} failed: {error}")
-        for name, parts in told.items():
+        for name, parts in models_scores.items():
             own = in_run(run_dir, name)
-            parts.append(own + beyond(run_dir, options.profile, seed, options.films, name))
-    found = {name: [part.metrics(*map(range, part.sizes())) for part in parts] for name, parts in told.items()}
-    formats = {name: [part.format_rate for part in parts] for name, parts in told.items()}
+            parts.append(own + on_more_videos(run_dir, options.profile, seed, options.videos, name))
+    found = {name: [part.metrics(*map(range, part.sizes())) for part in parts] for name, parts in models_scores.items()}
+    formats = {name: [part.format_rate for part in parts] for name, parts in models_scores.items()}
     table = [
         {"seed": s, "model": n, "format": f} | dict(zip(METRICS, v, strict=True))
         for n in MODELS
         for s, f, v in zip(options.seeds, formats[n], found[n], strict=True)
     ]
     print(pd.DataFrame(table).sort_values(["seed"], kind="stable").round(3).to_string(index=False))
-    drawn = bootstrap(told, options.draws)
+    drawn = bootstrap(models_scores, options.draws)
     rows = {name: interval(np.mean(found[name], axis=0), drawn[:, m]) for m, name in enumerate(MODELS)}
     change = np.mean(found["sft_gspo"], axis=0) - np.mean(found["sft"], axis=0)
     rows["sft_gspo − sft"] = interval(change, drawn[:, 2] - drawn[:, 1], "+.3f", " to ")

@@ -40,17 +40,17 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     config = replace(profile.sft, epochs=1.0, learning_rate=1e-6, save_steps=10**6)
     trainer = sft.make_trainer(vlm, examples, builder, config, TrainingRun(Path(tempfile.mkdtemp()), seed=0))
     for index in range(len(examples)):
-        trainer.train_dataset[index]  # decodes and remembers
-    spent, tokens, step = [], [], trainer.training_step
+        trainer.train_dataset[index]  # decodes and caches
+    started_s, tokens, step = [], [], trainer.training_step
 
     def training_step(model, inputs, *rest, **kwargs):
-        spent.append(time.perf_counter())
+        started_s.append(time.perf_counter())
         tokens.append(int(inputs["attention_mask"].sum()))
         return step(model, inputs, *rest, **kwargs)
 
     trainer.training_step = training_step
     trainer.train()
-    return {"tokens_s": sum(tokens[2:-1]) / (spent[-1] - spent[2])}
+    return {"tokens_s": sum(tokens[2:-1]) / (started_s[-1] - started_s[2])}
 
 
 def main() -> None:
@@ -72,8 +72,8 @@ def main() -> None:
             found = {}
             for side in SIDES:
                 command = [sys.executable, __file__, "--side", side, "--folder", folder, "--steps", str(options.steps)]
-                said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-                found[side] = json.loads(said.splitlines()[-1])["tokens_s"]
+                printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                found[side] = json.loads(printed.splitlines()[-1])["tokens_s"]
             ratios.append(found["ours"] / found["stock"])
             print(", ".join(f"{side} {value:,.0f} tokens/s" for side, value in found.items()), f"{ratios[-1]:.2f}")
     print(f"ours against stock: {np.median(ratios):.2f} times the tokens a second")

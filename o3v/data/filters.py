@@ -38,6 +38,7 @@ def drop_large_boxes(examples: Iterable[Example], max_share: float = MAX_BOX_SHA
     """Removes key-frame boxes that cover more than `max_share` of the frame; keeps the rows. Paper, step 2."""
 
     def large(example: Example) -> list[Entry]:
+        """The boxes over `max_share`."""
         return [entry for entry in _boxes(example) if box_area(entry[2]) > max_share]
 
     return _remove_boxes(examples, large, "large box", lambda box: f": {box_area(box):.0%}")
@@ -135,6 +136,7 @@ def drop_unmentioned_boxes(examples: Iterable[Example]) -> FilterResult:
     """Removes key-frame boxes that the reasoning never claims; keeps the rows. Paper, step 3."""
 
     def unmentioned(example: Example) -> list[Entry]:
+        """The boxes whose name no claim gives at the time of their frame."""
         boxes, claims = (_boxes(example), _timed_claims(example)) if _has_chain(example) else ([], [])
         claimed = {(frame.idx, claim.name) for claim in claims for frame in _frames_at(example, claim.time_s)}
         return [(frame, name, box) for frame, name, box in boxes if (frame.idx, name) not in claimed]

@@ -1,7 +1,7 @@
 """SFT and GSPO killed with -9 at five moments and resumed, against an uninterrupted run: equal to the last bit?
 
 Full fine-tuning and adapters, the tiny base, a few steps with a checkpoint each. The moments are drawn within the time
-that the undisturbed run whole_s.
+of the uninterrupted run.
 
     python benchmarks/killed.py
 """

@@ -109,9 +109,7 @@ def zoom(image: np.ndarray, boxes: Sequence[LabelledBox], box_px: Box) -> tuple[
     return image[y0:y1, x0:x1], moved
 
 
-def _layout(
-    boxes: Sequence[LabelledBox], frame_wh: Size, size_wh: Size, scale: float, line: int, max_chars: int
-) -> tuple[list[tuple], list[tuple]]:
+def _layout(boxes, frame_wh, size_wh, scale, line, max_chars) -> tuple[list[tuple], list[tuple]]:
     """Outlines (edge, colour, truth) and labels (text, box, colour, truth), in pixels of the enlarged image."""
     colours = claim_colours(box.name for box in boxes)
     outlines, labels = [], []

@@ -44,8 +44,8 @@ def reward_bars(terms: Mapping[str, float | None]) -> Figure:
         bars = axes.barh(range(len(terms)), values, color=[INK if name == "total" else PALETTE[0] for name in terms])
         labels = ["does not apply" if value is None else f"{value:.3f}" for value in terms.values()]
         axes.bar_label(bars, labels, padding=4, color=INK)
-        axes.set_yticks(range(len(terms)), [short_name(name) for name in terms])
-        axes.set(xlabel="reward", xlim=(min([0, *values]) * 1.2, max([1, *values]) * 1.2))
+        axes.set(yticks=range(len(terms)), yticklabels=[short_name(name) for name in terms], xlabel="reward")
+        axes.set_xlim(min([0, *values]) * 1.2, max([1, *values]) * 1.2)
         axes.grid(visible=False, axis="y")
         axes.invert_yaxis()
     return figure

@@ -21,7 +21,7 @@ from o3v import files, video
 from o3v.data.filter_report import FilterStep
 from o3v.evidence import Claim, Response, strip_tags
 from o3v.geometry import Box, rescale_box
-from o3v.schema import DroppedRow, Example, resolve_inside
+from o3v.schema import DroppedRow, Example, KeyFrame, resolve_inside
 from o3v.video.frames import Frames, nearest_frame
 from o3v.viz.boxes import ALARM, GREY, INK, PALETTE, LabelledBox, claim_colours, draw_boxes, font, short_name
 from o3v.viz.charts import DPI, styled_figure
@@ -142,8 +142,7 @@ def _draw_timeline(axes: Axes, frames: Frames, response: Response, truth_px: Tru
         label, colour = ("time alone", GREY) if name is None else (short_name(name, 20), colours[name])
         fill = "full" if name else "none"
         axes.plot(*zip(*marks, strict=True), "o", color=colour, fillstyle=fill, markersize=9, label=label)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set(xlabel="seconds", xlim=(-0.02 * end_s, 1.02 * end_s))
+    axes.set(yticks=range(len(rows)), yticklabels=rows, xlabel="seconds", xlim=(-0.02 * end_s, 1.02 * end_s))
     axes.set_ylim(-0.5, len(rows) - 0.5 + 0.3 * (min(max(stacked.values(), default=1), 4) - 1))
     if outside := sum(not 0 <= time_s <= end_s for time_s in stacked):
         warning = f"{outside} claimed outside the video, which ends at {end_s:.1f} s"
@@ -213,10 +212,9 @@ def filter_cases(
     `root` is the folder that the media paths of the rows are relative to.
     """
 
-    def case(example: Example, time_s: float, boxes: Sequence[tuple[str, Box]], reason: str, detail: str) -> FilterCase:
-        image = video.frames_at(resolve_inside(root, example.media_path), [time_s], CASE_PIXELS).images[0]
-        size_wh = (image.shape[1], image.shape[0])
-        drawn = tuple(LabelledBox(name, rescale_box(box, (1, 1), size_wh)) for name, box in boxes)
+    def _case(example: Example, key: KeyFrame, boxes: list[tuple[str, Box]], reason: str, detail: str) -> FilterCase:
+        image = video.frames_at(resolve_inside(root, example.media_path), [key.time_s], CASE_PIXELS).images[0]
+        drawn = tuple(LabelledBox(name, rescale_box(box, (1, 1), image.shape[1::-1])) for name, box in boxes)
         return FilterCase(reason, f"{reason}: {detail} ({example.source}, row {example.id})", image, drawn)
 
     by_id = {example.id: example for example in examples}
@@ -228,10 +226,10 @@ def filter_cases(
     for drop in in_turn[:max_cases]:
         key = min(by_id[drop.id].key_frames, key=lambda frame: frame.idx != drop.frame_idx)
         boxes = [(drop.detail.split(" in frame")[0][:30], drop.box)]
-        cases.append(case(by_id[drop.id], key.time_s, boxes, drop.reason, drop.detail))
+        cases.append(_case(by_id[drop.id], key, boxes, drop.reason, drop.detail))
     kept = [example for example in steps[-1].result.kept if example.key_frames] if steps else []
     for example in kept[: max_cases // 2]:
         key = example.key_frames[0]
         boxes = [(name, box) for name, key_boxes in key.items.items() for box in key_boxes]
-        cases.append(case(example, key.time_s, boxes, "kept", example.question))
+        cases.append(_case(example, key, boxes, "kept", example.question))
     return cases

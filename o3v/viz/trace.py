@@ -185,16 +185,10 @@ def trace_html(frames: Frames, shown: ShownResponse, question: str = "", truth_p
 
     A claim outside the video leads nowhere. Raises ValueError without a frame.
     """
-    response = shown.response
-    boxes, marks = boxes_by_frame(frames, response, truth_px), time_marks(response, truth_px)
-    return render(
-        _TRACE,
-        id=f"o3v-{uuid.uuid4().hex[:12]}",
-        question=question,
-        player=html_player(frames, boxes, claim_notes(frames, response, truth_px), marks),
-        text=response_html(response, frames),
-        result=result_html(shown),
-    )
+    response, trace_id = shown.response, f"o3v-{uuid.uuid4().hex[:12]}"
+    player = html_player(frames, *evidence(frames, response, truth_px))
+    text, result = response_html(response, frames), result_html(shown)
+    return render(_TRACE, id=trace_id, question=question, player=player, text=text, result=result)
 
 
 def result_html(shown: ShownResponse) -> str:
@@ -202,29 +196,28 @@ def result_html(shown: ShownResponse) -> str:
     return render(_RESULT, answer=shown.response.answer, terms=shown.terms, vote=shown.vote)
 
 
-def time_marks(response: Response, truth_px: Truth = NO_TRUTH) -> list[Mark]:
-    """The claimed and the true times, in the colours of their boxes."""
-    colours = evidence_colours(response, truth_px)
-    times = [(claim.name, claim.time_s, False) for claim in response.claims if claim.time_s is not None]
-    times += [(name, time_s, True) for time_s, items in truth_px.items() for name in items]
-    return [Mark(name, time_s, colours[name], truth) for name, time_s, truth in times]
+def evidence(
+    frames: Frames, response: Response, truth_px: Truth = NO_TRUTH
+) -> tuple[list[list[LabelledBox]], list[list[str]], list[Mark]]:
+    """The claims and the truth as boxes and notes for each frame, and as marks for a timeline.
 
-
-def claim_notes(frames: Frames, response: Response, truth_px: Truth = NO_TRUTH) -> list[list[str]]:
-    """For each frame, one line per claim on it: the distance of its time and boxes from the truth, if known.
-
-    The truth is the key time nearest to the claim: its boxes of the same name, or all its boxes if none has that name.
+    A note is the distance of a claim from the nearest key time, and from that key time's boxes: those of the same name,
+    or all if none has that name.
     """
+    boxes, colours = boxes_by_frame(frames, response, truth_px), evidence_colours(response, truth_px)
     notes: list[list[str]] = [[] for _ in frames.times_s]
-    for claim in response.claims:
-        if (index := frame_of(claim, frames)) is None or not truth_px or claim.time_s is None:
+    timed = [claim for claim in response.claims if claim.time_s is not None]
+    marks = [Mark(claim.name, claim.time_s, colours[claim.name]) for claim in timed]
+    marks += [Mark(name, time_s, colours[name], truth=True) for time_s, items in truth_px.items() for name in items]
+    for claim in timed if truth_px else ():
+        if (index := frame_of(claim, frames)) is None:
             continue
         key_s = min(truth_px, key=lambda time_s, claim=claim: abs(time_s - claim.time_s))
         boxes_px = truth_px[key_s].get(claim.name) or [box for some in truth_px[key_s].values() for box in some]
         ious = [box_iou(a, b) for a in claim.boxes if is_box(a) for b in boxes_px]
         best = f", IoU {max(ious):.2f}" if ious else ""
         notes[index].append(f"{short_name(claim.name)}: Δt {claim.time_s - key_s:+.1f} s to the key time{best}")
-    return notes
+    return boxes, notes, marks
 
 
 def rollouts_html(
@@ -239,16 +232,11 @@ def rollouts_html(
     totals = [shown.terms.get("total") or 0.0 for shown in responses]
     best, worst = int(np.argmax(totals)), int(np.argmin(totals))
     listed, ends = responses[:MAX_LISTED], [("best", best)] + [("worst", worst)] * (worst != best)
-    return render(
-        _ROLLOUTS,
-        question=question,
-        names=[name for name in responses[0].terms if any(shown.terms.get(name) is not None for shown in responses)],
-        listed=listed,
-        best=best,
-        worst=worst,
-        traces=[(label, i, trace_html(frames, responses[i], truth_px=truth_px)) for label, i in ends],
-        others=[(i, response_html(shown.response)) for i, shown in enumerate(listed) if i not in (best, worst)],
-    )
+    names = [name for name in responses[0].terms if any(shown.terms.get(name) is not None for shown in responses)]
+    traces = [(label, i, trace_html(frames, responses[i], truth_px=truth_px)) for label, i in ends]
+    others = [(i, response_html(shown.response)) for i, shown in enumerate(listed) if i not in (best, worst)]
+    table = {"names": names, "listed": listed, "best": best, "worst": worst}
+    return render(_ROLLOUTS, question=question, traces=traces, others=others, **table)
 
 
 def html_page(body: str, title: str) -> str:

@@ -16,7 +16,7 @@ from o3v.geometry import is_box
 from o3v.video.frames import Frames
 from o3v.viz import trace
 from o3v.viz.boxes import LabelledBox, claim_colours, draw_boxes, ink_on, short_name, spotlight, zoom
-from o3v.viz.plots import NO_TRUTH, BoxesPerFrame, FilterCase, Truth, boxes_by_frame, filmstrip, frame_of
+from o3v.viz.plots import NO_TRUTH, BoxesPerFrame, FilterCase, Truth, filmstrip, frame_of
 from o3v.viz.response_html import claim_summary, escape, problem_list, render, segments, timeline_html
 from o3v.viz.trace import Marks, Notes, ShownResponse
 
@@ -79,8 +79,7 @@ class FrameViewer:
         lines = [trace.frame_caption(self.frames, i, self.boxes[i]), *(self.notes[i] if self.notes else ())]
         self.caption.value = render('{{ lines|join("<br>"|safe) }}', lines=lines)
         self.timeline.value = timeline_html(times_s, self.frames.duration_s, self.marks, times_s[i])
-        drawn = draw_boxes(image, boxes, width / image.shape[1])
-        self.image.value = trace.encode(drawn.save, **PNG)
+        self.image.value = trace.encode(draw_boxes(image, boxes, width / image.shape[1]).save, **PNG)
 
 
 class TraceViewer:
@@ -90,8 +89,7 @@ class TraceViewer:
         import ipywidgets as widgets
 
         response = shown.response
-        boxes, notes = boxes_by_frame(frames, response, truth_px), trace.claim_notes(frames, response, truth_px)
-        self.viewer = FrameViewer(frames, boxes, notes, trace.time_marks(response, truth_px))
+        self.viewer = FrameViewer(frames, *trace.evidence(frames, response, truth_px))
         colours = claim_colours(claim.name for claim in response.claims)
         self.chips: list[Button] = []
         pieces: list[Widget] = []
@@ -141,12 +139,12 @@ def trace_viewer(frames: Frames, shown: ShownResponse, question: str = "", truth
 def rollout_viewer(
     frames: Frames, responses: Sequence[ShownResponse], question: str = "", truth_px: Truth = NO_TRUTH
 ) -> Widget | None:
-    """Displays `trace.rollouts_html`, and returns a list of the responses that shows one of them as a `TraceViewer`.
+    """Displays `trace.rollouts_html`, and returns a list that shows one response as a `TraceViewer`.
 
     Returns None under O3V_HEADLESS. Raises ValueError when there is no response.
     """
 
-    def browser() -> Widget:
+    def _browser() -> Widget:
         import ipywidgets as widgets
 
         totals = [shown.terms.get("total") for shown in responses]
@@ -154,16 +152,16 @@ def rollout_viewer(
         chosen = widgets.Dropdown(options=[(label, n) for n, label in enumerate(labels)], description="response")
         box = widgets.VBox([chosen], layout=LEFT)
 
-        def show(_change: object = None) -> None:
+        def _show(_change: object = None) -> None:
             for earlier in box.children[1:]:
                 earlier.close()
             box.children = [chosen, TraceViewer(frames, responses[chosen.value], question, truth_px).widget]
 
-        chosen.observe(show, "value")
-        show()
+        chosen.observe(_show, "value")
+        _show()
         return box
 
-    return _display(trace.rollouts_html(frames, responses, question, truth_px), "the same without a kernel", browser)
+    return _display(trace.rollouts_html(frames, responses, question, truth_px), "the same without a kernel", _browser)
 
 
 def filter_case_viewer(cases: Sequence[FilterCase]) -> Widget | None:
@@ -174,14 +172,14 @@ def filter_case_viewer(cases: Sequence[FilterCase]) -> Widget | None:
     if not cases:
         return _display("<p>no case to show</p>", "no case", None)
 
-    def browser() -> Widget:
+    def _browser() -> Widget:
         import ipywidgets as widgets
 
         reason = widgets.Dropdown(options=reasons, description="reason")
         slider = widgets.IntSlider(min=0, max=0, description="case", readout=False)
         image, caption = widgets.Image(format="png"), widgets.HTML()
 
-        def show(_change: object = None) -> None:
+        def _show(_change: object = None) -> None:
             matching = [case for case in cases if case.reason == reason.value]
             slider.max = len(matching) - 1
             case = matching[slider.value]
@@ -189,16 +187,15 @@ def filter_case_viewer(cases: Sequence[FilterCase]) -> Widget | None:
             caption.value = f"{slider.value + 1} of {len(matching)} · {escape(case.caption)}"
 
         for control in (reason, slider):
-            control.observe(show, "value")
-        show()
+            control.observe(_show, "value")
+        _show()
         return widgets.VBox([widgets.HBox([reason, slider]), caption, image], layout=LEFT)
 
     reasons = list(dict.fromkeys(case.reason for case in cases))
     same_size = [case for case in cases if case.image.shape == cases[0].image.shape]
     captions, _, images, boxes = zip(*same_size, strict=True)
     label = f"{len(same_size)} cases: {', '.join(reasons)}"
-    figure = filmstrip(images, captions, boxes, columns=4)
-    return _display(figure, label, browser)
+    return _display(filmstrip(images, captions, boxes, columns=4), label, _browser)
 
 
 def _display(still: str | Figure, label: str, make: Callable[[], Widget] | None) -> Widget | None:

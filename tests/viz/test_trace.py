@@ -55,10 +55,11 @@ def test_terms_are_listed_below():
 def test_a_claim_is_compared_with_the_nearest_key_time():
     text = f"<think>{claim('cup', '[0,0,10,10]', 0.6)}{claim('car', '[0,0,10,10]', 1.0)}</think><answer>A</answer>"
     truth = {0.5: {"cup": [(0, 0, 10, 20)]}, 3.0: {"cup": [(0, 0, 10, 10)]}}
-    notes = trace.claim_notes(frames(4), parse_response(text), truth)
+    _, notes, _ = trace.evidence(frames(4), parse_response(text), truth)
     assert notes[1] == ["cup: Δt +0.1 s to the key time, IoU 0.50"]
     assert notes[2] == ["car: Δt +0.5 s to the key time, IoU 0.50"]  # no true box has its name: all are compared
-    assert trace.claim_notes(frames(4), parse_response(text)) == [[], [], [], []]
+    _, no_notes, _ = trace.evidence(frames(4), parse_response(text))
+    assert no_notes == [[], [], [], []]
 
 
 def test_rollouts_side_by_side():

@@ -61,8 +61,7 @@ def imported_modules(tree: ast.AST, package: str = "") -> set[str]:
 def _find_file(name: str) -> Path | None:
     """Returns the file of a module or package of o3v, or None if there is no module with this name."""
     path = PACKAGE.joinpath(*name.split(".")[1:])
-    candidates = (path / "__init__.py", path.with_suffix(".py"))
-    return next((file for file in candidates if file.is_file()), None)
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
 @cache

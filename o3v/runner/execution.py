@@ -52,7 +52,7 @@ def execute(
     if not kernel_log.stat().st_size:
         kernel_log.unlink()
     finish_pages(output, source.parent, monitor.cell, error)
-    message = error and hide_repository(f"{monitor.location()}: {error}")
+    message = error and hide_repository(f"{monitor.location}: {error}")
     return Execution(message, time.monotonic() - started, monitor.peak_mb)
 
 
@@ -82,10 +82,9 @@ def _run_cells(source: Path, output: Path, parameters: Mapping[str, Any], **opti
 def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | None) -> None:
     """Cleans an executed notebook in place and writes an HTML page beside it, with all images inside.
 
-    Removes the path of the repository and all widgets (mostly progress bars), which need their kernel to be drawn.
-    Marks the failed cell if papermill left it as completed or running. Nothing happens if `executed` does not exist.
-    `cell_number` counts the code cells that are not empty, from 1. 0 means that no cell has started. Image paths start
-    at `folder`.
+    Removes the path of the repository and all widgets (mostly progress bars), which cannot be drawn without a kernel.
+    Marks the failed cell if papermill has not: `cell_number` counts code cells that are not empty, from 1, and is 0 if
+    none has started. Image paths start at `folder`. Nothing happens if `executed` does not exist.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -100,10 +99,9 @@ def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | No
     if error and cell_number:
         failed = code_cells[cell_number - 1]
         if not failed.metadata.setdefault("papermill", {}).get("exception"):
-            name, _, message = hide_repository(error).partition(": ")
-            failed.outputs.append(
-                nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[f"{name}: {message}"])
-            )
+            error = hide_repository(error)
+            name, _, message = error.partition(": ")
+            failed.outputs.append(nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[error]))
             failed.metadata.papermill.update(status="failed", exception=True)
     write_text(executed, nbformat.writes(book))
     resources = {"metadata": {"name": executed.stem, "path": str(folder)}}
@@ -121,14 +119,10 @@ def _kernel_manager(log_file: IO[bytes], lock_fd: int) -> type:
 
         async def start_kernel(self, **options: Any) -> None:
             """Starts the kernel with our environment. jupyter_client has no setting for streams or descriptors."""
-            environment = {
-                **os.environ,
-                "PYTHONHASHSEED": "0",  # results must not depend on the order of a set
-                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-                "O3V_HEADLESS": "1",
-            }
-            streams = {"stdout": log_file, "stderr": log_file}
-            await super().start_kernel(**{"env": environment, **options}, **streams, pass_fds=(lock_fd,))
+            variables = {"O3V_HEADLESS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+            variables["PYTHONHASHSEED"] = "0"  # results must not depend on the order of a set
+            streams = {"stdout": log_file, "stderr": log_file, "pass_fds": (lock_fd,)}
+            await super().start_kernel(**{"env": os.environ | variables, **options}, **streams)
 
     return Manager
 
@@ -139,7 +133,7 @@ class _Monitor:
     def __init__(self, name: str) -> None:
         from tqdm import tqdm
 
-        self.cell, self.source, self.peak_mb = 0, "", 0.0
+        self.cell, self.location, self.peak_mb = 0, "the start", 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._line = tqdm(desc=name, bar_format="{desc} {elapsed}{postfix}", leave=False, disable=None)
@@ -155,20 +149,15 @@ class _Monitor:
 
     def start_cell(self, cell: Mapping[str, Any], **_: Any) -> None:
         """Is called before each code cell that is not empty, so `self.cell` equals the number in `In [n]`."""
-        self.cell, self.source = self.cell + 1, cell["source"]
-
-    def location(self) -> str:
-        """Returns the number and the first line of the current cell."""
-        return f"cell [{self.cell}] ({self.source.strip().splitlines()[0]:.60})" if self.cell else "the start"
+        self.cell += 1
+        self.location = f"cell [{self.cell}] ({cell['source'].strip().splitlines()[0]:.60})"
 
     def _sample(self) -> None:
         import psutil
 
         while not self._stop.is_set():
-            memory = 0
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):  # the process has ended in the meantime
-                    memory += process.memory_info().rss
-            self.peak_mb = max(self.peak_mb, memory / 2**20)
-            self._line.set_postfix_str(f"cell [{self.cell}], {memory / 2**20:,.0f} MB")
+            with contextlib.suppress(psutil.Error):  # a process has ended in the meantime
+                memory = sum(process.memory_info().rss for process in psutil.Process().children(recursive=True)) / 2**20
+                self.peak_mb = max(self.peak_mb, memory)
+                self._line.set_postfix_str(f"cell [{self.cell}], {memory:,.0f} MB")
             self._stop.wait(SAMPLE_S)

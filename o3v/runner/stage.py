@@ -1,8 +1,7 @@
 """Folder of one notebook in a run, with content hashes of what the notebook reads and writes.
 
 A notebook opens its folder `runs/<run_id>/<notebook>/` with `open_stage`, gets files of earlier notebooks with
-`require`, and ends with `record`. The driver skips a notebook while the recorded hashes match. This module does not
-know what the files mean.
+`require`, and ends with `record`. The driver skips a notebook while the recorded hashes match.
 """
 
 import hashlib
@@ -58,9 +57,8 @@ class Stage:
     def work_folder(self, name: str, *facts: Any, code: Sequence[ModuleType]) -> Path:
         """Returns a folder for unfinished work (checkpoints, partial answers), and creates it.
 
-        The folder's name contains a hash of `facts` (settings), of the inputs so far, and of the source of the modules
-        `code` and everything they import (`code_digest`). So only the same work continues in it. Folders of the same
-        `name` with another hash are removed, with a warning.
+        Its name contains a hash of `facts` (settings), of the inputs so far, and of the modules `code` with all that
+        they import, so only the same work continues. Removes folders of this `name` with another hash, with a warning.
         """
         inputs = {relative: hash_path(self.run_dir / relative) for relative in sorted(self.inputs)}
         digest = hashlib.sha256(repr((facts, inputs, code_digest(*code))).encode()).hexdigest()[:12]

@@ -51,19 +51,24 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(lines))
 
 
-def read_jsonl(path: Path | str) -> Iterator[tuple[int, Any]]:
+def read_jsonl(path: Path | str, errors: list[str] | None = None) -> Iterator[tuple[int, Any]]:
     """Yields (line number from 1, value) for each line of a JSON lines file. Skips empty lines.
 
-    Lines end at "\\n" only, because U+2028, U+2029 and U+0085 may be part of a JSON string. Raises ValueError with the
-    file's name and the line number if a line is not JSON.
+    Lines end at "\\n" only, because U+2028, U+2029 and U+0085 may be part of a JSON string. A line that is not JSON (or
+    nested too deep) raises ValueError with file and line, or, with `errors`, adds this message there and is skipped.
     """
     with open(path, encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield number, json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
+                    value = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    message = f"{path}, line {number}: not JSON: {error}"
+                    if errors is None:
+                        raise ValueError(message) from None
+                    errors.append(message)
+                else:
+                    yield number, value
 
 
 def hash_path(path: Path | str) -> str:

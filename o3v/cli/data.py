@@ -13,6 +13,7 @@ from o3v.config import load_profile
 from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding, stgr
 from o3v.data.check import check_file, good_rows
 from o3v.data.export import export_rows
+from o3v.evidence import open_think, problem_shares
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
@@ -109,6 +110,10 @@ def annotate_videos(options: Namespace) -> int:
     files.write_jsonl(out / "unread.jsonl", ({"id": row.id, "reason": row.detail} for row in dropped))
     log.info("%d rows, %d invalid answers, %d videos without an answer", len(examples), len(dropped), report.failed)
     log.info("%d requests sent, %d answers from an earlier run", report.requests, report.cached)
+    if not examples:
+        stgr.write_stgr(out / "kept.json", [])
+        log.info("no rows; the reasons are in %s", out / "unread.jsonl")
+        return 0
     stages: Mapping[str, Any] = filters.MODEL_FREE_STAGES
     if judge:
         from o3v import models
@@ -134,20 +139,31 @@ def _filter_shards(shards: list[Path], filtered: Path, stages: Mapping[str, Any]
 
 
 def score_file(options: Namespace) -> int:
-    """Prints the mean of each reward term by task. Writes the terms of each completion to the file of `--out`."""
-    config, scores = getattr(RewardConfig, options.reading)(), []
-    for number, line in files.read_jsonl(options.completions_file):
+    """Prints the mean of each reward term by task and the shares of format problems. `--out` gets all terms.
+
+    A completion that only closes its thinking gets the opening tag that the prompt of a thinking model holds. Lines
+    that cannot be scored are listed and left out; returns 1 if there are any, and raises ValueError if no line remains.
+    """
+    config, path = getattr(RewardConfig, options.reading)(), options.completions_file
+    scores, completions, errors = [], [], []
+    for number, line in files.read_jsonl(path, errors):
         try:
-            completion = line["completion"] if "completion" in line else line["response"]
+            completion = open_think(line["completion"] if "completion" in line else line["response"])
             terms = score_completion(completion, line["row"], line.get("progress", options.progress), config)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            line_name = f"{options.completions_file}, line {number}"
-            raise ValueError(f"{line_name}: no valid completion and row: {error!r}") from None
-        scores.append({"task": line["row"]["task"], **terms})
+            scores.append({"task": line["row"]["task"], **terms})
+            completions.append(completion)
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            errors.append(f"{path}, line {number}: no valid completion and row: {error!r}")
+    if not scores:
+        raise ValueError(errors[0] if errors else f"{path} holds no completions")
     if options.terms_file:
         files.write_jsonl(options.terms_file, scores)
     log.info("%s", table_text([_mean_terms(task, scores) for task in dict.fromkeys(s["task"] for s in scores)]))
-    return 0
+    problems = [f"{kind} {share:.1%}" for kind, share in problem_shares(completions).items()]
+    log.info("completions with format problems: %s", ", ".join(problems) or "none")
+    for error in errors:
+        log.info("left out: %s", error)
+    return int(bool(errors))
 
 
 def _mean_terms(task: str, scores: list[dict[str, Any]]) -> dict[str, object]:

@@ -4,7 +4,7 @@ Boxes are shares of the frame (0–1). This module checks the form of an annotat
 """
 
 import json
-import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any, Literal
 from o3v import evidence, video
 from o3v.schema import DroppedRow, Example, SchemaError, Task, resolve_inside
 
-VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+MAX_REPLY_CHARS = 1_000_000
+MAX_JSON_STARTS = 10_000  # places of a reply where an object is looked for
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,31 @@ class AnnotationItem:
 
 
 def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
-    """Returns an item for each video of a folder, sorted by name, and an error message for each unreadable video.
+    """Returns an item for each video of a folder, sorted by name, and a message for each file that is not one.
 
-    Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError for a folder without videos.
+    Every file is tried, whatever its ending. The id of an item is its path without the ending; two files that differ
+    only in the ending keep it. Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError
+    for a folder without files.
     """
-    paths = [path for path in sorted(Path(folder).rglob("[!.]*")) if path.suffix.lower() in VIDEO_ENDINGS]
-    if not paths:
-        raise FileNotFoundError(f"{folder} holds no video ({', '.join(VIDEO_ENDINGS)})")
+    names = [p.relative_to(folder).as_posix() for p in sorted(Path(folder).rglob("[!.]*")) if not p.is_dir()]
+    if not names:
+        raise FileNotFoundError(f"{folder} holds no files")
+    stems = Counter(_stem(name) for name in names)
     items, errors = [], []
-    for path in paths:
-        name = path.relative_to(folder).as_posix()
+    for name in names:
         try:
             info = video.probe(resolve_inside(folder, name))
         except (video.VideoError, SchemaError, OSError) as error:
             errors.append(str(error))
         else:
+            item_id = name if stems[_stem(name)] > 1 else _stem(name)
             fps = len(info.times_s) / info.duration_s
-            items.append(AnnotationItem(name.rsplit(".", 1)[0], "own", name, info.duration_s, fps))
+            items.append(AnnotationItem(item_id, "own", name, info.duration_s, fps))
     return items, errors
+
+
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
 
 
 class AnnotationError(ValueError):
@@ -72,21 +80,37 @@ ANNOTATION_SCHEMA: Mapping[str, Any] = {
 
 
 def parse_annotation(text: str) -> dict[str, Any]:
-    """Reads an annotation and checks it against `ANNOTATION_SCHEMA`. Accepts JSON inside a Markdown code fence.
+    """Reads an annotation and checks it against `ANNOTATION_SCHEMA`.
 
-    Raises AnnotationError with the place in the value and what the schema expects there.
+    Reads the last complete JSON object of a reply, which may have prose, a `<think>` section or a Markdown fence around
+    it. Raises AnnotationError with the place in the value and what the schema expects there.
     """
     from jsonschema import Draft202012Validator  # here, because the import takes a second
 
-    try:
-        value = json.loads(re.sub(r"^\s*```(?:json)?|```\s*$", "", text))
-    except json.JSONDecodeError as error:
-        raise AnnotationError(f"is not JSON: {error.msg}") from None
+    value = _last_object(text)
     for error in Draft202012Validator(ANNOTATION_SCHEMA).iter_errors(value):
         wrong_type = f"must be of type {error.validator_value}, found {error.instance!r:.40}"
         reason = wrong_type if error.validator == "type" else error.message
         raise AnnotationError(f"annotation{error.json_path[1:]} {reason}")
     return value
+
+
+def _last_object(text: str) -> Any:
+    if len(text) > MAX_REPLY_CHARS:
+        raise AnnotationError(f"has {len(text):,} characters, more than {MAX_REPLY_CHARS:,}")
+    decoder, found, reason, at = json.JSONDecoder(), [], "it holds no object", text.find("{")
+    for _ in range(MAX_JSON_STARTS):
+        if at < 0:
+            break
+        try:
+            value, end = decoder.raw_decode(text, at)
+            found.append(value)
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason, end = str(error), at + 1
+        at = text.find("{", end)
+    if not found:
+        raise AnnotationError(f"is not JSON: {reason}")
+    return found[-1]
 
 
 def read_annotations(answers: Iterable[tuple[AnnotationItem, str]]) -> tuple[list[Example], list[DroppedRow]]:

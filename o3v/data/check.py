@@ -12,24 +12,26 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from PIL import Image
 from tqdm.auto import tqdm
 
 from o3v import evidence, video
 from o3v.data import stgr
 from o3v.data.stgr import BadRow
+from o3v.geometry import MIN_PIXELS, Size
 from o3v.schema import Example, SchemaError, Task, resolve_inside
 
 MAX_CASES = 3  # cases of each kind of problem that are listed
-ROW_PROBLEMS = ("bad row", "key frame missing", "time beyond video", "box off picture")
+ROW_PROBLEMS = ("bad row", "key frame missing", "time beyond video", "box off picture", "image size")
+MAX_ASPECT_CHANGE = 0.02  # between the stated and the real image size; smaller copies are rounded to whole pixels
 MISSING, UNREADABLE = "medium missing", "medium unreadable"
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """A video or image: `duration_s` of a video, or the kind of `problem` (MISSING, UNREADABLE) with its `detail`."""
+    """A video or image: `duration_s` of a video, upright `size_wh` of an image, or the `problem` with its `detail`."""
 
     duration_s: float | None = None
+    size_wh: Size | None = None
     problem: str | None = None
     detail: str = ""
 
@@ -120,6 +122,13 @@ def _problems(example: Example, medium: MediaInfo, root: Path | str) -> Iterator
         outside = [box for box in boxes if any(v < 0 or v > limit for v, limit in zip(box, limits, strict=True))]
         if outside:
             yield "box off picture", f"{list(outside[0])} in an image of {limits[0]}×{limits[1]}"
+        if medium.size_wh and abs(_aspect(example.image_size_wh) / _aspect(medium.size_wh) - 1) > MAX_ASPECT_CHANGE:
+            stated, real = ("×".join(map(str, size)) for size in (example.image_size_wh, medium.size_wh))
+            yield "image size", f"image_size is {stated}, but {example.media_path} is {real} (upright)"
+
+
+def _aspect(size_wh: Size) -> float:
+    return size_wh[0] / size_wh[1]
 
 
 def _exists(root: Path | str, relative: str) -> bool:
@@ -136,9 +145,7 @@ def inspect_media(root: str, relative: str) -> MediaInfo:
     path = resolve_inside(root, relative)
     try:
         if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp"):
-            with Image.open(path) as image:
-                image.verify()
-            return MediaInfo()
+            return MediaInfo(size_wh=video.read_image(path, MIN_PIXELS)[1])  # decodes all of it
         return MediaInfo(video.probe(path).duration_s)
     except (video.VideoError, OSError, SyntaxError, ValueError) as error:
         return MediaInfo(problem=UNREADABLE, detail=f"cannot be read: {error}"[:200])

@@ -18,6 +18,7 @@ from o3v.prompts import Prompt, PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import format_score, score_completion
 from o3v.schema import Example, Row, Task
+from o3v.schema.fields import SPECIAL_TOKEN
 
 MAX_QUESTION_CHARS = 4_000
 
@@ -100,11 +101,13 @@ def score_examples(
 
 
 def check_question(question: str) -> None:
-    """Raises ValueError for an empty question and for one of more than MAX_QUESTION_CHARS characters."""
+    """Raises ValueError for an empty or too long question and for one with a special token of a chat template."""
     if not question.strip():
         raise ValueError("the question is empty")
     if len(question) > MAX_QUESTION_CHARS:
         raise ValueError(f"the question has {len(question):,} characters; at most {MAX_QUESTION_CHARS:,} are allowed")
+    if token := SPECIAL_TOKEN.search(question):
+        raise ValueError(f"the question contains the special token {token[0]!r}; remove it")
 
 
 def file_questions(path: str, question: str, builder: PromptBuilder) -> list[Question]:

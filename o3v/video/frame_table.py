@@ -18,6 +18,9 @@ import numpy as np
 
 PathLike = str | os.PathLike[str]
 
+# containers that are opened: no playlists, which name other files, no images, no text art
+_CONTAINERS = "mov matroska avi mpegts mpeg mpegvideo asf flv ogg gif h264 hevc ivf m4v mxf rm nut dv obu wtv mjpeg"
+CONTAINERS = (*_CONTAINERS.split(), "yuv4mpegpipe", "mp3", "wav", "flac")  # the last three only for a clear error
 TIME_SLACK_S = 1e-3  # times are written with few digits: 0.333 means the frame at 1/3
 _TEXT_ART_CODECS = frozenset({"ansi", "xbin", "idf"})  # FFmpeg draws any .txt as a video
 # key: all later frames can be decoded from this packet; flagged: the container calls it a key frame
@@ -97,7 +100,8 @@ def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
     if not status.st_size:
         raise VideoError(name, "open", "the file is empty")
     try:
-        container = av.open(os.path.abspath(name), metadata_errors="ignore")
+        options = {"format_whitelist": ",".join(CONTAINERS)}
+        container = av.open(os.path.abspath(name), metadata_errors="ignore", container_options=options)
     except (av.FFmpegError, UnicodeError, MemoryError) as error:
         raise VideoError(name, "open", f"not a readable video ({error})") from None
     with container:

@@ -102,7 +102,8 @@ def test_score_prints_means_and_writes_the_terms(tmp_path, capsys):
     path = tmp_path / "completions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert main(["score", str(path), "--out", str(tmp_path / "scores.jsonl")]) == 0
-    header, task = capsys.readouterr().out.strip().splitlines()
+    header, task, problems = capsys.readouterr().out.strip().splitlines()
+    assert problems == "completions with format problems: none"
     assert task.startswith(row["task"]) and header.split()[:3] == ["task", "n", "ans_acc"]
     assert task.removeprefix(row["task"]).split()[:2] == ["2", "0.500"]
     first, second = map(json.loads, (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines())
@@ -114,6 +115,20 @@ def test_a_line_that_cannot_be_scored_raises_an_error_with_its_number(line, tmp_
     (tmp_path / "completions.jsonl").write_text(line, encoding="utf-8")
     assert main(["score", str(tmp_path / "completions.jsonl")]) == 2
     assert "completions.jsonl, line 1: " in capsys.readouterr().err
+
+
+def test_a_line_that_cannot_be_scored_costs_only_itself(tmp_path, capsys):
+    """A separator inside a text, a completion that only closes its thinking, and bad lines between them."""
+    row = {"task": "General video QA MCQ", "answer": "B"}
+    good = {"completion": "He reads:\u2028the sign.\x85</think><answer>B</answer>", "row": row}
+    bad = [{"completion": "a", "row": row | {"answer": "the red one"}}, {"row": row}, [], {"completion": 7, "row": row}]
+    lines = [json.dumps(line, ensure_ascii=False) for line in (good, *bad, good)]
+    path = tmp_path / "completions.jsonl"
+    path.write_text("\n".join([*lines, "{", "[" * 100_000]), encoding="utf-8")
+    assert main(["score", str(path), "--out", str(tmp_path / "scores.jsonl")]) == 1
+    out = capsys.readouterr().out
+    assert [json.loads(x)["total"] for x in (tmp_path / "scores.jsonl").read_text().split("\n")[:-1]] == [2.0, 2.0]
+    assert [f"line {number}: " in out for number in range(1, 9)] == [False, True, True, True, True, False, True, True]
 
 
 @pytest.mark.parametrize("arguments", [["sift", "nowhere.json", "out"], ["annotate", "nowhere", "out"]])

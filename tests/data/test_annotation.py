@@ -19,7 +19,7 @@ ITEM = AnnotationItem("i0", "STR_coin", "videos/0.mp4", duration_s=10.0, fps=10.
     ("text", "place", "expected"),
     [
         ('{"question": "a', "", "is not JSON"),
-        ("[]", "annotation", "of type object, found []"),
+        ("[]", "is not JSON", "it holds no object"),
         (json.dumps({k: v for k, v in ANNOTATION.items() if k != "reasoning"}), "annotation", "'reasoning'"),
         (json.dumps(ANNOTATION | {"answer": 7}), "annotation.answer", "of type string, found 7"),
         (json.dumps(ANNOTATION | {"key_frames": [{"at": True, "objects": []}]}), "key_frames[0].at", "of type number"),

@@ -139,7 +139,7 @@ def test_a_template_that_opens_the_thinking_gives_whole_responses(twin):
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(MIN_PIXELS, 200_000))
 def test_the_processor_does_not_resize_a_fitted_frame_again(width, height, max_pixels):
-    """Boxes are written in pixels of the fitted size, so the model must see this size, in tiny images and strips too."""
+    """Boxes are written in pixels of the fitted size, so the model must see it, for tiny images and strips too."""
     assume(max(width, height) < 200 * min(width, height))
     fitted_w, fitted_h = fit_size((width, height), max_pixels)
     assert MIN_PIXELS <= fitted_w * fitted_h <= max_pixels

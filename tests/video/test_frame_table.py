@@ -47,7 +47,7 @@ def write_sound(path, cover=False):
         ("folder.mp4", Path.mkdir, "open", "directory"),
         ("pipe.mp4", os.mkfifo, "open", "not a regular file"),
         ("text.mp4", write_text, "open", "not a readable video"),
-        ("text.txt", write_text, "open", "not a video"),  # FFmpeg would render the text
+        ("text.txt", write_text, "open", "not a readable video"),  # FFmpeg would render the text
         ("sound.mp4", write_sound, "no-video-stream", "no video stream"),
         ("cover.mp3", lambda path: write_sound(path, cover=True), "no-video-stream", "no video stream"),
     ],

@@ -57,7 +57,7 @@ def read_jsonl(path: Path | str, errors: list[str] | None = None) -> Iterator[tu
     Lines end at "\\n" only, because U+2028, U+2029 and U+0085 may be part of a JSON string. A line that is not JSON (or
     nested too deep) raises ValueError with file and line, or, with `errors`, adds this message there and is skipped.
     """
-    with open(path, encoding="utf-8", newline="\n") as lines:
+    with open(path, encoding="utf-8-sig", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:

@@ -75,7 +75,7 @@ def read_stgr(path: Path | str, sources: Callable[[str], bool] = known_source) -
 
 def _read_values(path: Path | str) -> Iterator[tuple[Any, str | None]]:
     """The values of a JSON list, or of a file with one object per line, each with the reason why it is not a row."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:  # a BOM is skipped
         first = file.read(1)
         while first.isspace():
             first = file.read(1)

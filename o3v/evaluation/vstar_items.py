@@ -45,7 +45,7 @@ def read_items(path: Path | str) -> list[Row]:
         if Path(path).suffix == ".jsonl":
             rows = [row for _, row in read_jsonl(path)]
         else:
-            rows = json.loads(Path(path).read_text(encoding="utf-8"))
+            rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise SchemaError(f"{path}: {error}") from None
     for number, row in enumerate(rows):

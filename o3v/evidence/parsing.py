@@ -212,6 +212,7 @@ def _read_claim(match: re.Match[str], notes: _Notes) -> list[Claim]:
 
 
 def parse_box(inner: str) -> Box | None:
+    """The box inside box tags, None if it is malformed."""
     match = _BOX_TEXT.fullmatch(inner)
     if not match or any(number[0] == "-" and float(number) == 0 for number in match.groups()):
         return None

@@ -44,6 +44,7 @@ class _UnicodeTokenizer:
     """`text.tokens` with the stems of English words, for rouge_score, whose own tokenizer drops other scripts."""
 
     def tokenize(self, text: str) -> list[str]:
+        """Tokens of a text, English words stemmed."""
         from rouge_score.tokenizers import DefaultTokenizer
 
         stem = DefaultTokenizer(use_stemmer=True).tokenize

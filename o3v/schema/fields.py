@@ -96,6 +96,7 @@ def read_path(value: Any, field: str) -> str | None:
 
 
 def read_id(row: Mapping[str, Any]) -> str:
+    """The id of a row as text; a missing one is empty."""
     value = row.get("id", "")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise FieldError("id", f"must be a text or a whole number, found {value!r:.60}")
@@ -103,6 +104,7 @@ def read_id(row: Mapping[str, Any]) -> str:
 
 
 def read_size(value: Any) -> Size | None:
+    """A size [width, height] in pixels, None if it is missing."""
     if value is None:
         return None
     whole = isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int and v > 0 for v in value)
@@ -112,6 +114,7 @@ def read_size(value: Any) -> Size | None:
 
 
 def read_boxes(items: Any, field: str) -> dict[str, tuple[Box, ...]]:
+    """The normalised boxes of a key frame by object name."""
     if not isinstance(items, Mapping):
         raise FieldError(field, f"must be an object of names and boxes, found {type(items).__name__}")
     found = {}

@@ -193,11 +193,11 @@ def preflight(
         rows.append({"id": prompt.row.get("id", ""), "task": prompt.row["task"], **rewards, "format": formats})
     if not rows:
         return rows
-    tried = f"preflight, {len(rows)} questions with {config.num_generations} completions each"
+    checked = f"preflight, {len(rows)} questions with {config.num_generations} completions each"
     if all(row["spread"] == 0 for row in rows):
-        raise NothingToLearn(f"{tried}: rewards differ in no group; raise temperature or num_generations")
+        raise NothingToLearn(f"{checked}: rewards differ in no group; raise temperature or num_generations")
     if (rate := sum(row["format"] for row in rows) / len(rows)) < min_format:
-        raise NothingToLearn(f"{tried}: only {rate:.1%} have any format; start from a checkpoint of SFT (02)")
+        raise NothingToLearn(f"{checked}: only {rate:.1%} have any format; start from a checkpoint of SFT (02)")
     return rows
 
 

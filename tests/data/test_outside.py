@@ -127,6 +127,12 @@ def test_exports_hold_one_mark_for_each_medium_and_no_special_token(root, name):
         assert "<|im_end|>" not in text
 
 
+def test_a_byte_order_mark_is_skipped(root):
+    for name, text in (("list.json", json.dumps([row("a")])), ("lines.jsonl", json.dumps(row("a")) + "\r\n")):
+        (root / name).write_text(text, encoding="utf-8-sig")
+        assert [e.id for e in stgr.read_stgr(root / name)] == ["a"]
+
+
 def test_sift_keeps_going_over_bad_rows(root, tmp_path, capsys):
     assert main(["sift", str(root / "rows.json"), str(tmp_path / "out"), "--workers", "1"]) == 0
     kept = [e.id for e in stgr.read_stgr(tmp_path / "out" / "kept.json")]

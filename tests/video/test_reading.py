@@ -104,6 +104,12 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     assert image[5, :, 0].min() < 3 and image[5, :, 0].max() > 252
 
 
+def test_an_image_of_floating_point_numbers_is_refused(tmp_path):
+    Image.fromarray(np.linspace(0, 1e6, 900, dtype=np.float32).reshape(30, 30)).save(tmp_path / "depth.tiff")
+    with pytest.raises(VideoError, match="floating-point"):
+        read_image(tmp_path / "depth.tiff", 10**5)
+
+
 @pytest.mark.parametrize("ending", ["jpg", "bmp", "png", "webp"])
 def test_half_an_image_is_refused(tmp_path, ending):
     path = tmp_path / f"cut.{ending}"

@@ -105,8 +105,12 @@ def _last_object(text: str) -> Any:
         try:
             value, end = decoder.raw_decode(text, at)
             found.append(value)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except json.JSONDecodeError as error:
+            if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):  # the reply is cut off
+                raise AnnotationError(f"is not JSON: {error.msg}") from None
             reason, end = str(error), at + 1
+        except RecursionError:
+            raise AnnotationError("is not JSON: nested too deep") from None
         at = text.find("{", end)
     if not found:
         raise AnnotationError(f"is not JSON: {reason}")

@@ -1,8 +1,8 @@
 """Sizes and settings. A profile is one frozen record; its defaults are the paper's, each with its source.
 
-`full` is the paper's run (Qwen2.5-VL-7B on GPUs). `tiny` is the same method on a laptop's two cores in under
-twenty minutes, `smoke` the same again in a few minutes, to see that everything runs; both start from the small
-Qwen2.5-VL that lies in `data/`. Where a small profile departs from the paper, the reason stands beside.
+`full` is the paper's run (Qwen2.5-VL-7B on GPUs). `tiny` runs the same method on a laptop with two cores in under
+twenty minutes. `smoke` takes a few minutes and only checks that everything runs. Both start from the small Qwen2.5-VL
+in `data/`. Where a small profile departs from the paper, a comment gives the reason.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,18 +14,18 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How many rows of each split the synthetic world gives."""
+    """Number of rows that the synthetic world makes for each split."""
 
     sft_rows: int = 31_166  # rows of STGR-SFT.json
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
-    dev_items: int = 0  # ours: further items that choose GSPO's best checkpoint; 0 takes the last checkpoint
+    dev_items: int = 0  # ours: additional items to choose GSPO's best checkpoint; 0 takes the last checkpoint
     annotated_videos: int = 6_900  # videos to annotate; paper: 3.9k rows kept, and 2k of 3k
 
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """How a video becomes pictures. Sizes are pixels."""
+    """How a video becomes frames. Sizes are in pixels."""
 
     n_frames: int = 16  # paper, training and V-STAR
     max_pixels: int = 128 * 28 * 28  # paper
@@ -41,21 +41,21 @@ class PretrainConfig:
     vision_batch_size: int  # frames
     batch_size: int  # videos
     learning_rate: float
-    num_measured: int  # held-out clips behind each number of the model card
+    num_measured: int  # held-out clips that each number of the model card is measured on
     save_steps: int = 200
 
 
 class TrainableConfig:
-    """What the settings of SFT and GSPO share: all weights or adapters are trained, each at its usual rate."""
+    """Settings that SFT and GSPO share: train all weights or LoRA adapters, each with its usual learning rate."""
 
     lora_rank: int  # of adapters on the language model's attention; 0 trains all weights
     lora_rate_factor: float  # the adapters' learning rate, in units of the rate for all weights
     learning_rate: float  # of what is trained
 
     def with_rank(self, rank: int | None, learning_rate: float | None = None) -> Self:
-        """The same settings with LoRA of this rank (0: all weights) and this learning rate.
+        """Returns the same settings with LoRA of this rank (0: all weights) and this learning rate.
 
-        None keeps the rank, and takes the usual learning rate of what is then trained.
+        `rank` None keeps the rank. `learning_rate` None takes the usual rate of the weights that are then trained.
 
         >>> all_weights = GspoConfig(learning_rate=0.25, lora_rate_factor=8)
         >>> all_weights.with_rank(4).learning_rate, all_weights.with_rank(4).with_rank(0).learning_rate
@@ -71,25 +71,25 @@ class SftConfig(TrainableConfig):
     """Cold start."""
 
     epochs: float = 1.0  # paper
-    effective_batch_size: int = 8  # ours: one row a GPU on the paper's eight
+    effective_batch_size: int = 8  # ours: one row per GPU on the paper's eight GPUs
     per_device_batch_size: int = 1  # ours: rows in one forward pass
     learning_rate: float = 1e-6  # paper
     warmup_steps: int = 0  # paper says none
     max_grad_norm: float = 5.0  # paper
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
-    frame_times: bool = False  # ours: spans and their moments are given at the times of sampled frames
+    frame_times: bool = False  # ours: move the spans and times of the targets to the times of sampled frames
     lora_rank: int = 0  # the paper trains all weights
-    compared_steps: int = 0  # ours: steps of the other choice, LoRA or all weights, shown beside it in notebook 02
+    compared_steps: int = 0  # ours: steps with the other choice (LoRA or all weights), compared in notebook 02
     lora_rate_factor: float = 10.0  # ours
 
 
 @dataclass(frozen=True)
 class GspoConfig(TrainableConfig):
-    """Reinforcement learning. `prompts_per_step` × `num_generations` completions a step."""
+    """Reinforcement learning. Each step has `prompts_per_step` × `num_generations` completions."""
 
     max_steps: int | None = None  # None: one epoch, paper
-    prompts_per_step: int = 8  # ours: one prompt a GPU on the paper's eight
+    prompts_per_step: int = 8  # ours: one prompt per GPU on the paper's eight GPUs
     num_generations: int = 4  # paper
     per_device_batch_size: int = 4  # ours: completions in one forward pass
     learning_rate: float = 1e-6  # paper
@@ -102,30 +102,30 @@ class GspoConfig(TrainableConfig):
     top_p: float = 0.95  # paper
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
-    num_iterations: int = 4  # ours: updates on the same rollouts, where notebook 03 shows how GSPO and GRPO part
+    num_iterations: int = 4  # ours: updates on the same rollouts, for the comparison of GSPO and GRPO in notebook 03
     lora_rank: int = 0  # the paper trains all weights
     lora_rate_factor: float = 10.0  # ours
-    num_preflight: int = 8  # ours: questions scored before training, which stops if no group can teach; 0: none
-    num_heldout: int = 200  # ours: questions kept out of training, answered before and after it
+    num_preflight: int = 8  # ours: questions that are scored first, to stop a run that cannot learn; 0: no check
+    num_heldout: int = 200  # ours: questions not used for training, answered before and after it
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
 
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Answering, greedily."""
+    """Answering questions with greedy decoding."""
 
     batch_size: int = 8
     max_new_tokens: int = 768  # paper
-    num_shown: int = 6  # ours: responses drawn in notebook 04
-    num_voted: int = 200  # ours: questions with several responses there
+    num_shown: int = 6  # ours: responses shown in notebook 04
+    num_voted: int = 200  # ours: questions with several responses in notebook 04
     vote_sizes: tuple[int, ...] = (1, 2, 4, 8)  # paper: up to 8 responses
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One size of the whole method. `base` is a hub name or a folder of this repository; `pretrain` how the tiny
-    base is made at this size."""
+    """One size of the whole method. `base` is a hub name or a folder of this repository. `pretrain` has the settings
+    with which the tiny base is made at this size."""
 
     name: str
     base: str
@@ -151,9 +151,9 @@ TINY = Profile(
         num_measured=500,
     ),
     data=DataConfig(sft_rows=3_000, rl_rows=800, eval_items=60, dev_items=48, annotated_videos=240),
-    # 12 frames of 84×84, nine vision tokens each; from 8 frames even a perfect eye has spans at a tIoU of 0.78 only
+    # 12 frames of 84×84, nine vision tokens each; with 8 frames even a perfect detector has a tIoU of only 0.78
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
-    # a model of 2.9M parameters needs some thousand times the paper's rate
+    # a model of 2.9M parameters needs about a thousand times the paper's learning rate
     sft=SftConfig(
         effective_batch_size=8,
         per_device_batch_size=8,
@@ -162,23 +162,23 @@ TINY = Profile(
         max_grad_norm=1.0,
         save_steps=50,
         cached_rows=4_096,
-        frame_times=True,  # it copies the time of a frame, and does not reckon between two
+        frame_times=True,  # a small model copies frame times and cannot interpolate between them
         compared_steps=40,
         lora_rate_factor=5.0,
     ),
     gspo=GspoConfig(
         max_steps=80,
-        num_generations=8,  # few and easy questions: larger groups hold more that differs
+        num_generations=8,  # the questions are easy: rewards differ more often in larger groups
         per_device_batch_size=64,
         learning_rate=1e-4,
-        warmup_steps=8,  # without it the first steps of all weights at 3e-4 lose half of the format rate
-        beta=0.0,  # no reference pass, a fifth of a step
+        warmup_steps=8,  # without warm-up, training all weights at 3e-4 loses half of the format rate at first
+        beta=0.0,  # saves the forward pass of the reference model, a fifth of the time of a step
         max_new_tokens=208,
         max_grad_norm=1.0,
         num_heldout=160,
         save_steps=40,
         cached_rows=4_096,
-    ).with_rank(8),  # all weights at 7e-5 gained no more than chance over three seeds
+    ).with_rank(8),  # training all weights at 7e-5 gained no more than chance over three seeds
     inference=InferenceConfig(batch_size=64, max_new_tokens=208, num_voted=60, vote_sizes=(1, 2, 4, 8, 16)),
 )
 
@@ -201,7 +201,7 @@ SMOKE = replace(
         num_generations=4,
         per_device_batch_size=8,
         max_new_tokens=64,
-        num_preflight=0,  # a dozen steps of SFT give no hope
+        num_preflight=0,  # the check would fail after only a dozen steps of SFT
         num_heldout=8,
         save_steps=2,
     ),
@@ -212,13 +212,13 @@ PROFILES = {profile.name: profile for profile in (SMOKE, TINY, FULL)}
 
 
 def load_profile(name: str) -> Profile:
-    """The profile of that name. Raises ValueError listing the names there are."""
+    """Returns the profile of this name. Raises ValueError, which lists all names, for an unknown name."""
     if name not in PROFILES:
         raise ValueError(f"profile {name!r} does not exist; choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def find_base(name: str) -> str | Path:
-    """A base model as it can be loaded: its folder in this repository where there is one, else the name as it is."""
+    """Returns what to load for a base model: its folder if it is in this repository, else the name itself."""
     folder = REPOSITORY / name
     return folder if folder.is_dir() else name

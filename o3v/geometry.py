@@ -1,4 +1,4 @@
-"""Boxes, spans and the sizes they live in.
+"""Boxes, time spans and image sizes.
 
 A box is (x0, y0, x1, y1) with x to the right and y down. Its name gives the frame of reference: `box_px` in pixels of
 an image, `box_norm` normalised to 0–1, `box_1000` in thousandths (Qwen3-VL). A span is (start, end) in seconds. A size

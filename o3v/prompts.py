@@ -1,4 +1,4 @@
-"""Prompts: one system prompt a task, frames with their times, and the response to learn from a row.
+"""Prompts: one system prompt per task, frames with their times, and the response to learn from a row.
 
 A prompt is a conversation with one image part for each frame; every frame is preceded by its absolute time (paper,
 input). `PromptBuilder` is the only place where a row becomes a prompt. Boxes are converted here from the schema
@@ -210,7 +210,7 @@ def snap_to_frames(example: Example, times_s: Sequence[float], duration_s: float
 
     The span begins with the first frame in it and ends with the first frame after it (`geometry.span_on_frames`). A
     time inside the span moves to a frame inside it. Rows of other tasks are returned unchanged, since their claims
-    stand in key frames. Ours: a small model can copy the time of a frame, but hardly interpolate between two.
+    are in key frames. Ours: a small model can copy frame times, but hardly interpolate between them.
     """
     span_s = example.span_s
     if span_s is None:

@@ -14,7 +14,7 @@ from o3v import evidence, video
 from o3v.schema import DroppedRow, Example, SchemaError, Task, resolve_inside
 
 MAX_REPLY_CHARS = 1_000_000
-MAX_JSON_STARTS = 10_000  # places of a reply where an object is looked for
+MAX_JSON_STARTS = 10_000  # maximum number of places in a reply where a JSON object may start
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AnnotationItem:
 def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
     """Returns an item for each video of a folder, sorted by name, and a message for each file that is not one.
 
-    Every file is tried, whatever its ending. The id of an item is its path without the ending; two files that differ
+    Tries to open every file, with any ending. The id of an item is its path without the ending; two files that differ
     only in the ending keep it. Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError
     for a folder without files.
     """

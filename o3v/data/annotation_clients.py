@@ -1,4 +1,4 @@
-"""Clients of large models that annotate videos: Gemini, and any server of OpenAI's protocol (for example vLLM).
+"""Clients of large models that annotate videos: Gemini, and any server with the OpenAI API (for example vLLM).
 
 Both send the same prompt and the same frames, each frame after a line with its time, and ask for JSON of the schema
 `annotation.ANNOTATION_SCHEMA`. API keys come from the environment and are never logged or stored. The prompts follow
@@ -43,7 +43,7 @@ BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which
 def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str = "") -> Annotator:
     """Returns the annotator "gemini" or "openai" for the videos below `root`.
 
-    "openai" needs a `model`. An empty `endpoint` stands for the URL of the service itself. Raises ValueError for
+    "openai" needs a `model`. An empty `endpoint` means the URL of the service itself. Raises ValueError for
     another name or a missing model.
     """
     if name == "gemini":
@@ -55,7 +55,7 @@ def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str =
 
 @dataclass(frozen=True)
 class _Client:
-    """What both clients share. `root` is the folder that the items' paths start from.
+    """Base class of both clients. `root` is the folder that the items' paths start from.
 
     A video becomes `n_frames` JPEG images of at most `max_pixels`. A request may take `timeout_s`.
     """
@@ -125,7 +125,7 @@ class Gemini(_Client):
         errors = _import("google.genai.errors")
         if isinstance(error, errors.APIError):
             return error.code if error.code in BUSY else None
-        # google-genai lets the errors of its HTTP library through, whichever that is
+        # google-genai passes on the errors of its HTTP library, which depends on the installation
         broken = isinstance(error, json.JSONDecodeError | errors.UnknownApiResponseError | OSError)
         broken = broken or type(error).__module__.startswith(("httpx", "httpcore", "aiohttp"))
         return type(error).__name__ if broken else None
@@ -133,7 +133,7 @@ class Gemini(_Client):
 
 @dataclass(frozen=True)
 class OpenAICompatible(_Client):
-    """Any server of OpenAI's protocol. Reads the API key from OPENAI_API_KEY; optional for your own server."""
+    """Any server with the OpenAI API. Reads the API key from OPENAI_API_KEY; optional for your own server."""
 
     @cached_property
     def _client(self) -> Any:

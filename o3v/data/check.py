@@ -1,6 +1,6 @@
 """Checks the rows of STGR files against their media: videos, images and key frames, source by source.
 
-Opens every medium once, in a pool of processes. Reads the rows twice and never holds them in memory. A path that
+Opens every medium once, in a pool of processes. Reads the rows twice and never keeps all of them in memory. A path that
 leaves the data folder counts as missing. The command is `o3v check-data`.
 """
 

@@ -94,7 +94,7 @@ def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReade
 def verify_crops(
     examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = IS_THIS_QUESTION
 ) -> FilterResult:
-    """Removes key-frame boxes that do not show what they are called, by a model; keeps the rows. Paper, step 2."""
+    """Asks a model and removes key-frame boxes that do not show the named object; keeps the rows. Paper, step 2."""
     examples, crops, questions = list(examples), [], []
     for example in examples:
         if boxes := _boxes(example):
@@ -107,7 +107,7 @@ def verify_crops(
 def verify_sentences(
     examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION
 ) -> FilterResult:
-    """Drops rows with a sentence that does not fit the region it points at, by a model. Paper, step 3.
+    """Asks a model and drops rows with a sentence that does not agree with its region. Paper, step 3.
 
     `question` may contain `{sentence}` (the sentence without tags) or `{name}` (the object name of the claim).
     """
@@ -215,7 +215,7 @@ MODEL_FREE_STAGES: Mapping[str, Stage] = {"large boxes": drop_large_boxes, "cons
 
 
 def pipeline_stages(read_crops: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION) -> dict[str, Stage]:
-    """Returns every stage of the paper's pipeline, with those that ask a model. `question` as in `verify_sentences`."""
+    """Returns all stages of the paper's pipeline, also those that use a model. `question` as in `verify_sentences`."""
     return {
         "large boxes": drop_large_boxes,
         "crops": partial(verify_crops, read_crops=read_crops, judge=judge),

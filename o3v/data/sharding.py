@@ -36,7 +36,7 @@ ShardResult = dict[str, Any]  # "rows" before, "kept" after, and "audit", the li
 
 
 def write_shard(path: Path, examples: Iterable[Example]) -> None:
-    """Writes a shard, whole or not at all."""
+    """Writes a shard atomically."""
     rows = [e.to_row() for e in examples]
     lines = [row | {"row": json.dumps(row, ensure_ascii=False, allow_nan=False)} for row in rows]
     with files.atomic_path(path) as unfinished:

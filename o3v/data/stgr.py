@@ -22,7 +22,7 @@ OTHERS = ("STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa",
 PREFIXES = ("TVG_", "synth")  # the temporal grounding collections, and the rows of our synthetic world
 
 CHUNK = 1 << 20  # characters read at a time
-MAX_ROW_CHARS = 1 << 24  # a row that does not end within these is malformed
+MAX_ROW_CHARS = 1 << 24  # a row with more characters is malformed
 BETWEEN_ROWS = re.compile(r"[ \t\r\n,]*")
 NEXT_ROW = re.compile(r'\}\s*,?\s*(?=\{\s*")')
 
@@ -128,7 +128,7 @@ def _problem(value: Any, text: str) -> str | None:
 
 
 def write_stgr(path: Path | str, examples: Iterable[Example]) -> int:
-    """Writes a JSON list in the schema of the STGR files, one row per line, whole or not at all.
+    """Writes a JSON list in the schema of the STGR files atomically, one row per line.
 
     Returns the number of rows. Reading the file and writing it again gives the same bytes.
     """

@@ -10,7 +10,7 @@ BOOTSTRAPS = 2_000
 
 @dataclass(frozen=True)
 class MeanWithInterval:
-    """A mean over items with its 95% interval; `families` are means by sort of question, with their counts."""
+    """A mean over items with its 95% interval; `families` are means by kind of question, with their counts."""
 
     value: float
     low: float
@@ -20,7 +20,7 @@ class MeanWithInterval:
 
 
 def mean_with_interval(values: np.ndarray, families: Sequence[str], seed: int = 0) -> MeanWithInterval:
-    """Mean and interval of the values that are numbers, with the mean of each family; all 0 when none is."""
+    """Mean and interval of all values except NaN, with the mean of each family; all 0 if there are only NaN."""
     kept = ~np.isnan(values)
     if not kept.any():
         return MeanWithInterval(0.0, 0.0, 0.0, 0, {})

@@ -44,7 +44,7 @@ class Protocol:
 
     numeric_seconds: bool  # "3" equals "3.0"; the scorer compares str(timestamp) with the key
     units_in_times: bool  # "26s to 30.5s" is a span; the scorer reads only the 30
-    count_unanswered: bool  # as wrong everywhere; the scorer: only in accuracy and joint rates
+    count_unanswered: bool  # wrong in all metrics; the scorer: only in accuracy and joint rates
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -68,7 +68,7 @@ class ItemScore:
         return (_mean(self.ious[0]), _mean(self.ious[1]))
 
     def right(self, chain: int) -> set[str]:
-        """Which of what, when and where count as right in the joint rates."""
+        """Whether the answers to what, when and where count as right in the joint rates."""
         when, where = self.tiou[chain] >= JOINT_TIOU, self.viou[chain] >= JOINT_VIOU
         parts = {"what": self.judge >= CORRECT_SCORE, "when": when, "where": where}
         return {part for part, passed in parts.items() if passed}

@@ -1,7 +1,7 @@
 """Reads the evidence grammar: a response becomes its claims, times, answer and problems.
 
 A response is `<think>…</think><answer>…</answer>`. In the thinking a claim is an object with its boxes and its
-moment, `<obj>name</obj><box>[x0,y0,x1,y1]</box>at<t>12.5</t>s`; a bare `<t>12.5</t>s` is a moment alone. Source:
+time, `<obj>name</obj><box>[x0,y0,x1,y1]</box>at<t>12.5</t>s`; `<t>12.5</t>s` without an object is only a time. Source:
 Open-o3 Video (arXiv:2510.20579). Numbers are plain decimals: no nan, no exponent, no -0, ASCII digits.
 
 The parser accepts any text, runs in linear time, and counts what is malformed instead of raising. White space between
@@ -240,7 +240,7 @@ def answer_boxes(answer: str) -> tuple[Box, ...]:
 def answer_choice(answer: str, marked: bool | None = None) -> str | None:
     """The chosen letter of an MCQ answer, written A, A., (A) or [A]; None when there is anything else.
 
-    `marked=True` reads only what stands behind `Correct Option:`, False the whole answer, None whichever is there.
+    `marked`: True reads only the text after `Correct Option:`, False all of it, None the first if it exists else all.
     """
     parts = answer.split("Correct Option:", 2)
     marked = len(parts) > 1 if marked is None else marked

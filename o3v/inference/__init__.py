@@ -1,4 +1,4 @@
-"""A trained model answers questions: one answer, several with a vote, V-STAR's questions, evidence taken away."""
+"""Answers questions with a trained model: one answer, a vote over several, V-STAR, answers without evidence."""
 
 from o3v.inference.answering import (
     Question,

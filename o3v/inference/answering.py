@@ -1,6 +1,6 @@
-"""Answers many questions in batches and keeps the answers on disk as they come.
+"""Answers many questions in batches, with greedy decoding, and stores each finished batch on disk.
 
-Greedy decoding. The rewards of the answers are those of `rewards`. V-STAR's questions are in `vstar_protocol`.
+The rewards of the answers are computed by `rewards`. V-STAR's questions are in `vstar_protocol`.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,8 +37,8 @@ def answer(
 ) -> list[Row]:
     """Answers questions greedily, in order.
 
-    Each finished batch is a file in the folder `out`. A second call with the same folder generates only what is
-    missing; batches, and therefore answers, are the same either way.
+    Each finished batch is a file in the folder `out`. A second call with the same folder generates only the missing
+    batches. The batches, and therefore the answers, are the same as without an interruption.
 
     Args:
         vlm: the model.
@@ -47,7 +47,7 @@ def answer(
         out: folder of the partial results.
         name: beginning of their file names, and label of the progress bar.
 
-    Returns a row a question: `key`, `response`, `times_s`, `space_wh`, `row` (the STGR row of the prompt).
+    Returns one row per question: `key`, `response`, `times_s`, `space_wh`, `row` (the STGR row of the prompt).
     """
     answers: list[Row] = []
     slices = list(batches(questions, config.batch_size))
@@ -88,7 +88,7 @@ def score_examples(
         reward_config: reading of the reward.
         out, name: as in `answer`.
 
-    Returns a row a question: `id`, `task`, `response`, every term (None where it does not apply) and `total`.
+    Returns one row per question: `id`, `task`, `response`, every term (None where it does not apply) and `total`.
     """
     questions = [
         Question(e.id, builder.root / e.media_path, partial(builder.for_example, e, training=True)) for e in examples
@@ -128,5 +128,5 @@ def response_in_frames(row: Row, frames: video.Frames) -> evidence.Response:
 
 
 def format_rate(answers: Sequence[Row]) -> float:
-    """Share of answers in the grammar that hold the evidence which their task asks for."""
+    """Share of the answers that follow the grammar and have the evidence that their task requires."""
     return sum(format_score(row["response"], row["row"]["task"]) == 1.0 for row in answers) / len(answers)

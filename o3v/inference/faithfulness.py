@@ -147,7 +147,7 @@ def _answers(vlm: VideoModel, prompts: Sequence[Prompt], config: InferenceConfig
 
 
 def trial_table(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
-    """A row a perturbation: number of questions, shares of changed and of right answers, with 95% intervals.
+    """One row per perturbation: number of questions, shares of changed and of right answers, with 95% intervals.
 
     NaN where no response allowed the perturbation.
     """

@@ -40,7 +40,7 @@ class Candidate:
 
     @property
     def vote_key(self) -> str:
-        """The answer as votes are counted: its option letter, else its words in lower case without punctuation."""
+        """The key by which votes are counted: the option letter, else the words in lower case without punctuation."""
         return answer_choice(self.answer) or " ".join(tokens(self.answer))
 
 
@@ -80,9 +80,9 @@ def sample_pools(
 def accuracy(
     pools: Sequence[Sequence[Candidate]], truths: Sequence[str], counts: Sequence[int]
 ) -> list[dict[str, float]]:
-    """Share of questions answered right with N candidates, for each N of `counts`: a row a number.
+    """Share of questions answered right with N candidates, for each N of `counts`: one row per N.
 
-    `single` is the mean over the first N candidates, so the value of one sampled response; `majority` and
+    `single` is the mean accuracy of the first N candidates, which is that of one sampled response. `majority` and
     `confidence` are the two ways of voting.
     """
     rows = []
@@ -122,7 +122,7 @@ def score_candidates(texts: Sequence[str], prompt: Prompt, question: str, score_
 def evidence_crops(response: Response, prompt: Prompt) -> list[np.ndarray]:
     """A crop of each claimed box from the frame nearest to its time; boxes outside of the frame are left out.
 
-    The first frame serves for an image and for a claim without a time.
+    An image, and a claim without a time, use the first frame.
     """
     height, width = prompt.images[0].shape[:2]
     crops = []
@@ -133,7 +133,7 @@ def evidence_crops(response: Response, prompt: Prompt) -> list[np.ndarray]:
             try:
                 crops.append(video.crop(prompt.images[index], rescale_box(box, prompt.space_wh, (width, height))))
             except ValueError:
-                continue  # the box shows nothing, so it cannot support the answer
+                continue  # the box contains no pixel, so it cannot support the answer
     return crops
 
 

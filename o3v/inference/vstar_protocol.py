@@ -1,7 +1,7 @@
 """V-STAR's questions as prompts, and its result fields from the answers.
 
-Chain 1 asks what, when, where; chain 2 asks what, where, when. Each later question is given more, in plain words
-before it. Departs from the public evaluation in one place: *where* is answered in the evidence grammar instead of
+Chain 1 asks what, when, where; chain 2 asks what, where, when. The later questions begin with a hint that contains
+ground truth. Departs from the public evaluation in one place: *where* is answered in the evidence grammar instead of
 JSON, and each annotated second takes the box that is claimed nearest in time.
 """
 
@@ -23,7 +23,7 @@ VSTAR_QUESTIONS = ("what", "when", "when_2", "where", "where_2")  # "_2": of cha
 
 
 def vstar_questions(items: Sequence[Row], builder: PromptBuilder) -> list[Question]:
-    """Five questions an item, in the order of VSTAR_QUESTIONS. Keys are `<position>/<name>`."""
+    """Five questions per item, in the order of VSTAR_QUESTIONS. Keys are `<position>/<name>`."""
     return [
         Question(f"{number}/{name}", builder.root / item["vid"], partial(builder.for_video, task, text, item["vid"]))
         for number, item in enumerate(items)
@@ -125,7 +125,7 @@ def result_columns(metrics: vstar.Metrics) -> dict[str, float]:
 
 
 def heldout_mam(vlm: VideoModel, items: Sequence[Row], builder: PromptBuilder, config: InferenceConfig) -> float:
-    """mAM of the model on some items, greedily, without files. mAM: `vstar.score_items`, protocol `fixed`."""
+    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `fixed`."""
     slices = batches(vstar_questions(items, builder), config.batch_size)
     answers = [row for batch in slices for row in answer_batch(vlm, batch, config)]
     return result_columns(vstar.score_items(read_vstar_answers(items, answers), "fixed")["overall"])["mam"]

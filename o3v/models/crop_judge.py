@@ -1,6 +1,6 @@
 """A model as a judge of crops: short questions about one image each, in batches.
 
-The data pipeline asks whether a crop shows what it is called; test-time scaling asks how relevant a crop is to a
+The data pipeline asks whether a crop shows the named object; test-time scaling asks how relevant a crop is to a
 question. The tiny base expects letterboxed crops of one size, as in its training; a full-size model takes any size.
 """
 

@@ -21,7 +21,7 @@ Inputs = Mapping[str, torch.Tensor]
 
 
 class PreallocatedCacheLayer(DynamicLayer):
-    """A KV cache layer with spare room, for generation without gradients.
+    """A KV cache layer with preallocated space, for generation without gradients.
 
     transformers 5.23 copies all keys and values (rows, heads, tokens, width) for every new token, which dominates the
     time of a small model.
@@ -60,7 +60,7 @@ class PrefixCache:
     next_position: torch.Tensor  # position after each prompt, (prompts,)
 
     def expanded_cache(self, rows: slice = slice(None)) -> DynamicCache:
-        """A writable KV cache for these rows; gradients flow through it to the prompts."""
+        """Returns a writable KV cache for these rows. Gradients flow through it to the prompts."""
         index = self.index[rows]
         return DynamicCache([(layer.keys[index], layer.values[index]) for layer in self.cache.layers])
 

@@ -1,7 +1,7 @@
 """The video-language model: load, save, encode prompts, generate.
 
-The same functions serve Qwen2.5-VL, Qwen3-VL and the tiny stand-in of the same classes. Frames reach a model as single
-images, each with its time in the text, so the processor needs neither a video part nor torchvision. This module does
+The same functions work for Qwen2.5-VL, Qwen3-VL and the tiny base, which has the same classes. Frames are passed as
+single images, each with its time in the text, so the processor needs no video part and no torchvision. This module does
 not know rewards or training.
 """
 

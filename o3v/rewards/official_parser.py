@@ -1,9 +1,9 @@
-"""What the public code of Open-o3 Video (commit 1eb6eca) finds in a response, where the grammar would not.
+"""Reads a response as the public code of Open-o3 Video (commit 1eb6eca) does, which differs from the grammar.
 
-Its expressions are looser than the grammar here and stricter there: a claim without a time swallows what follows
-up to the next box that has one, one malformed time voids all of them, a box is any JSON list in the tags, and tags
-only have to be equal in number. `rewards` needs this to agree with that code. The same is found here by plain
-searching, in time linear in the text; no text raises. It knows no task. The tags themselves are those of `evidence`.
+A claim without a time also takes the text that follows, up to the next box with a time. One malformed time makes all
+times invalid. A box is any JSON list in the box tags. Opening and closing tags only have to be equal in number.
+`rewards` needs this parser to agree with that code. It finds the same by plain search, in time linear in the text, and
+accepts any text. This module does not know tasks. The tags themselves are those of `evidence`.
 """
 
 import json
@@ -27,8 +27,8 @@ class OfficialReading:
 
     `claims` keep only their usable boxes, so one may have none: it still counts in averages over claims.
     `think_boxes` are the usable boxes of the thinking, `answer_box` is the first box of the answer if usable.
-    `opened` counts the opening evidence tags of the thinking; `paired`: both sections are there and every tag is
-    closed as often as opened; `one_word_object`: an object of one word is directly followed by a box.
+    `opened` counts the opening evidence tags of the thinking. `paired`: both sections exist and each tag is closed as
+    often as it is opened. `one_word_object`: an object name of one word is directly followed by a box.
     """
 
     think: str | None
@@ -43,7 +43,7 @@ class OfficialReading:
 
 
 def read_official(text: str) -> OfficialReading:
-    """The public code's reading of a response.
+    """Parses a response as the public code does.
 
     >>> from o3v.evidence import format_claim, format_response
     >>> untimed, timed = format_claim("a", [(0, 0, 9, 9)], None), format_claim("b", [(1, 2, 3, 4)], 5)
@@ -83,7 +83,7 @@ def _times(text: str) -> tuple[float, ...]:
 
 
 def _boxes(text: str) -> list[Box | None]:
-    """What stands in box tags and brackets on one line; None for what is no box."""
+    """The contents of box tags with brackets on one line, as boxes; None for a list that is not a box."""
     boxes = []
     for line in text.split("\n"):
         end = 0
@@ -94,7 +94,7 @@ def _boxes(text: str) -> list[Box | None]:
 
 
 def _claims(text: str) -> tuple[Claim, ...]:
-    """From an object to the first box that has a time; the boxes between belong to the claim."""
+    """Reads from an object to the first box with a time. All boxes up to there belong to the claim."""
     claims, end = [], 0
     while True:
         start = text.find(_OPEN["obj"], end)

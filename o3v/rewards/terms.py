@@ -24,7 +24,7 @@ KeyBoxes = tuple[float, Mapping[str, Sequence[Box]]]
 
 GATES: Mapping[str, Callable[[float, float], bool]] = {  # of key time − predicted time, and τ
     "two_sided": lambda ahead_s, gate_s: abs(ahead_s) <= gate_s + 1e-9,  # paper; 3.0 s apart may be 3.0000000000000004
-    "one_sided": lambda ahead_s, gate_s: ahead_s < gate_s,  # code: without abs, a late prediction always passes
+    "one_sided": lambda ahead_s, gate_s: ahead_s < gate_s,  # code: no absolute value, so late predictions always pass
 }
 """Whether a key frame is near enough to a predicted time for its boxes to count."""
 

@@ -146,6 +146,6 @@ def _prepare_folder(plan: Plan, name: str, key: str, manifest: dict[str, Any]) -
     elif folder.exists():
         if unfinished:
             log.warning("%-16s removing unfinished work in %s: %s", name, display_path(folder), " and ".join(changes))
-        write_json(plan.run_dir / MANIFEST, manifest)  # first: if killed while removing, nothing here is trusted
+        write_json(plan.run_dir / MANIFEST, manifest)  # first, for a kill during the removal
         shutil.rmtree(folder)
     return start

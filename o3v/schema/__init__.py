@@ -1,4 +1,4 @@
-"""STGR rows: the one schema that data, prompts, rewards and training share."""
+"""STGR rows: the schema that data, prompts, rewards and training use."""
 
 from o3v.schema.fields import read_letter, read_span
 from o3v.schema.rows import (

@@ -36,7 +36,7 @@ class FieldError(Exception):
 def read_span(answer: str) -> Span | None:
     """Reads the true span in seconds out of a row's answer: `[1.0, 3.0]`, `1.0-3.0` or the evidence grammar.
 
-    The span is the last thing in the answer. None if there is no span, more than one, or one that is not
+    The span is at the end of the answer. None if there is no span, more than one, or one that is not
     0 ≤ start < end.
 
     >>> read_span("B\\n[1.0, 3.5]"), read_span("13.4-28.1"), read_span("[8.0, 7.0]"), read_span("[[1, 3], [5, 6]]")
@@ -61,8 +61,8 @@ def read_letter(answer: str) -> str | None:
 def read_text(row: Mapping[str, Any], name: str, optional: bool = False) -> str | None:
     """A text of a row, None if it is `optional` and missing.
 
-    Marks of a medium (`<image>`, `<video>`) are removed, since a prompt has its own. A chain or an answer that is
-    wrapped in its section's tags, as Video-R1 writes them, loses them. Other section tags and special tokens
+    Removes marks of a medium (`<image>`, `<video>`), since a prompt has its own. Also removes the section tags around a
+    whole chain or answer, as Video-R1 writes them. Other section tags and special tokens
     (`<|im_end|>`) are refused: they would end or break the prompt.
     """
     value = row.get(name)
@@ -119,7 +119,7 @@ def read_boxes(items: Any, field: str) -> dict[str, tuple[Box, ...]]:
         raise FieldError(field, f"must be an object of names and boxes, found {type(items).__name__}")
     found = {}
     for name, boxes in items.items():
-        if boxes is None:  # Arrow fills the names of other rows in
+        if boxes is None:  # Arrow adds the names of other rows, with None
             continue
         if not isinstance(boxes, list | tuple):
             raise FieldError(f"{field}.{name:.60}", f"must be a list of boxes, found {boxes!r:.60}")

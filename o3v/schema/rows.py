@@ -1,8 +1,8 @@
 """Rows of STGR files: one question about one video or image, with its answer and evidence.
 
 `Example` is a validated row (STGR-SFT.json and STGR-RL.json on the Hugging Face hub). Key-frame boxes are normalised
-(0–1); boxes in the text of a `visual QA` row are pixels of `image_size_wh`. A span and an option letter are read here
-and nowhere else (`read_span`, `read_letter`). This module does not know prompts, rewards or models.
+(0–1); boxes in the text of a `visual QA` row are pixels of `image_size_wh`. Spans and option letters are read only
+here (`read_span`, `read_letter`). This module does not know prompts, rewards or models.
 """
 
 import math
@@ -41,7 +41,7 @@ class Task(StrEnum):
 
 
 class SchemaError(ValueError):
-    """A row that cannot be used: `field` is at fault for `reason`. The message also names the row."""
+    """A row that cannot be used. `field` names the wrong field, `reason` says why. The message also names the row."""
 
     def __init__(self, message: str, field: str = "", reason: str = "") -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class SchemaError(ValueError):
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """One annotated moment: frame index, time in seconds, and the normalised boxes of each named object."""
+    """One annotated frame: its index, time in seconds, and the normalised boxes of each named object."""
 
     idx: int
     time_s: float
@@ -182,7 +182,7 @@ def read_examples(path: Path | str) -> Iterator[Example]:
 
 
 def _answer_problem(task: Task, answer: str) -> str | None:
-    """Why an answer cannot serve as the truth of its task, or None."""
+    """Returns why an answer cannot be used as the ground truth of its task, or None if it can."""
     if task in (Task.TEMPORAL, Task.TEMPORAL_MCQ) and read_span(answer) is None:
         return "without one span [start, end] in seconds, 0 ≤ start < end"
     if task in (Task.MCQ, Task.TEMPORAL_MCQ) and read_letter(answer) is None:

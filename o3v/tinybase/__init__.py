@@ -1,1 +1,1 @@
-"""Tiny: the 2.9M-parameter base model that stands in for Qwen2.5-VL, and how it was pretrained."""
+"""Tiny: the 2.9M-parameter base model that replaces Qwen2.5-VL on a laptop, and how it was pretrained."""

@@ -22,7 +22,7 @@ WHAT_IS_IT = "What is this?"
 def is_this(name: str | None, rng: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Yes-no questions about a crop of an object: one with "yes", two with "no". One with "no" about background.
 
-    `name` is the colour and kind of the object, None for background. The truth is the sort of question.
+    `name` is the colour and kind of the object, None for background. The truth is the kind of question.
     """
     color, kind = name.split(" ") if name else (None, None)
     other_color = str(rng.choice([c for c in toyworld.COLORS if c != color]))

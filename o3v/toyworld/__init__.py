@@ -1,4 +1,4 @@
-"""Toy: a synthetic world of coloured objects whose truth is exact. It stands in for real videos and annotators."""
+"""Toy: a synthetic world of coloured objects with exact ground truth. It replaces real videos and annotators."""
 
 from o3v.toyworld.dataset import make_dataset
 from o3v.toyworld.scene import (

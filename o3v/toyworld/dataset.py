@@ -1,8 +1,8 @@
 """Writes the synthetic data set: `sft.jsonl` and `rl.jsonl` (STGR rows), `eval.jsonl` (V-STAR items), and media.
 
 A split has the paper's sources in the paper's proportions, spread evenly, so that each scene gives a few rows of
-different sources. Each scene is made on its own, so any number of processes writes the same bytes. Files appear when
-they are complete, and complete files are reused while the code and the seed are the same.
+different sources. Each scene is made independently, so any number of processes writes the same bytes. Files are written
+atomically, and complete files are reused while the code and the seed are the same.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def _meet(rng: np.random.Generator, spans: np.ndarray, halves: Sequence[np.ndarr
     rest = (x, foot - halves[1][1])
     starts = rng.uniform(halves[0] + MARGIN, 1 - halves[0] - MARGIN, (32, 2))
     walk, distance = (np.linalg.norm(starts - end, axis=1) for end in (goal, rest))
-    # a long enough move that ends nearer than it began
+    # a move of sufficient length that ends nearer to the second object than it began
     valid = (walk > 0.35) & (distance > np.hypot(*np.subtract(goal, rest)) + 0.05)
     begin = starts[valid.argmax() if valid.any() else distance.argmax()]
     leave, arrive = (low + share * (high - low) for share in (0.05, 0.4))

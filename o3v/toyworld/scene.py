@@ -115,8 +115,8 @@ class Scene:
 def make_scene(split: str, index: int, seed: int = 0) -> Scene:
     """Scene number `index` of a split. The same three arguments always give the same scene.
 
-    In the training splits 4% of the scenes have medium length and 2% are long; in `eval` 20% and 10%. They stand at
-    fixed indices, so small sets hold these shares too. Raises ValueError for an unknown split or a negative number.
+    In the training splits 4% of the scenes have medium length and 2% are long; in `eval` 20% and 10%. They have
+    fixed indices, so small sets have these shares too. Raises ValueError for an unknown split or a negative number.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} does not exist; choose one of {', '.join(SPLITS)}")
@@ -163,7 +163,7 @@ def draw_frames(scene: Scene) -> Iterator[np.ndarray]:
 
 
 def render(scene: Scene, path: Path | str) -> None:
-    """Writes the scene as an H.264 mp4. The file appears when it is complete. Errors as in `write_video`."""
+    """Writes the scene as an H.264 mp4. The file is written atomically. Errors as in `write_video`."""
     from o3v.toyworld.writing import write_video
 
     write_video(path, draw_frames(scene), scene.fps)

@@ -1,4 +1,4 @@
-"""What the question families ask of a scene again and again: which object is visible when, and how to word a fact.
+"""Lookups that all question families need: when each object of a scene is visible, and how to word a fact.
 
 A `Fact` is a question with its one correct answer, some wrong answers, a short chain of reasoning, and the span of time
 in which it holds. This module does not know rows, tasks or tags. The paper has no synthetic world.
@@ -59,7 +59,7 @@ class SceneView:
         self.sprites = sorted(scene.sprites, key=lambda s: s.from_s)
         self.by_name = {sprite.name: sprite for sprite in scene.sprites}
         limits, now = np.array(scene.size_wh * 2), np.arange(scene.n_frames)
-        # frames that are found again by their time with one decimal, as claims write it
+        # frames whose time, written with one decimal as in claims, leads back to the same frame
         exact = np.floor(np.round(now / scene.fps, 1) * scene.fps + 1e-6) == now
         whole = {n: ((t >= 0) & (t <= limits)).all(axis=1) for n, t in scene.tracks_px.items()}
         self.drawn = {n: t[:, 0] > -9999 for n, t in scene.tracks_px.items()}

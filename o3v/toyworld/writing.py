@@ -14,7 +14,7 @@ def write_video(path: PathLike, frames: Iterable[np.ndarray], fps: float) -> Non
     """Writes (height, width, 3) uint8 RGB frames as H.264 in mp4, at a constant `fps` frames per second.
 
     Closed GOPs of about a second, no B-frames, one thread: the same frames give the same bytes on one machine.
-    The file appears under its name only when it is complete. Width and height must be even (yuv420p halves the colour
+    The file is written atomically. Width and height must be even (yuv420p halves the colour
     planes). Raises ValueError for no frames, a wrong shape or dtype, odd or changing sizes, and a bad `fps`.
     """
     import av

@@ -41,7 +41,7 @@ class ShowProgress(TrainerCallback):
 
 
 class WriteLog(TrainerCallback):
-    """Writes the rows of `train` so far to `log.jsonl`, to follow a run from outside."""
+    """Writes the rows of `train` so far to `log.jsonl`, so that a user can follow the run."""
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         rows = "".join(json.dumps(row) + "\n" for row in step_rows(state.log_history))
@@ -77,7 +77,7 @@ class KeepBest(TrainerCallback):
         weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
         if not kept or value > kept["value"]:
             kept = {"step": state.global_step, "value": value, "weights": weights}
-        elif state.global_step == kept["step"]:  # a checkpoint that was not whole, done again
+        elif state.global_step == kept["step"]:  # an incomplete checkpoint that was made again
             kept = {**kept, "weights": weights}
         with files.atomic_path(path) as unfinished:
             torch.save({**kept, "scores": scores}, unfinished)

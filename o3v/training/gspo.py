@@ -1,7 +1,7 @@
 """Reinforcement learning: group sequence policy optimization (GSPO) with the grounded reward.
 
-TRL's GRPOTrainer in its GSPO setting. `training.objective` states the same loss in ten readable lines, and a test
-compares the two. With one update a rollout the sequence ratio is 1, and GSPO has the gradient of GRPO.
+Uses TRL's GRPOTrainer with its GSPO setting. `training.objective` has the same loss in ten readable lines, and a test
+compares the two. With one update per rollout the sequence ratio is 1, and GSPO has the same gradient as GRPO.
 """
 
 import functools
@@ -35,8 +35,8 @@ RECORDED_FIELDS = ("id", "task", "image_size", "image_size_refine")  # of the ro
 class GspoTrainer(shared.ExactResume, GRPOTrainer):
     """GRPOTrainer with exact resume, a shared prefix cache, and timing.
 
-    TRL 1.16 prefills a prompt and encodes its frames once for each completion; here both happen once a group where the
-    model supports it (`prefix_cache`). Several processes and activation checkpointing keep TRL's way, since their hooks
+    TRL 1.16 prefills a prompt and encodes its frames once for each completion; here both happen once per group if the
+    model supports it (`prefix_cache`). Several processes and activation checkpointing use TRL's code, since their hooks
     need the forward pass of the whole model. Logs the seconds of each part of a step as `clock/<part>`.
     """
 
@@ -177,9 +177,9 @@ def preflight(
         seed: seed of the sampling.
         min_format: smallest share of completions with any format reward.
 
-    Returns a row a question: id, task, mean reward, spread of the rewards and share with format.
+    Returns one row per question: id, task, mean reward, spread of the rewards and share with format.
     Raises NothingToLearn if rewards differ in no group (every advantage would be 0), or if fewer than `min_format` of
-    the completions have any format (hardly a term could pay).
+    the completions have any format (almost no term could be above 0).
     """
     rows = []
     for number, example in enumerate(examples[: config.num_preflight]):

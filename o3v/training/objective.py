@@ -28,7 +28,7 @@ def token_ratios(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
 def grpo_loss(
     logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
-    """GRPO's loss: as `gspo_loss`, with one ratio a token, averaged over tokens, then over completions.
+    """GRPO's loss: as `gspo_loss`, with one ratio per token, averaged over tokens, then over completions.
 
     logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: GRPO.
     """

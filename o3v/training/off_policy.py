@@ -26,7 +26,7 @@ LOSSES: Mapping[str, Callable[..., torch.Tensor]] = {"GRPO": objective.grpo_loss
 class Rollouts:
     """G completions for each of a few questions."""
 
-    inputs: dict[str, torch.Tensor]  # model inputs of the prompts, one row a completion
+    inputs: dict[str, torch.Tensor]  # model inputs of the prompts, one row per completion
     ids: torch.Tensor  # token ids of the completions, (rows, tokens), padded on the right
     mask: torch.Tensor  # 1 for tokens up to the end of a completion, (rows, tokens)
     advantage: torch.Tensor  # advantage of each completion in its group, (rows,)
@@ -39,7 +39,7 @@ class Update:
     loss_name: str  # key of LOSSES
     number: int  # index of the update, from 0
     loss: float  # value of the loss before the step
-    ratios: torch.Tensor  # ratios before the step, one a token (GRPO) or one a completion (GSPO)
+    ratios: torch.Tensor  # ratios before the step, one per token (GRPO) or one per completion (GSPO)
     clipped: float  # share of the ratios that the loss clips
     gradient: torch.Tensor  # gradient of all parameters, flattened
 

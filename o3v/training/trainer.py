@@ -42,7 +42,7 @@ class TrainingRun:
 def row_dataset(
     examples: Sequence[Example], make_row: Callable[[Example], dict[str, Any]], cached_rows: int
 ) -> Dataset:
-    """A dataset with one row an example, made by `make_row` in the process that reads it.
+    """A dataset with one row per example, made by `make_row` in the process that reads it.
 
     Only indices are stored: frames stay in their video files until a batch needs them. The last `cached_rows` rows
     are kept in memory.
@@ -116,7 +116,7 @@ def common_arguments(config: Any, run: TrainingRun) -> dict[str, Any]:
 def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
     """Trains, or resumes from the last complete checkpoint. Leaves the model in evaluation mode.
 
-    `stop_at` ends the run after that many steps, at the learning rates of the whole run. Returns one row a step: loss,
+    `stop_at` ends the run after this many steps, with the rates of the whole run. Returns one row per step: loss,
     token accuracy and entropy for SFT; reward and its terms, group spread, lengths, entropy and KL (beta > 0) for GSPO.
     """
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))

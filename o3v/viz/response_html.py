@@ -20,7 +20,7 @@ from o3v.video.frames import Frames
 from o3v.viz.boxes import ALARM, GREY, INK, PALETTE, claim_colours, ink_on, short_name
 from o3v.viz.plots import frame_of
 
-LONG_PROBLEM = 200  # characters; a longer problem is a sign at its start, so that it does not underline a whole page
+LONG_PROBLEM = 200  # characters; a longer problem gets a warning sign at its start instead of a very long underline
 ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
 ENVIRONMENT.globals |= {"ALARM": ALARM, "GREY": GREY, "INK": INK, "PALETTE": PALETTE}
 ENVIRONMENT.filters |= {"ink_on": ink_on, "short_name": short_name}

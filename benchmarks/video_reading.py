@@ -41,6 +41,8 @@ def main() -> None:
                 print(f"file {number}: {clip.settings}: {result}", flush=True)
             damaged[clip.codec][check_clip(damage_clip(clip, rng), rng).split(":")[0]] += 1
             slowest_s = max(slowest_s, time.perf_counter() - start_s)
+        if (number + 1) % 500 == 0:
+            print(f"{number + 1} of {options.files} files", file=sys.stderr, flush=True)
     print("intact files:", {" ".join(key): count for key, count in sorted(intact.items())})
     for codec, results in sorted(damaged.items()):
         total = sum(results.values())

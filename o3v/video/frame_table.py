@@ -173,7 +173,7 @@ def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any
                 end = packet.pts + (packet.duration or 0)
                 key = packet.is_keyframe and _is_full_refresh(stream, packet, first=not rows)
                 rows.append((packet.pts, dts, end, key, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
-    except (av.FFmpegError, MemoryError) as error:
+    except (av.FFmpegError, MemoryError, IndexError) as error:  # IndexError: a stream appears that the header lacks
         raise VideoError(name, "frame-decode", f"breaks off after {demuxed} packets ({error})") from None
     packets = np.array(rows, dtype=_PACKET)
     if container.format.name == "mpegts":

@@ -180,7 +180,7 @@ def _decode(
         if missing:  # a seek can land too late: decode again from the start
             with open_stream(info.path) as (container, stream):
                 converted |= decode_frames(info, container.demux(stream), plan_requests(info, missing), convert)
-    except (av.FFmpegError, MemoryError) as error:
+    except (av.FFmpegError, MemoryError, IndexError) as error:
         raise VideoError(info.path, "frame-decode", f"decoding failed ({error})") from None
     for index in missing:
         if index not in converted:

@@ -1,10 +1,10 @@
-"""What GSPO's settings do after the same SFT: rewards of heldout-out rows and V-STAR metrics, before and after.
+"""Compares settings of GSPO after the same SFT: rewards of held-out rows and V-STAR metrics, before and after.
 
     python benchmarks/gspo_choices.py runs/tiny-0 learning_rate=2e-3 lora_rank=0
 
-The run needs its parts 01 and 02. Each choice is a change of the profile's settings; answers are greedy, the reward is
-the paper's at the end of its schedule. A row a model: the mean reward and the format rate of rows that GSPO does not
-train on, and V-STAR's metrics.
+The run needs its notebooks 01 and 02. Each choice is a change of the profile's settings. Decoding is greedy; the reward
+is the paper's at the end of its schedule. Prints one row per model: the mean reward and the format rate of rows that
+GSPO does not train on, and V-STAR's metrics.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from o3v.training.trainer import TrainingRun
 
 
 def changed(config: GspoConfig, choice: str) -> GspoConfig:
-    """The settings with `name=value,name=value` replaced; a rank alone takes its usual learning rate."""
+    """The settings with `name=value,name=value` replaced. A rank without a learning rate takes its usual one."""
     kinds = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     pairs = {name: kinds[name](value) for name, value in (pair.split("=") for pair in choice.split(",") if pair)}
     rated = config.with_rank(pairs.pop("lora_rank", None), pairs.pop("learning_rate", None))
@@ -34,7 +34,7 @@ def changed(config: GspoConfig, choice: str) -> GspoConfig:
 
 
 def score(vlm: models.VideoModel, run: Path, settings: Profile, heldout: list[schema.Example]) -> dict[str, float]:
-    """Mean reward and format rate of the rows, and V-STAR's metrics on the run's heldout-out videos."""
+    """Mean reward and format rate of the rows, and V-STAR's metrics on the run's held-out videos."""
     items = read_items(run / "01_data_pipeline/eval.jsonl")
     builder = PromptBuilder(run / "01_data_pipeline/world", settings.frames, vlm.box_space)
     questions = inference.vstar_questions(items, builder)
@@ -54,7 +54,7 @@ def score(vlm: models.VideoModel, run: Path, settings: Profile, heldout: list[sc
 def main() -> None:
     """Scores the checkpoint of 02, then trains from it with each choice and scores again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a run with parts 01 and 02")
+    parser.add_argument("run", type=Path, help="folder of a run with notebooks 01 and 02")
     parser.add_argument("choices", nargs="*", default=[""], help="name=value,name=value of o3v.config.GspoConfig")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--seed", type=int, default=0)

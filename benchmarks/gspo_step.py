@@ -1,6 +1,6 @@
-"""A GSPO step of ours against stock TRL: CPU time, peak memory, and where a step's time goes.
+"""Compares a step of our GSPO with stock TRL: CPU time, peak memory, and the time of each part of a step.
 
-Same model, rows, settings and completion lengths; each side in a process of its own, in turns. Stock is
+Both have the same model, rows, settings and completion lengths; each runs in its own process, in turns. Stock is
 TRL's GRPOTrainer on the model and processor as transformers loads them.
 
     python benchmarks/gspo_step.py
@@ -38,7 +38,7 @@ def stock_model(base: Path | str, vlm):
 
 
 def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
-    """CPU seconds a step after the first, wall seconds by part, and the peak of memory in MB."""
+    """CPU seconds per step after the first, wall seconds by part, and peak memory in MB."""
     from trl import GRPOTrainer
 
     from o3v import models, schema

@@ -1,7 +1,7 @@
-"""SFT and GSPO killed with -9 at five moments and resumed, against an uninterrupted run: equal to the last bit?
+"""Kills SFT and GSPO with -9 at five random times, resumes them, and compares with an uninterrupted run bit by bit.
 
-Full fine-tuning and adapters, the tiny base, a few steps with a checkpoint each. The moments are drawn within the time
-of the uninterrupted run.
+Trains all weights and adapters of the tiny base, a few steps with a checkpoint after each. The times are drawn within
+the duration of the uninterrupted run.
 
     python benchmarks/killed.py
 """
@@ -24,7 +24,7 @@ STEPS, ROWS = 6, 48
 
 
 def work(kind: str, rank: int, world: Path, out: Path) -> None:
-    """Trains or resumes, and leaves a hash of weights and metrics."""
+    """Trains or resumes, and writes a hash of weights and metrics."""
     from o3v import models, schema, training
     from o3v.config import find_base, load_profile
     from o3v.prompts import PromptBuilder
@@ -58,7 +58,7 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--moments", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.work:
@@ -77,7 +77,7 @@ def main() -> None:
                 start_s = time.monotonic()
                 subprocess.run([*command, str(whole)], check=True, capture_output=True)
                 whole_s = time.monotonic() - start_s
-                for number, share in enumerate(rng.uniform(0.4, 0.95, options.moments)):
+                for number, share in enumerate(rng.uniform(0.4, 0.95, options.kills)):
                     broken = Path(folder) / f"{kind}-{rank}-{number}"
                     run = subprocess.Popen([*command, str(broken)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                     time.sleep(share * whole_s)

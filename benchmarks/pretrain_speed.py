@@ -148,7 +148,7 @@ def main() -> None:
             ratios.append(theirs_s / ours_s)
             rates = f"Trainer {len(samples) / theirs_s:6.1f}  ours {len(samples) / ours_s:6.1f} samples/s"
             print(f"{rates}  {ratios[-1]:.1f} times")
-    print(f"median of {options.turns} turns: {np.median(ratios):.1f} times the Trainer's samples a second")
+    print(f"median of {options.turns} turns: {np.median(ratios):.1f} times the Trainer's samples per second")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Wall time of eight responses to one question: from one shared prefill, against one response and against eight calls.
+"""Wall time of eight responses from one shared prefill, compared with one response and with eight separate calls.
 
 All responses have the same length.
 
@@ -43,7 +43,7 @@ def main() -> None:
     seconds(1, options.count)
     rows = [
         (seconds(1, 1), seconds(1, options.count), seconds(options.count, 1)) for _ in range(options.turns)
-    ]  # in turns, so that a busy machine slows all alike
+    ]  # in turns, so that other load slows all of them equally
     one, together, apart = np.array(rows).T
     print(f"one response {np.median(one):.2f} s, {options.count} together {np.median(together):.2f} s", end=", ")
     print(f"{options.count} calls {np.median(apart):.2f} s (medians of {options.turns} turns, {longest} tokens each)")

@@ -1,4 +1,4 @@
-"""What SFT and GSPO add on held-out videos, over seeds, with intervals.
+"""Measures how much SFT and GSPO improve the metrics on held-out videos, over several seeds, with intervals.
 
 Runs the notebooks for each seed (finished runs are skipped), lets their models answer more videos of the evaluation
 split and more questions of the RL split, and resamples both: 95% percentile bootstrap of the mean over seeds, with the

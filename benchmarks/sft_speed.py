@@ -1,4 +1,4 @@
-"""Tokens a second of SFT, ours against stock TRL: same model, rows, batches and settings, in turns in one run.
+"""Tokens per second of our SFT and of stock TRL, with the same model, rows, batches and settings, in turns.
 
 Stock is TRL's SFTTrainer on the model and processor as transformers loads them, with our rows.
 
@@ -21,7 +21,7 @@ from gspo_step import SIDES, stock_model
 
 
 def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
-    """Tokens a second of the steps after the first two, rows read beforehand."""
+    """Tokens per second of the steps after the first two. All rows are read before."""
     from trl import SFTTrainer
 
     from o3v import models, schema
@@ -76,7 +76,7 @@ def main() -> None:
                 found[side] = json.loads(printed.splitlines()[-1])["tokens_s"]
             ratios.append(found["ours"] / found["stock"])
             print(", ".join(f"{side} {value:,.0f} tokens/s" for side, value in found.items()), f"{ratios[-1]:.2f}")
-    print(f"ours against stock: {np.median(ratios):.2f} times the tokens a second")
+    print(f"ours against stock: {np.median(ratios):.2f} times the tokens per second")
 
 
 if __name__ == "__main__":

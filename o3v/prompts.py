@@ -44,7 +44,7 @@ WITH_SPAN = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
 WITH_BOX_COUNT = "Give {count} boxes. {question}"
 WITH_BOXES = "The boxes are {boxes}. {question}"
 
-# the size in whose units a model writes boxes; None: pixels of the resized frame
+# size of the space in which a model writes boxes; None: pixels of the resized frame
 BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1000)}
 
 
@@ -55,14 +55,14 @@ class Prompt:
     messages: list[dict[str, Any]]  # conversation whose image parts stand for `images`, in order
     images: list[np.ndarray]  # frames, (height, width, 3) uint8 RGB each
     times_s: tuple[float, ...]  # time of each frame in seconds; empty for an image
-    space_wh: Size  # size in whose units the model writes boxes
+    space_wh: Size  # size of the space in which the model writes boxes
     row: Row  # STGR row for the rewards; `image_size` is the unit of its pixel boxes, `image_size_refine` is `space_wh`
     duration_s: float = 0.0  # length of the video in seconds, 0 for an image
     response_prefix: str = ""  # beginning of the response, which the model continues
 
 
 def box_space_size(frame_wh: Size, box_space: str) -> Size:
-    """The size in whose units a model of this `box_space` writes boxes on a frame of this size."""
+    """The size of the space in which a model of this `box_space` writes boxes, for a frame of this size."""
     return BOX_SPACES[box_space] or frame_wh
 
 

@@ -141,7 +141,7 @@ def _filter_shards(shards: list[Path], filtered: Path, stages: Mapping[str, Any]
 def score_file(options: Namespace) -> int:
     """Prints the mean of each reward term by task and the shares of format problems. `--out` gets all terms.
 
-    A completion that only closes its thinking gets the opening tag that the prompt of a thinking model holds. Lines
+    A completion that only closes its thinking gets the opening tag from the prompt of a thinking model. Lines
     that cannot be scored are listed and left out; returns 1 if there are any, and raises ValueError if no line remains.
     """
     config, path = getattr(RewardConfig, options.reading)(), options.completions_file

@@ -123,7 +123,7 @@ def parse_response(text: str) -> Response:
 
 
 def open_think(text: str) -> str:
-    """The text with the opening `<think>` that the prompt of a thinking model already holds.
+    """The text with the opening `<think>`, which the prompt of a thinking model already contains.
 
     A completion of such a model only closes the tag. Other texts are returned unchanged.
 

@@ -1,4 +1,4 @@
-"""Does the answer depend on its evidence? Removes or falsifies the evidence and checks whether the answer changes.
+"""Tests whether an answer depends on its evidence: removes or falsifies it, and checks whether the answer changes.
 
 Frames: those nearest to the claimed times are removed, compared with the same number at random (paper, table 6); the
 claimed boxes, or everything around them, are blurred. Thinking: the claimed times are shifted or the boxes exchanged,
@@ -119,7 +119,7 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
 def run_trials(
     vlm: VideoModel, prompts: Sequence[Prompt], truths: Sequence[str], config: InferenceConfig, seed: int = 0
 ) -> list[Trial]:
-    """Answers each question as it is and with every perturbation that its response allows, greedily.
+    """Answers each question without and with every perturbation that its response allows, by greedy decoding.
 
     Args:
         vlm: the model.

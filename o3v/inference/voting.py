@@ -60,7 +60,7 @@ def sample_pools(
         vlm: the model.
         questions: what to answer.
         config: numbers of votes and largest number of tokens.
-        score_crops: scores crops against a question.
+        score_crops: scores how relevant crops are to a question.
         out: folder of the pools.
         seed: seed of the first question; each further question adds 1.
     """

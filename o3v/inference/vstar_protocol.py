@@ -82,7 +82,7 @@ def spatial_answer(
 
     Args:
         response: the parsed answer.
-        space_wh: size in whose units the response writes boxes.
+        space_wh: size of the box space of the response.
         item: the V-STAR item.
         seconds: the annotated seconds.
         span_given: whether the question gave the true span (chain 1). Otherwise only seconds between the first and

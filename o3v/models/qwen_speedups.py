@@ -1,6 +1,6 @@
 """Qwen2.5-VL's image processor and vision tower without repeated work. Weights and results stay the same.
 
-The G completions of a prompt, and the questions about one video, bring the same frames again and again: each distinct
+The G completions of a prompt, and the questions about one video, contain the same frames many times: each distinct
 frame is processed and encoded once. Attention over many small windows is one batched product.
 """
 

@@ -5,7 +5,7 @@ One table of terms for each task, and two readings of the method: `RewardConfig.
 the second. The formulas are in `rewards.terms`. This module does not know models or trainers.
 
 Choices where the article is silent: an answer is judged by its first box, and a `visual QA` row by the first box of
-its answer. Strict format asks for a time in the thinking of temporal rows, a claim for images, a claim with a time for
+its answer. Strict format requires a time in the thinking of temporal rows, a claim for images, a claim with a time for
 spatio-temporal rows, and nothing for general questions.
 """
 
@@ -25,10 +25,10 @@ TERMS = ("ans_acc", "ans_tiou", "ans_viou", "thk_temporal_point", "thk_temporal_
 
 @dataclass(frozen=True)
 class TaskRule:
-    """The terms of a task, and whether a response holds the evidence that the task asks for."""
+    """The terms of a task, and whether a response has the evidence that the task requires."""
 
     terms: Mapping[str, Callable[[Sample], float | None]]  # functions of a sample, by name of the term
-    # whether a response parsed by the grammar holds the evidence (strict format)
+    # whether a response parsed by the grammar has the evidence (strict format)
     evidence: Callable[[Response], bool] = lambda response: True
     # the same for the public code's reading (counting format)
     counted: Callable[[OfficialReading], bool] = lambda reading: True

@@ -68,11 +68,11 @@ class Sample:
         return (self.parsed.answer or "").strip()
 
     def true_span_s(self) -> Span:
-        """The true span in seconds. Raises ValueError if the row's answer holds none."""
+        """The true span in seconds. Raises ValueError if the row's answer has none."""
         return self._read("answer", read_span(self.row["answer"]), "without one span [start, end] in seconds")
 
     def true_letter(self) -> str:
-        """The letter of the right option. Raises ValueError if the row's answer holds none."""
+        """The letter of the right option. Raises ValueError if the row's answer has none."""
         return self._read("answer", read_letter(self.row["answer"]), "without the letter of an option")
 
     def true_box(self) -> Box:

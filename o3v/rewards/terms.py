@@ -224,8 +224,8 @@ def evidence_recall(
 def strict_format(response: Response, has_evidence: bool) -> float:
     """r_fmt by correct tags: 1 without problems and with the evidence of the task, 0.5 for correct sections, else 0.
 
-    Paper: 1.0 for correct sections and evidence tags, 0.5 for the sections alone, else 0. `has_evidence`: the thinking
-    holds evidence of the kind that the task asks for.
+    Paper: 1.0 for correct sections and evidence tags, 0.5 for only the sections, else 0. `has_evidence`: the thinking
+    has the evidence that the task requires.
     """
     kinds = {problem.kind for problem in response.problems}
     if kinds & STRUCTURE_KINDS:

@@ -62,7 +62,7 @@ class KeyFrame:
 class Example:
     """One question with its answer and evidence. Paths are relative to the data root.
 
-    `image_size_wh` is the image size whose pixels the boxes of a `visual QA` row are in; None for video rows.
+    `image_size_wh` is the size of the image in whose pixels a `visual QA` row gives its boxes; None for video rows.
     """
 
     id: str
@@ -156,7 +156,7 @@ class Example:
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A row, or one box of a row, that a filter dropped, with the reason. `box` (0–1) is the box at fault, if any."""
+    """A row, or one box of a row, that a filter dropped, with the reason. `box` (0–1) is the wrong box, if any."""
 
     id: str
     source: str

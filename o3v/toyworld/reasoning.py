@@ -56,7 +56,7 @@ def chain_of(scene: Scene, fact: Fact, claimed: bool = True) -> str:
 
 
 def span_of(scene: Scene, fact: Fact) -> str:
-    """The first and the last described frame in which the fact holds, with their times."""
+    """The first and the last described frame in which the fact is true, with their times."""
     return describe_span(watch(scene).times_s, fact.span_s, lambda time_s: format_time(round(time_s, 1)))
 
 

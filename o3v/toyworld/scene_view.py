@@ -1,7 +1,7 @@
 """Lookups that all question families need: when each object of a scene is visible, and how to word a fact.
 
 A `Fact` is a question with its one correct answer, some wrong answers, a short chain of reasoning, and the span of time
-in which it holds. This module does not know rows, tasks or tags. The paper has no synthetic world.
+in which it is true. This module does not know rows, tasks or tags. The paper has no synthetic world.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Turns facts of synthetic scenes into rows of the six STGR tasks and into V-STAR items.
 
-Each synthetic source stands for one source of STGR. It fixes the task, the weight in each split, and the families of
+Each synthetic source replaces one source of STGR. It fixes the task, the weight in each split, and the families of
 facts. Chains have claims in the tasks that need evidence, times in the temporal tasks, and neither in the general ones.
 The questions are ours, not the paper's. This module does not know files on disk.
 """
@@ -36,7 +36,7 @@ _GENERAL = (*_APPEARANCES, "count", "place")  # asked without evidence; question
 
 @dataclass(frozen=True)
 class Source:
-    """A synthetic source that stands for one of STGR's sources.
+    """A synthetic source that replaces one of STGR's sources.
 
     `sft` and `rl` are the numbers of rows of the STGR source in thousands (paper), `stands_for` is its name there.
     `families` are the families of facts, `max_share` is the longest span of a fact as a share of the video, and

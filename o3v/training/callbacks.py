@@ -118,7 +118,7 @@ class StopOnCollapse(TrainerCallback):
 
 
 def step_rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """The rows of a trainer's log that hold measurements of a step, without times and token counts.
+    """The rows of a trainer's log with measurements of a step, without times and token counts.
 
     Times differ between runs, and TRL restarts its token count when it resumes.
     """

@@ -1,4 +1,4 @@
-"""Cold start: supervised fine-tuning on reasoning that carries its evidence.
+"""Cold start: supervised fine-tuning on reasoning with evidence.
 
 TRL's SFTTrainer on prompt–completion rows. Departs from the public code: only the assistant's tokens enter the loss
 (there: all tokens but padding and vision tokens).

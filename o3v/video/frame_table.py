@@ -1,8 +1,8 @@
 """The frame table of a video file: its shown frames and their times, from one pass over the packets.
 
 Frame counts and times never come from the header: a stream-copied trim hides packets, a phone records at a variable
-rate, a broken download ends early. The table says whether decord, which builds its own, would agree, and
-`decoding` reads exactly its frames. This module does not know sampling or sizes.
+rate, a broken download ends early. The table says whether decord, which makes its own table, gives the same frames.
+`decoding` reads exactly the frames of the table. This module does not know sampling or sizes.
 """
 
 import os

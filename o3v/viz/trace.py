@@ -1,4 +1,4 @@
-"""Frames with a slider, a play button and a timeline; a response next to them, whose claims lead to their frames.
+"""Frames with a slider, a play button and a timeline; a response next to them, whose claims are links to their frames.
 
 Makes HTML snippets that need no kernel, no network and no other script. A click or key press on a claim shows its frame
 and highlights its boxes. Does not know widgets or models.
@@ -183,7 +183,7 @@ class ShownResponse(NamedTuple):
 def trace_html(frames: Frames, shown: ShownResponse, question: str = "", truth_px: Truth = NO_TRUTH) -> str:
     """The frames with a slider; below them the response with claims that lead to frames, its answer and terms.
 
-    A claim outside the video leads nowhere. Raises ValueError without a frame.
+    A claim outside the video has no link. Raises ValueError without a frame.
     """
     response, trace_id = shown.response, f"o3v-{uuid.uuid4().hex[:12]}"
     player = html_player(frames, *evidence(frames, response, truth_px))

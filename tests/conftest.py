@@ -1,4 +1,4 @@
-"""What the tests of training share: a small world on disk and an untrained tiny twin."""
+"""Fixtures: a small synthetic data set on disk, and a small untrained model, the twin."""
 
 import copy
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A data root with a few films and rows of every split."""
+    """A data root with a few videos and rows of every split."""
     from o3v.toyworld.dataset import make_dataset
 
     root = tmp_path_factory.mktemp("world")

@@ -1,4 +1,4 @@
-"""The grammar: bad texts are counted and never raise, and what is written is what is read."""
+"""The grammar: malformed text is counted and never raises, and formatted text parses to the same values."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def kinds(text: str) -> list[str]:
         (" <think>a</think>\n<answer>b</answer>\n", []),
     ],
 )
-def test_sections_that_are_not_there(text, expected):
+def test_missing_sections(text, expected):
     assert sorted(kinds(text)) == sorted(expected)
 
 
@@ -79,7 +79,7 @@ def test_sections_that_are_not_there(text, expected):
         ("<t>1.2.3</t>s", ["bad_time"]),
     ],
 )
-def test_evidence_that_is_malformed(think, expected):
+def test_malformed_evidence(think, expected):
     assert kinds(format_response(think, "b")) == expected
 
 
@@ -94,13 +94,13 @@ def test_odd_numbers_are_problems(number):
 @pytest.mark.parametrize(
     "box", ["[1,2,3]", "[1,2,3,4,5]", "1,2,3,4", "[[1,2,3,4]]", "[3,2,1,4]", "[1,4,3,4]", "[a,b,c,d]"]
 )
-def test_boxes_that_are_none(box):
+def test_texts_that_are_not_boxes(box):
     response = parse_response(format_response(f"<obj>cup</obj><box>{box}</box>at<t>1</t>s", "b"))
     assert [problem.kind for problem in response.problems] == ["bad_box"]
     assert response.claims == () and response.times_s == (1.0,)
 
 
-def test_a_bad_box_leaves_the_good_one():
+def test_a_bad_box_does_not_affect_a_good_one():
     (claim,) = parse_response(format_response("<obj>cup</obj><box>[1,2]</box><box>[1,2,3,4]</box>", "")).claims
     assert claim.boxes == ((1.0, 2.0, 3.0, 4.0),) and claim.time_s is None
 
@@ -126,7 +126,7 @@ def test_markup_in_a_name_is_a_name():
     assert parse_response(format_response("<obj>a <b> < c</obj><box>[1,2,3,4]</box>", "")).claims[0].name == "a <b> < c"
 
 
-def test_problems_say_where_and_what():
+def test_problems_have_a_position_and_a_message():
     (problem,) = parse_response("<think><t>x</t>s</think><answer></answer>").problems
     assert (problem.start, problem.end, problem.message) == (7, 16, PROBLEM_KINDS["bad_time"])
 
@@ -139,11 +139,11 @@ claims = st.tuples(names, st.lists(boxes, min_size=1, max_size=3).map(tuple), st
 
 
 @given(st.lists(claims, max_size=4), st.lists(times, max_size=3))
-def test_parsing_undoes_formatting(said, moments):
-    think = " then ".join([format_claim(*claim) for claim in said] + [format_time(moment) for moment in moments])
+def test_parsing_a_formatted_text_gives_its_values(claimed, extra_s):
+    think = " then ".join([format_claim(*claim) for claim in claimed] + [format_time(time_s) for time_s in extra_s])
     response = parse_response(format_response(think, "yes"))
-    assert [(claim.name, claim.boxes, claim.time_s) for claim in response.claims] == said
-    assert list(response.times_s) == [time_s for _, _, time_s in said if time_s is not None] + moments
+    assert [(claim.name, claim.boxes, claim.time_s) for claim in response.claims] == claimed
+    assert list(response.times_s) == [time_s for _, _, time_s in claimed if time_s is not None] + extra_s
     assert (response.think, response.answer, response.problems) == (think, "yes", ())
 
 
@@ -182,12 +182,12 @@ def test_ten_thousand_random_strings_do_not_raise():
         response = parse_response(text)
         assert {problem.kind for problem in response.problems} <= set(PROBLEM_KINDS)
         assert all(0 <= problem.start <= problem.end <= len(text) for problem in response.problems)
-        assert all(math.isfinite(moment) for moment in response.times_s)
+        assert all(math.isfinite(time_s) for time_s in response.times_s)
         strip_tags(text), answer_span(text), answer_choice(text), map_boxes(text, lambda box: box)
 
 
 @given(st.text())
-def test_any_text_is_read(text):
+def test_any_text_is_parsed(text):
     assert parse_response(text).text == text
 
 
@@ -203,7 +203,7 @@ def test_a_million_characters_take_seconds_at_most(unit):
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a<obj>b", "x</think>"])
-def test_names_that_would_not_be_read_back_are_refused(name):
+def test_names_that_cannot_be_parsed_again_are_refused(name):
     with pytest.raises(ValueError, match="name"):
         format_claim(name, [(1, 2, 3, 4)], 1.0)
 
@@ -222,7 +222,7 @@ def test_names_that_would_not_be_read_back_are_refused(name):
         lambda: format_response("a", "<answer>b"),
     ],
 )
-def test_what_cannot_be_written_is_refused(call):
+def test_values_that_cannot_be_written_are_refused(call):
     with pytest.raises(ValueError):
         call()
 
@@ -278,7 +278,7 @@ def test_chosen_letters(answer, whole, marked):
     assert answer_choice(answer) == (marked if "Correct" in answer else whole)
 
 
-def test_boxes_are_mapped_and_malformed_ones_left():
+def test_boxes_are_mapped_and_malformed_ones_are_not_changed():
     text = "<box>[0.1,0.25,0.5,0.999]</box> <box>[x]</box> <box>[0.5,0.5,0.5001,0.5001]</box>"
     mapped = map_boxes(text, lambda box: tuple(100 * side for side in box))
     assert mapped == "<box>[10,25,50,100]</box> <box>[x]</box> <box>[50,50,51,51]</box>"
@@ -286,11 +286,11 @@ def test_boxes_are_mapped_and_malformed_ones_left():
 
 def test_text_without_tags():
     think = f"The {CUP}<box>[5,6,7,8]</box>at<t>2.0</t>s falls at <t>3.5</t>s."
-    said = strip_tags(format_response(think, format_span(1, 2)))
-    assert said == "The cup at 2.0s falls at 3.5s.\nFrom 1.0s to 2.0s"
+    plain = strip_tags(format_response(think, format_span(1, 2)))
+    assert plain == "The cup at 2.0s falls at 3.5s.\nFrom 1.0s to 2.0s"
 
 
-def test_claims_written_by_hand_are_read_whole():
+def test_claims_written_by_hand_are_parsed_completely():
     if not TRACES.exists():
         pytest.skip(f"{TRACES} is not here")
     for trace, (n_claims, last_s) in zip(json.loads(TRACES.read_text()), [(6, 14.7), (4, 10.0)], strict=True):

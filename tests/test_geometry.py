@@ -23,7 +23,7 @@ def test_inverted_and_empty_boxes_have_no_area():
 
 
 @pytest.mark.parametrize("box", [(0, 0, math.nan, 1), (0, 0, math.inf, 1), (2, 0, 1, 1), (0, 0, 1), (0, 0, 1, 0)])
-def test_what_is_no_box(box):
+def test_invalid_boxes(box):
     assert not is_box(box)
 
 
@@ -33,18 +33,18 @@ def test_iou_by_hand():
 
 
 @given(boxes, boxes)
-def test_iou_is_symmetric_and_a_share(a, b):
+def test_iou_is_symmetric_and_between_0_and_1(a, b):
     assert box_iou(a, b) == box_iou(b, a)
     assert 0 <= box_iou(a, b) <= 1
 
 
 @given(boxes)
-def test_a_box_overlaps_itself_whole(box):
+def test_the_iou_of_a_box_with_itself_is_one(box):
     assert box_iou(box, box) == pytest.approx(1.0 if box_area(box) > 0 else 0.0)
 
 
 @given(spans, spans)
-def test_span_iou_is_symmetric_and_a_share(a, b):
+def test_span_iou_is_symmetric_and_between_0_and_1(a, b):
     assert span_iou(a, b) == span_iou(b, a)
     assert 0 <= span_iou(a, b) <= 1
 

@@ -1,4 +1,4 @@
-"""Prompts: what the model is told and what it learns to answer."""
+"""Prompts: the input of the model, and the response that it learns."""
 
 from dataclasses import replace
 
@@ -38,15 +38,15 @@ def test_every_frame_comes_after_its_time(sft_examples, world):
 
 def test_key_frames_are_inserted_in_training_only(sft_examples, world):
     example = example_of(sft_examples, Task.SPATIO_TEMPORAL)
-    told, asked = (builder_of(world).for_example(example, training=t) for t in (True, False))
+    train, infer = (builder_of(world).for_example(example, training=t) for t in (True, False))
     keys = {k.time_s for k in example.key_frames}
-    assert all(any(abs(key - t) < 1e-3 for t in told.times_s) for key in keys)
-    assert set(asked.times_s) <= set(told.times_s) and list(told.times_s) == sorted(told.times_s)
-    assert len(asked.times_s) == FRAMES.n_frames
+    assert all(any(abs(key - t) < 1e-3 for t in train.times_s) for key in keys)
+    assert set(infer.times_s) <= set(train.times_s) and list(train.times_s) == sorted(train.times_s)
+    assert len(infer.times_s) == FRAMES.n_frames
 
 
 @pytest.mark.parametrize("box_space", ["pixels", "thousandths"])
-def test_boxes_enter_the_models_space(sft_examples, world, box_space):
+def test_boxes_are_converted_to_the_models_space(sft_examples, world, box_space):
     example = example_of(sft_examples, Task.SPATIO_TEMPORAL)
     prompt = builder_of(world, box_space).for_example(example, training=True)
     assert prompt.space_wh == {"pixels": (56, 56), "thousandths": (1000, 1000)}[box_space]
@@ -58,7 +58,7 @@ def test_boxes_enter_the_models_space(sft_examples, world, box_space):
         assert box_iou(claim.boxes[0], true_box) > 0.8  # rounded to whole units
 
 
-def test_pictures_speak_in_pixels_of_the_resized_picture(sft_examples, world):
+def test_boxes_of_images_are_in_pixels_of_the_resized_image(sft_examples, world):
     example = example_of(sft_examples, Task.SPATIAL)
     prompt = builder_of(world).for_example(example, training=True)
     assert prompt.row["image_size"] == [224, 224] and prompt.row["image_size_refine"] == [56, 56]
@@ -78,12 +78,12 @@ def test_targets_keep_the_grammar_and_answer_their_task(sft_examples, world):
             assert evidence.answer_choice(response.answer) == example.answer
 
 
-def test_boxes_that_a_question_tells_are_in_the_models_space(sft_examples, world):
-    asked = "The boxes are <box>[0.25,0.5,0.75,1]</box>, <box>[0,0,0.5,0.5]</box>. When is it there?"
-    row = replace(example_of(sft_examples, Task.TEMPORAL), question=asked)
+def test_boxes_in_a_question_are_in_the_models_space(sft_examples, world):
+    question_text = "The boxes are <box>[0.25,0.5,0.75,1]</box>, <box>[0,0,0.5,0.5]</box>. When is it there?"
+    row = replace(example_of(sft_examples, Task.TEMPORAL), question=question_text)
     prompt = builder_of(world).for_example(row, training=True)
-    said = "The boxes are [14,28,42,56], [0,0,28,28]. When is it there?"
-    assert prompt.messages[1]["content"][-1]["text"] == said == prompt.row["question"]
+    expected = "The boxes are [14,28,42,56], [0,0,28,28]. When is it there?"
+    assert prompt.messages[1]["content"][-1]["text"] == expected == prompt.row["question"]
     thousandths = builder_of(world, "thousandths").for_example(row, training=False)
     assert "[250,500,750,1000]" in thousandths.messages[1]["content"][-1]["text"]
     assert len(prompt.messages[1]["content"]) == len(prompts.frame_parts(prompt.times_s, prompt.duration_s)) + 1
@@ -93,19 +93,19 @@ TIMES_S = (0.0, 1.5, 3.0, 4.5, 6.0)
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("answer", "expected"),
     [
         ("[1.1, 4.2]", "[1.5, 4.5]"),
         ("[1.5, 5.0]", "[1.5, 6.0]"),
-        ("[3.2, 7.0]", "[4.5, 7.4]"),  # nothing is shown after it: to the end
-        ("[3.2, 4.0]", "[3.0, 4.5]"),  # no frame in it: from the last before
+        ("[3.2, 7.0]", "[4.5, 7.4]"),  # no frame after it: to the end of the video
+        ("[3.2, 4.0]", "[3.0, 4.5]"),  # no frame in it: from the last frame before it
         ("B\n[1.1, 4.2]", "B\n[1.5, 4.5]"),
     ],
 )
-def test_a_span_is_told_by_the_frames_shown(sft_examples, said, shown):
-    row = replace(example_of(sft_examples, Task.TEMPORAL), answer=said)
-    row = replace(row, task=Task.TEMPORAL_MCQ) if said.startswith("B") else row
-    assert prompts.snap_to_frames(row, TIMES_S, 7.4).answer == shown
+def test_a_span_is_moved_to_frame_times(sft_examples, answer, expected):
+    row = replace(example_of(sft_examples, Task.TEMPORAL), answer=answer)
+    row = replace(row, task=Task.TEMPORAL_MCQ) if answer.startswith("B") else row
+    assert prompts.snap_to_frames(row, TIMES_S, 7.4).answer == expected
 
 
 @pytest.mark.parametrize("answer", ["soon", "[1.0]", "[a, b]", ""])
@@ -117,7 +117,7 @@ def test_a_temporal_row_without_a_span_is_named(sft_examples, answer):
 
 
 @pytest.mark.parametrize("answer", ["B", "(B)", "[B]", "b", "B. the red car", "B) it\n"])
-def test_the_target_of_an_option_earns_full_marks_however_it_is_written(sft_examples, answer):
+def test_the_target_of_an_option_in_any_form_earns_the_full_reward(sft_examples, answer):
     row = replace(example_of(sft_examples, Task.MCQ), answer=answer)
     assert score_completion(prompts.target_text(row, (56, 56)), row, 1.0)["ans_acc"] == 1.0
     temporal = replace(example_of(sft_examples, Task.TEMPORAL), task=Task.TEMPORAL_MCQ, answer=f"{answer}\n[1.0, 3.0]")
@@ -137,11 +137,11 @@ def test_the_stated_image_size_is_the_unit_of_target_and_reward(sft_examples, wo
     assert scores["ans_viou"] > 0.9 and scores["thk_spatial"] > 0.9
 
 
-def test_a_moment_stays_in_its_span(sft_examples):
+def test_a_time_in_the_span_moves_to_a_frame_in_the_span(sft_examples):
     chain = "First at <t>1.1</t>s, last at <t>2.9</t>s, gone at <t>4.4</t>s."
     row = replace(example_of(sft_examples, Task.TEMPORAL), answer="[1.0, 2.95]", reasoning_process=chain)
-    told = prompts.snap_to_frames(row, TIMES_S, 7.4)
-    assert told.reasoning_process == "First at <t>1.5</t>s, last at <t>1.5</t>s, gone at <t>4.5</t>s."
+    snapped = prompts.snap_to_frames(row, TIMES_S, 7.4)
+    assert snapped.reasoning_process == "First at <t>1.5</t>s, last at <t>1.5</t>s, gone at <t>4.5</t>s."
     assert prompts.snap_to_frames(replace(row, reasoning_process=None), TIMES_S, 7.4).reasoning_process is None
     claims = example_of(sft_examples, Task.SPATIO_TEMPORAL)
     assert prompts.snap_to_frames(claims, TIMES_S, 7.4) is claims

@@ -1,4 +1,4 @@
-"""The rules of the package: who may import whom, where torch lives, what is declared. Read from the source."""
+"""Rules of the package, checked on its source: which part may import which, which use torch, what is declared."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from o3v.code_digest import imported_modules
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "o3v"
 
-WORDS = {"geometry", "evidence", "schema", "prompts", "config", "files", "code_digest", "text"}
-BASICS = WORDS | {"video"}
-# Which rooms (folders, and modules at the top) each room may import besides itself.
+CORE = {"geometry", "evidence", "schema", "prompts", "config", "files", "code_digest", "text"}
+BASICS = CORE | {"video"}
+# Which parts (folders of o3v, and modules at its top) each part may import besides itself.
 MAY_IMPORT = {
-    **dict.fromkeys(WORDS, BASICS),
-    "video": WORDS,
+    **dict.fromkeys(CORE, BASICS),
+    "video": CORE,
     "rewards": BASICS,
     "evaluation": BASICS,
     "data": BASICS,
@@ -31,20 +31,20 @@ MAY_IMPORT = {
     "toyworld": BASICS | {"data"},
     "tinybase": BASICS | {"data", "evaluation", "rewards", "models", "training", "inference", "toyworld"},
     "viz": BASICS | {"data", "evaluation", "rewards"},
-    "runner": WORDS,
+    "runner": CORE,
     "cli": BASICS | {"data", "evaluation", "rewards", "models", "training", "inference", "viz", "runner", "toyworld"},
     "__main__": {"cli"},
 }
 WITH_TORCH = {"models", "training", "inference", "tinybase"}
 TORCH = {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}
-MOST_FLOORS = 8
+MAX_LAYERS = 8
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "google": "google-genai", "rouge_score": "rouge-score"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}
 
 
-def room_of(path: Path) -> str:
+def part_of(path: Path) -> str:
     return NAMES[path].split(".")[0]
 
 
@@ -52,14 +52,14 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def rooms_imported(path: Path) -> set[str]:
+def parts_imported(path: Path) -> set[str]:
     package = "o3v." + ".".join(path.relative_to(PACKAGE).parent.parts)
     names = {name.split(".")[1] for name in imported_modules(tree_of(path), package) if "." in name}
-    return {name for name in names if name in MAY_IMPORT} - {room_of(path)}
+    return {name for name in names if name in MAY_IMPORT} - {part_of(path)}
 
 
 def outside_imports(path: Path) -> set[str]:
-    """First names of all that a module imports from outside of o3v, inside functions too."""
+    """Top-level names of all packages outside o3v that a module imports, also inside functions."""
     names = set()
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
@@ -69,37 +69,37 @@ def outside_imports(path: Path) -> set[str]:
     return names - {"o3v"}
 
 
-def test_every_room_stands_in_the_table():
-    rooms = {room_of(path) for path in MODULES} - {"__init__"}
-    assert rooms == set(MAY_IMPORT)
-    assert len(rooms - {"__main__"}) <= 22
+def test_every_part_is_in_the_table():
+    parts = {part_of(path) for path in MODULES} - {"__init__"}
+    assert parts == set(MAY_IMPORT)
+    assert len(parts - {"__main__"}) <= 22
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES.get)
-def test_a_module_imports_only_what_its_room_may(path):
-    if room_of(path) == "__init__":
-        assert rooms_imported(path) == set()
+def test_a_module_imports_only_what_its_part_may(path):
+    if part_of(path) == "__init__":
+        assert parts_imported(path) == set()
         return
-    assert rooms_imported(path) - MAY_IMPORT[room_of(path)] == set()
-    if room_of(path) not in WITH_TORCH | {"cli"}:
+    assert parts_imported(path) - MAY_IMPORT[part_of(path)] == set()
+    if part_of(path) not in WITH_TORCH | {"cli"}:
         assert outside_imports(path) & TORCH == set()
 
 
-def test_rooms_form_no_circle_and_few_floors():
-    above: dict[str, set[str]] = {room: set() for room in MAY_IMPORT}
+def test_parts_have_no_cycle_and_few_layers():
+    above: dict[str, set[str]] = {part: set() for part in MAY_IMPORT}
     for path in MODULES:
-        if room_of(path) in above:
-            above[room_of(path)] |= rooms_imported(path)
-    floors: dict[str, int] = {}
-    while len(floors) < len(above):
-        ready = {room for room in above if room not in floors and above[room] <= floors.keys()}
-        assert ready, f"a circle among {sorted(above.keys() - floors.keys())}"
-        floors |= {room: 1 + max((floors[below] for below in above[room]), default=0) for room in ready}
-    assert max(floors.values()) <= MOST_FLOORS
+        if part_of(path) in above:
+            above[part_of(path)] |= parts_imported(path)
+    layers: dict[str, int] = {}
+    while len(layers) < len(above):
+        ready = {part for part in above if part not in layers and above[part] <= layers.keys()}
+        assert ready, f"a cycle among {sorted(above.keys() - layers.keys())}"
+        layers |= {part: 1 + max((layers[below] for below in above[part]), default=0) for part in ready}
+    assert max(layers.values()) <= MAX_LAYERS
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES.get)
-def test_no_module_takes_a_private_name_out_of_another(path):
+def test_no_module_imports_a_private_name(path):
     taken = {
         alias.name
         for node in ast.walk(tree_of(path))
@@ -110,14 +110,14 @@ def test_no_module_takes_a_private_name_out_of_another(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES.get)
-def test_a_module_is_read_in_one_sitting(path):
+def test_modules_and_functions_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
     functions = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = {n.name: n.end_lineno - n.lineno + 1 for n in functions if n.end_lineno - n.lineno + 1 > 45}
     assert long == {}
 
 
-def test_what_is_imported_is_declared():
+def test_imported_packages_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for extra in project["optional-dependencies"].values() for line in extra]
     declared = {re.split(r"[\[>=<]", line)[0].lower() for line in [*project["dependencies"], *extras]}
@@ -125,8 +125,8 @@ def test_what_is_imported_is_declared():
     assert {DISTRIBUTIONS.get(name, name.replace("_", "-")).lower() for name in imported} - declared == set()
 
 
-def test_rooms_without_torch_import_without_it_and_the_package_in_no_time():
-    light = [n for p, n in NAMES.items() if room_of(p) not in WITH_TORCH | {"__init__", "__main__"}]
+def test_parts_without_torch_do_not_import_it():
+    light = [n for p, n in NAMES.items() if part_of(p) not in WITH_TORCH | {"__init__", "__main__"}]
     modules = [f"o3v.{name}".removesuffix(".__init__") for name in light]
     code = f"import importlib, sys; [importlib.import_module(n) for n in {modules}]; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()

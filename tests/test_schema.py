@@ -1,4 +1,4 @@
-"""Rows: what is refused and how it is named, then the round trip."""
+"""Rows: bad rows are refused with row and field, good rows are read and written without a change."""
 
 import json
 
@@ -52,7 +52,7 @@ GOOD = {
         ({"question": "<video>"}, r"field 'question' is empty without its tags"),
     ],
 )
-def test_bad_rows_are_refused_by_name(change, message):
+def test_bad_rows_are_refused_with_the_name_of_the_field(change, message):
     with pytest.raises(SchemaError, match=message):
         Example.from_row(GOOD | change)
 

@@ -117,7 +117,7 @@ def test_a_line_that_cannot_be_scored_raises_an_error_with_its_number(line, tmp_
     assert "completions.jsonl, line 1: " in capsys.readouterr().err
 
 
-def test_a_line_that_cannot_be_scored_costs_only_itself(tmp_path, capsys):
+def test_a_line_that_cannot_be_scored_does_not_affect_the_others(tmp_path, capsys):
     """A separator inside a text, a completion that only closes its thinking, and bad lines between them."""
     row = {"task": "General video QA MCQ", "answer": "B"}
     good = {"completion": "He reads:\u2028the sign.\x85</think><answer>B</answer>", "row": row}

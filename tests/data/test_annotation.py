@@ -1,4 +1,4 @@
-"""Annotations: their form, and the rows they become."""
+"""Annotations: their form, and their conversion to rows."""
 
 import json
 

@@ -68,7 +68,7 @@ def test_requests_are_repeated_for_a_busy_service_and_for_a_malformed_answer(tmp
     assert sorted(annotator.requests) == ["i0"] * 3 + ["i1"] * 3 and report.retries == 4
 
 
-def test_a_deterministic_annotator_is_not_asked_again(tmp_path):
+def test_a_deterministic_annotator_gets_no_second_request(tmp_path):
     annotator = FakeAnnotator({"i0": [MALFORMED]}, deterministic=True)
     assert run(annotator, make_items(1), tmp_path) == [("i0", MALFORMED)] and annotator.requests == ["i0"]
 

@@ -7,7 +7,7 @@ from o3v.schema import DroppedRow, Example, Task
 ROWS = [Example(name, Task.FREE_FORM, "own", "What?", "This", video_path="v.mp4") for name in "abc"]
 
 
-def test_stages_run_in_order_on_what_is_left():
+def test_each_stage_runs_on_the_rows_that_are_left():
     def drop_first(examples):
         first, *others = examples
         return FilterResult(others, [DroppedRow(first.id, first.source, "first", "")])

@@ -1,4 +1,4 @@
-"""One row of each kind that users bring: right, or named with number, id, field and reason; it costs only itself."""
+"""Rows from users: each is accepted, or refused with its number, id, field and reason, and the others are kept."""
 
 import json
 
@@ -107,8 +107,8 @@ def test_the_command_ends_with_1_and_writes_the_good_rows(root, tmp_path, capsys
     assert "image size" in capsys.readouterr().out
 
 
-def test_the_target_of_every_good_row_earns_full_marks(root):
-    """In every term that the row's own truth decides; boxes are written in whole pixels."""
+def test_the_target_of_every_good_row_earns_the_full_reward(root):
+    """Every term is above 0.9. It can be below 1, because boxes are written in whole pixels."""
     builder = PromptBuilder(root, load_profile("tiny").frames, "pixels")
     coverage = check_file(root, root / "rows.json", workers=1)
     for example in good_rows(root / "rows.json", coverage):
@@ -133,7 +133,7 @@ def test_a_byte_order_mark_is_skipped(root):
         assert [e.id for e in stgr.read_stgr(root / name)] == ["a"]
 
 
-def test_sift_keeps_going_over_bad_rows(root, tmp_path, capsys):
+def test_sift_continues_after_bad_rows(root, tmp_path, capsys):
     assert main(["sift", str(root / "rows.json"), str(tmp_path / "out"), "--workers", "1"]) == 0
     kept = [e.id for e in stgr.read_stgr(tmp_path / "out" / "kept.json")]
     assert set(kept) >= {r["id"] for r in GOOD_ROWS}

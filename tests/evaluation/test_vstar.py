@@ -77,7 +77,7 @@ def test_an_item_without_its_truth_is_named(field):
 @pytest.mark.parametrize(
     "span", [None, "", [], [1.0], [5.0, 1.0], "x", "[1, 2", ["1", "2"], [math.nan, 2], "[" * 9999, {}]
 )
-def test_what_is_no_span_overlaps_nothing(span):
+def test_invalid_spans_have_no_overlap(span):
     assert temporal_iou(span, [0.0, 10.0]) == 0.0
 
 
@@ -114,7 +114,7 @@ def test_spans_in_raw_responses(text, official, fixed):
     [None, [], {}, "x", [1, 2, 3, 4], {"1": None}, {"1": []}, {"1": [1, 2, 3]}, {"1": ["a", 0, 1, 1]}, {"x": 1}],
 )
 @pytest.mark.parametrize("protocol", ["official", "fixed"])
-def test_what_is_no_box_overlaps_nothing(predicted, protocol):
+def test_invalid_boxes_have_no_overlap(predicted, protocol):
     assert second_ious(predicted, [("1", (0, 0, 10, 10))], protocol) == (0.0,)
 
 
@@ -165,7 +165,7 @@ def test_the_scripted_judge(predicted, truth, score):
     assert judge_exact(predicted, truth) == score
 
 
-def test_the_judge_is_asked_only_without_a_saved_score():
+def test_the_judge_is_called_only_without_a_saved_score():
     unjudged = {name: value for name, value in RIGHT.items() if name != "judge_score"}
     assert score_item(unjudged).judge == 3
     assert score_item(unjudged, judge=lambda predicted, truth: 2).judge == 2
@@ -173,13 +173,13 @@ def test_the_judge_is_asked_only_without_a_saved_score():
     assert score_item(RIGHT | {"judge_score": -1}).judge == 0
 
 
-def test_results_that_are_missing_score_nothing():
+def test_missing_results_score_0():
     bare = {name: value for name, value in RIGHT.items() if not name.startswith(("answer_temporal", "answer_spatial"))}
     score = score_item(bare)
     assert (score.judge, score.tiou, score.viou) == (3, (0.0, 0.0), (0.0, 0.0))
 
 
-def test_an_empty_span_is_looked_for_in_the_raw_response():
+def test_an_empty_span_is_read_from_the_raw_response():
     raw = {"answer_temporal": [], "answer_temporal_pre": "From 0:00 to 0:05", "answer_temporal_2": []}
     assert score_item(RIGHT | raw).tiou == (0.5, 0.0)
 
@@ -270,7 +270,7 @@ def test_items_without_an_answer():
     assert (fixed["overall"]["items"], fixed["overall"]["answered"]) == (2, 1)
 
 
-def test_a_group_without_any_answer_scores_nothing():
+def test_a_group_without_any_answer_scores_0():
     block = score_items([UNANSWERED])["by_duration"]["short"]
     assert (block["items"], block["accuracy"], block["mlgm"], block["ap"][0.1]) == (0, 0.0, 0.0, [0.0, 0.0])
 
@@ -317,7 +317,7 @@ def test_files_that_are_no_list_of_rows(tmp_path, text):
 
 
 def printed(block: dict) -> dict:
-    """A block in the names and the nesting of the public scorer's output."""
+    """A block of metrics with the names and the nesting of the public scorer's output."""
     block = rounded(block)
     return {
         "accuracy": [block["accuracy"]],

@@ -4,7 +4,7 @@ from transformers import TrainerCallback
 
 
 class StopAfter(TrainerCallback):
-    """Ends the run the hard way, right after a step."""
+    """Interrupts the run with an exception, right after a step."""
 
     def __init__(self, step):
         self.step = step

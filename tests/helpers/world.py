@@ -1,4 +1,4 @@
-"""The small world that the tests of training and inference read."""
+"""Prompts of the small synthetic data set, for the tests of training and inference."""
 
 from __future__ import annotations
 

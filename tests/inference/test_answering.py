@@ -1,4 +1,4 @@
-"""Inference: answers kept as they come, V-STAR's questions and the reading of their answers."""
+"""Inference: stored answers, V-STAR's questions, and the parsing of their answers."""
 
 import math
 from pathlib import Path
@@ -25,41 +25,41 @@ ITEM = {
 }
 
 
-def said(*claims):
+def respond(*claims):
     think = " ".join(evidence.format_claim(name, [box], t) for name, box, t in claims)
     return evidence.parse_response(evidence.format_response(think, "there"))
 
 
-def test_an_empty_question_is_refused_and_no_file_asks_nothing():
+def test_an_empty_question_is_refused_and_without_a_file_there_is_none():
     with pytest.raises(ValueError, match="the question is empty"):
         inference.file_questions("a.mp4", "  ", builder_of(Path(".")))
     assert inference.file_questions("", "What?", builder_of(Path("."))) == []
 
 
 def test_no_claim_gives_no_box():
-    assert inference.spatial_answer(said(), (56, 28), ITEM, [2.0], span_given=True) == {}
+    assert inference.spatial_answer(respond(), (56, 28), ITEM, [2.0], span_given=True) == {}
 
 
-def test_a_second_takes_the_claim_nearest_in_time_in_original_pixels():
-    response = said(("red car", (0, 0, 14, 14), 2.1), ("red car", (28, 0, 42, 14), 4.9))
+def test_each_second_gets_the_claim_nearest_in_time_in_original_pixels():
+    response = respond(("red car", (0, 0, 14, 14), 2.1), ("red car", (28, 0, 42, 14), 4.9))
     got = inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], span_given=True)
     left, right = [0.0, 0.0, 50.0, 50.0], [100.0, 0.0, 150.0, 50.0]
     assert got == {"2": left, "3": left, "4": right, "5": right}
 
 
-def test_not_span_given_it_answers_only_between_its_claims():
-    response = said(("red car", (0, 0, 14, 14), 3.2), ("red car", (0, 0, 14, 14), 3.9))
+def test_without_a_given_span_only_seconds_between_claims_are_answered():
+    response = respond(("red car", (0, 0, 14, 14), 3.2), ("red car", (0, 0, 14, 14), 3.9))
     assert set(inference.spatial_answer(response, (56, 28), ITEM, [2.0, 3.0, 4.0, 5.0], span_given=False)) == {"3", "4"}
 
 
-def test_claims_about_other_things_count_only_without_any_about_the_object():
+def test_claims_about_other_objects_count_only_if_none_names_the_object():
     other, own = ("blue ball", (28, 14, 42, 28), 2.0), ("Red Car", (0, 0, 14, 14), 5.0)
-    assert inference.spatial_answer(said(other, own), (56, 28), ITEM, [2.0], True) == {"2": [0.0, 0.0, 50.0, 50.0]}
-    assert inference.spatial_answer(said(other), (56, 28), ITEM, [2.0], True) == {"2": [100.0, 50.0, 150.0, 100.0]}
+    assert inference.spatial_answer(respond(other, own), (56, 28), ITEM, [2.0], True) == {"2": [0.0, 0.0, 50.0, 50.0]}
+    assert inference.spatial_answer(respond(other), (56, 28), ITEM, [2.0], True) == {"2": [100.0, 50.0, 150.0, 100.0]}
 
 
 def test_perfect_answers_score_perfectly():
-    response = said(*[("red car", (5.6, 2.8, 16.8, 14), float(s)) for s in (2, 3, 4, 5)])
+    response = respond(*[("red car", (5.6, 2.8, 16.8, 14), float(s)) for s in (2, 3, 4, 5)])
     rows = {ask: "<think></think><answer>a car</answer>" for ask in inference.VSTAR_QUESTIONS}
     rows |= dict.fromkeys(("when", "when_2"), "<think></think><answer>From <t>2.0</t>s to <t>5.5</t>s</answer>")
     rows |= dict.fromkeys(("where", "where_2"), response.text)
@@ -70,7 +70,7 @@ def test_perfect_answers_score_perfectly():
 
 
 @pytest.mark.parametrize(
-    ("said", "judged", "span"),
+    ("text", "judged", "span"),
     [
         ("Frame 1 red car, blue cup; frame 2 nothing.\nThe blue cup", 0, []),
         ("Frame 1 red car: from 2.0s; frame 2 nothing: to 3.0s.\nFrom 2.0s to 4.0s, the red car", 3, [2.0, 4.0]),
@@ -78,13 +78,13 @@ def test_perfect_answers_score_perfectly():
         ("<think>A cup.\nA blue cup</think><answer>The red car\n2s to 4s</answer>", 3, [2.0, 4.0]),
     ],
 )
-def test_an_answer_in_plain_words_is_read_from_its_conclusion(said, judged, span):
-    answers = [{"key": f"0/{ask}", "response": said, "space_wh": [84, 84]} for ask in inference.VSTAR_QUESTIONS]
+def test_an_answer_in_plain_words_is_read_from_its_conclusion(text, judged, span):
+    answers = [{"key": f"0/{ask}", "response": text, "space_wh": [84, 84]} for ask in inference.VSTAR_QUESTIONS]
     (read,) = inference.read_vstar_answers([ITEM], answers)
     assert read["judge_score"] == judged and vstar.spoken_span(read["answer_temporal_pre"], "fixed") == span
 
 
-def test_five_questions_an_item_in_the_protocol(world):
+def test_each_item_gives_five_questions(world):
     items = read_items(world / "eval.jsonl")
     questions = inference.vstar_questions(items, builder_of(world))
     assert [q.key for q in questions[:5]] == [f"0/{ask}" for ask in ("what", "when", "when_2", "where", "where_2")]
@@ -92,12 +92,12 @@ def test_five_questions_an_item_in_the_protocol(world):
     item = items[0]
     start_s, end_s = item["timestamps"]
     assert texts["what"] == item["question"] and texts["when"] == item["temporal_question"]
-    assert f"from {start_s:.1f}s to {end_s:.1f}s" in texts["where"]  # chain 1 is told the true interval
+    assert f"from {start_s:.1f}s to {end_s:.1f}s" in texts["where"]  # chain 1 gets the true interval
     assert texts["when_2"].count("[") == len(item["bboxes"])  # chain 2 the true boxes
     assert f"{len(item['bboxes'])} boxes" in texts["where_2"]  # and their number
 
 
-def test_an_interrupted_run_asks_only_what_is_missing(twin, world, tmp_path, monkeypatch):
+def test_an_interrupted_run_generates_only_the_missing_answers(twin, world, tmp_path, monkeypatch):
     items = read_items(world / "eval.jsonl")
     questions = inference.vstar_questions(items, builder_of(world))
     whole = inference.answer(twin, questions, CONFIG, tmp_path / "whole")
@@ -113,7 +113,7 @@ def test_an_interrupted_run_asks_only_what_is_missing(twin, world, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         inference.answer(twin, questions, CONFIG, tmp_path / "part")
     assert inference.answer(twin, questions, CONFIG, tmp_path / "part") == whole
-    assert calls == [4, 4, 4, 2]  # the first batch was not asked again
+    assert calls == [4, 4, 4, 2]  # the first batch was not generated again
 
 
 def test_true_boxes_are_in_pixels_of_the_frames(world):
@@ -125,7 +125,7 @@ def test_true_boxes_are_in_pixels_of_the_frames(world):
     assert inference.item_boxes_px("holiday.mp4", items, frames) == {}
 
 
-def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monkeypatch):
+def test_the_whole_video_as_every_span_earns_only_some_tiou(twin, world, monkeypatch):
     items = read_items(world / "eval.jsonl")
 
     monkeypatch.setattr(
@@ -140,17 +140,17 @@ def test_a_span_for_everything_has_some_tiou_and_nothing_else(twin, world, monke
 
 
 def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world, tmp_path, monkeypatch):
-    """All right but for a time 2 s off: exp(-2²/2) at σ = 1 s; asked again, nothing is generated."""
+    """All correct except a time that is wrong by 2 s: exp(-2²/2) at σ = 1 s. A second call generates nothing."""
     example = next(e for e in rl_examples if e.key_frames)
     late = example.key_frames[-1].time_s + 2
     name, (box, *_) = next(iter(example.key_frames[-1].items.items()))
     width, height = builder_of(world).for_example(example, training=True).space_wh
     box = [side * size for side, size in zip(box, (width, height, width, height), strict=True)]
-    said = evidence.format_response(evidence.format_claim(name, [box], late), example.answer)
-    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: [said for _ in prompts])
+    text = evidence.format_response(evidence.format_claim(name, [box], late), example.answer)
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: [text for _ in prompts])
     place = (builder_of(world), CONFIG, RewardConfig.paper(), tmp_path)
     (row,) = inference.score_examples(twin, [example], *place)
-    assert (row["id"], row["task"], row["response"]) == (example.id, example.task, said)
+    assert (row["id"], row["task"], row["response"]) == (example.id, example.task, text)
     assert row["ans_acc"] == row["format"] == 1 and row["ans_tiou"] is None
     assert row["thk_temporal_point"] == pytest.approx(math.exp(-2), abs=0.02)
     monkeypatch.delattr(answering, "generate")

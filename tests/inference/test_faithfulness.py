@@ -1,4 +1,4 @@
-"""Evidence taken away or falsified, by hand."""
+"""Evidence that is removed or falsified, by hand."""
 
 import numpy as np
 import pytest
@@ -23,15 +23,15 @@ def prompt():
     return prompts.plain_prompt(list(shades), (0.0, 2.0, 4.0, 6.0), 8.0, "What?")
 
 
-def said(prompt):
+def text_of(prompt):
     return "".join(part.get("text", "<image>") for part in prompt.messages[-1]["content"])
 
 
-def test_frames_near_the_claims_go(prompt):
+def test_frames_near_the_claims_are_removed(prompt):
     assert faithfulness.claimed_frames(prompt, RESPONSE) == [1, 3]
     left = faithfulness.remove_claimed_frames(prompt, RESPONSE, RNG)
     assert left.times_s == (0.0, 4.0) and np.array_equal(left.images, [prompt.images[0], prompt.images[2]])
-    assert said(left) == (
+    assert text_of(left) == (
         "Frame 1 at 0.0s: <image>\nFrame 2 at 4.0s: <image>\nThe video is in total 8.0 seconds.\nWhat?"
     )
     assert len(faithfulness.remove_random_frames(prompt, RESPONSE, RNG).times_s) == 2 and len(prompt.times_s) == 4
@@ -52,7 +52,7 @@ def test_only_the_claimed_side_is_blurred(prompt, inside):
 def test_falsified_thinking(prompt):
     shifted = faithfulness.shift_times(prompt, RESPONSE, RNG).response_prefix
     assert shifted.startswith("<think>First") and shifted.endswith("</think><answer>")
-    assert parse_response(shifted).times_s == (6.1, 2.0, 2.4)  # half of 8 s later, round the end
+    assert parse_response(shifted).times_s == (6.1, 2.0, 2.4)  # half of 8 s later, modulo the length
     exchanged = parse_response(faithfulness.exchange_boxes(prompt, RESPONSE, RNG).response_prefix + "A</answer>")
     assert [c.boxes[0] for c in exchanged.claims] == [(8, 8, 16, 16), (8, 0, 16, 8), (0, 0, 8, 8)]
 
@@ -62,11 +62,11 @@ def test_without_evidence_there_is_nothing_to_change(change, prompt):
     assert change(prompt, NOTHING, RNG) is None
 
 
-def test_every_change_is_asked_and_counted(prompt, monkeypatch):
-    def generate(vlm, asked, longest):
+def test_every_perturbation_is_answered_and_counted(prompt, monkeypatch):
+    def generate(vlm, changed_prompts, longest):
         return [
             "ball</answer>" if p.response_prefix else RESPONSE.text if len(p.images) == 4 else NOTHING.text
-            for p in asked
+            for p in changed_prompts
         ]
 
     monkeypatch.setattr(faithfulness, "generate", generate)
@@ -78,6 +78,6 @@ def test_every_change_is_asked_and_counted(prompt, monkeypatch):
     assert rows["boxes exchanged"]["changed, 95%"] == "1.00–1.00"
 
 
-def test_a_change_that_no_response_allowed_has_no_number():
+def test_a_perturbation_that_no_response_allows_is_nan():
     (row, *_) = faithfulness.trial_table([])
     assert row["n"] == 0 and np.isnan(row["changed"]) and row["changed, 95%"] == "–"

@@ -10,13 +10,13 @@ from o3v.inference.voting import Candidate
 from o3v.prompts import Prompt
 
 FRAMES = [np.full((20, 20, 3), shade, np.uint8) for shade in (10, 90, 200)]
-PROMPT = Prompt([], FRAMES, (0.0, 2.0, 4.0), (40, 40), {})  # the model speaks of boxes in 40 × 40
+PROMPT = Prompt([], FRAMES, (0.0, 2.0, 4.0), (40, 40), {})  # the model writes boxes in units of 40 × 40
 CLAIM = "<obj>cup</obj><box>{}</box>at<t>{}</t>s"
 
 CONFIG = InferenceConfig(max_new_tokens=8, vote_sizes=(1, 3))
 
 
-def said(claims, answer):
+def response(claims, answer):
     return f"<think>I see {' '.join(CLAIM.format(*claim) for claim in claims)}.</think><answer>{answer}</answer>"
 
 
@@ -28,8 +28,8 @@ def test_each_claim_is_cropped_from_the_frame_nearest_to_it():
         return ["2", " 1\n", "0"]
 
     texts = [
-        said([("[0,0,20,10]", 1.9), ("[0,0,40,40]", 9.0)], "The cup"),
-        said([("[0,0,20,20]", 0.5), ("[90,90,99,99]", 1.0)], "A ball"),  # the second lies outside of the frame
+        response([("[0,0,20,10]", 1.9), ("[0,0,40,40]", 9.0)], "The cup"),
+        response([("[0,0,20,20]", 0.5), ("[90,90,99,99]", 1.0)], "A ball"),  # the second lies outside of the frame
         "no form at all",
     ]
     one, two, three = voting.score_candidates(texts, PROMPT, "What is it?", ask)
@@ -40,8 +40,8 @@ def test_each_claim_is_cropped_from_the_frame_nearest_to_it():
     assert (three.scores, three.confidence, three.answer) == ((), 0.2, "no form at all")
 
 
-def test_without_evidence_nobody_is_asked():
-    (one,) = voting.score_candidates(["<answer>B</answer>"], PROMPT, "?", lambda crops, questions: pytest.fail("asked"))
+def test_without_evidence_no_crop_is_scored():
+    (one,) = voting.score_candidates(["<answer>B</answer>"], PROMPT, "?", lambda *_: pytest.fail("called"))
     assert one.answer == one.vote_key == "B"
 
 
@@ -54,7 +54,7 @@ def test_confidence_outweighs_a_majority():
 
 
 @pytest.mark.parametrize(("answer", "vote"), [("B.", "B"), ("(B)", "B"), ("B", "B"), ("It is  red!", "it is red")])
-def test_what_counts_as_the_same_vote(answer, vote):
+def test_answers_that_are_the_same_vote(answer, vote):
     assert Candidate("", answer, (), 0.2).vote_key == vote
 
 
@@ -78,12 +78,12 @@ def test_pools_are_made_once(tmp_path, monkeypatch):
 
     def generate(vlm, prompts, longest, temperature, seed, repeats):
         made.append(seed)
-        return [said([("[0,0,20,10]", 1.9)], f"answer {seed}")] * repeats
+        return [response([("[0,0,20,10]", 1.9)], f"answer {seed}")] * repeats
 
     monkeypatch.setattr(voting, "generate", generate)
     prompt = Prompt([], FRAMES, (0.0, 2.0, 4.0), (40, 40), {"question": "What?"})
-    asked = [Question(str(n), tmp_path, lambda: prompt) for n in range(2)]
-    pools = voting.sample_pools(None, asked[:1], CONFIG, lambda crops, _: ["2"] * len(crops), tmp_path)
-    again = voting.sample_pools(None, asked, CONFIG, lambda crops, _: ["0"] * len(crops), tmp_path)
+    pooled = [Question(str(n), tmp_path, lambda: prompt) for n in range(2)]
+    pools = voting.sample_pools(None, pooled[:1], CONFIG, lambda crops, _: ["2"] * len(crops), tmp_path)
+    again = voting.sample_pools(None, pooled, CONFIG, lambda crops, _: ["0"] * len(crops), tmp_path)
     assert made == [0, 1] and again[0] == pools[0] and len(again[1]) == 3
     assert {c.confidence for c in again[0]} == {1.0} and {c.confidence for c in again[1]} == {0.2}

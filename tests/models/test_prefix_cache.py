@@ -1,4 +1,4 @@
-"""Prompts read once: the numbers are those of separate rows."""
+"""Prompts that are prefilled once give the same numbers as separate rows."""
 
 import copy
 
@@ -32,24 +32,24 @@ def vlm(clips):
 
 @pytest.fixture(scope="module")
 def inputs(vlm, clips):
-    """Two films with one question, one of them with another: rows 0 and 2, 1, and 3."""
-    asked = [(0, "What is it?"), (1, "What is it?"), (0, "What is it?"), (1, "Where is the red car now?")]
-    told = [prompts.plain_prompt(clips[n].images[: 3 - n], clips[n].times_s[: 3 - n], 9.0, q) for n, q in asked]
-    return dict(encode(vlm.processor, told))
+    """Two videos with one question, and one of them with another. Rows 0 and 2 have the same prompt."""
+    questions = [(0, "What is it?"), (1, "What is it?"), (0, "What is it?"), (1, "Where is the red car now?")]
+    batch = [prompts.plain_prompt(clips[n].images[: 3 - n], clips[n].times_s[: 3 - n], 9.0, q) for n, q in questions]
+    return dict(encode(vlm.processor, batch))
 
 
-def test_the_same_tokens_over_other_pictures_are_another_prompt(vlm, inputs):
-    found, index = prefix_cache.distinct_prompts(inputs, vlm.model.config)
+def test_equal_tokens_with_other_images_are_another_prompt(vlm, inputs):
+    distinct, index = prefix_cache.distinct_prompts(inputs, vlm.model.config)
     assert index.tolist() == [0, 1, 0, 2]
-    assert found["image_grid_thw"].shape[0] == 3 + 2 + 2 and len(found["pixel_values"]) == 7 * 36
+    assert distinct["image_grid_thw"].shape[0] == 3 + 2 + 2 and len(distinct["pixel_values"]) == 7 * 36
     twisted = inputs | {"pixel_values": inputs["pixel_values"].clone()}
     twisted["pixel_values"][-1] += 1
     twisted["pixel_values"][0] += 1
     assert prefix_cache.distinct_prompts(twisted, vlm.model.config)[1].tolist() == [0, 1, 2, 3]
 
 
-def test_a_layer_with_room_holds_what_upstreams_does():
-    """Written in many lengths, past its room, cropped, written over, and with other rows."""
+def test_a_preallocated_layer_has_the_contents_of_a_dynamic_layer():
+    """Writes of many lengths: beyond the preallocated space, after a crop, over old values, with other rows."""
     torch.manual_seed(0)
     ours, theirs = prefix_cache.PreallocatedCacheLayer(), DynamicLayer()
 
@@ -114,12 +114,12 @@ def test_generation_is_that_of_the_model(vlm, inputs):
     assert expected.shape == (4, inputs["input_ids"].shape[1] + 8) and torch.equal(expected[0], expected[2])
 
 
-def test_a_model_with_adapters_generates_whichever_way_it_is_held(vlm, inputs):
-    """As a held-out film is answered while adapters are trained, through the model that they were put into."""
+def test_a_model_with_adapters_generates_the_same_with_and_without_its_wrapper(vlm, inputs):
+    """The wrapper is used in training, the model inside it for the answers to held-out questions."""
     model, settings = copy.deepcopy(vlm.model.eval()), {"max_new_tokens": 3, "do_sample": False}
     adapted = get_peft_model(model, lora_config(2))
     expected = prefix_cache.generate(vlm.model, **inputs, **settings)
-    assert torch.equal(prefix_cache.generate(adapted, **inputs, **settings), expected)  # adapters begin as nothing
+    assert torch.equal(prefix_cache.generate(adapted, **inputs, **settings), expected)  # adapters start at zero
     assert torch.equal(prefix_cache.generate(model, **inputs, **settings), expected)
 
 
@@ -130,8 +130,8 @@ def test_repeats_follow_one_another(vlm, inputs):
 
 
 def test_repeated_prompts_of_a_model(vlm, clips):
-    told = [prompts.plain_prompt(clips[n].images[:2], clips[n].times_s[:2], 9.0, "What is it?") for n in (0, 1)]
-    once = generate(vlm, told, 4)
-    assert generate(vlm, told, 4, repeats=2) == [once[0], once[0], once[1], once[1]]
-    sampled = generate(vlm, told, 12, temperature=1.0, seed=3, repeats=4)
-    assert sampled == generate(vlm, told, 12, temperature=1.0, seed=3, repeats=4) and len(set(sampled)) > 2
+    batch = [prompts.plain_prompt(clips[n].images[:2], clips[n].times_s[:2], 9.0, "What is it?") for n in (0, 1)]
+    once = generate(vlm, batch, 4)
+    assert generate(vlm, batch, 4, repeats=2) == [once[0], once[0], once[1], once[1]]
+    sampled = generate(vlm, batch, 12, temperature=1.0, seed=3, repeats=4)
+    assert sampled == generate(vlm, batch, 12, temperature=1.0, seed=3, repeats=4) and len(set(sampled)) > 2

@@ -1,4 +1,4 @@
-"""The model's own parts: processor, attention, saving, generating."""
+"""The model: processor, attention, saving, generation."""
 
 from dataclasses import replace
 
@@ -35,12 +35,12 @@ def test_an_unknown_model_is_named():
         models.load("./no-such-folder")
 
 
-def test_remembered_frames_are_those_of_the_parent(twin):
-    pictures = [Image.fromarray(f) for f in frames(3)] * 2
+def test_cached_frames_equal_those_of_the_parent_class(twin):
+    images = [Image.fromarray(f) for f in frames(3)] * 2
     ours = twin.processor.image_processor
     plain = Qwen2VLImageProcessorPil(size=dict(ours.size))
     for _ in range(2):
-        got, expected = (p(images=pictures, return_tensors="pt") for p in (ours, plain))
+        got, expected = (p(images=images, return_tensors="pt") for p in (ours, plain))
         assert torch.equal(got["pixel_values"], expected["pixel_values"])
         assert torch.equal(got["image_grid_thw"], expected["image_grid_thw"])
 
@@ -69,8 +69,8 @@ def test_equal_frames_attention_gives_the_parents_result(twin, sizes):
 
 @pytest.mark.parametrize("sizes", [[56, 56, 56, 56], [56, 84, 56, 84, 56]])
 def test_repeated_frames_are_encoded_once_with_the_parents_result_and_gradient(twin, sizes, monkeypatch):
-    pictures = [Image.fromarray(frames(1, size)[0]) for size in sizes]  # equal sizes are equal pictures
-    inputs = twin.processor.image_processor(images=pictures, return_tensors="pt")
+    images = [Image.fromarray(frames(1, size)[0]) for size in sizes]  # equal sizes give equal images
+    inputs = twin.processor.image_processor(images=images, return_tensors="pt")
     tower, encoded = twin.model.model.visual, []
     tower.patch_embed.register_forward_hook(lambda module, args, out: encoded.append(len(args[0])))
     results = {}
@@ -105,9 +105,9 @@ def test_any_text_survives_the_tokenizer_tags_included(twin, text):
 
 def test_a_response_holds_no_vision_token(twin):
     tokenizer = twin.processor.tokenizer
-    picture = tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    with torch.no_grad():  # a model that wants nothing else
-        twin.model.lm_head.weight[picture] = 50 * twin.model.lm_head.weight.norm(dim=1).max()
+    image_token = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    with torch.no_grad():  # a model that would generate only this token
+        twin.model.lm_head.weight[image_token] = 50 * twin.model.lm_head.weight.norm(dim=1).max()
     inputs = models.encode(twin.processor, [prompt(frames(2))])
     tokens = twin.model.generate(**inputs, max_new_tokens=8, do_sample=True)[0, inputs["input_ids"].shape[1] :]
     assert not set(tokens.tolist()) & set(tokenizer.convert_tokens_to_ids(list(models.VISION_TOKENS)))
@@ -121,7 +121,7 @@ def test_generation_is_seeded_and_padding_changes_nothing(twin):
     assert hot[0] == hot[1] != models.generate(twin, [short, long], 6, temperature=1.0, seed=4)
 
 
-def test_a_template_that_opens_the_thinking_gives_whole_responses(twin):
+def test_a_template_that_opens_the_thinking_gives_complete_responses(twin):
     """Qwen3-VL-Thinking's template ends with <think>: its completions only close the tag."""
     ordinary = models.generate(twin, [prompt(frames(1))], 4)
     tokenizer = twin.processor.tokenizer
@@ -130,10 +130,10 @@ def test_a_template_that_opens_the_thinking_gives_whole_responses(twin):
     assert models.response_opening(twin.processor) == "<think>"
     (text,) = models.generate(twin, [prompt(frames(1))], 4)
     assert text.startswith("<think>") and not ordinary[0].startswith("<think>")
-    begun = replace(prompt(frames(1)), response_prefix="<think>I see.</think><answer>")
-    (continued,) = models.generate(twin, [begun], 4)
+    started = replace(prompt(frames(1)), response_prefix="<think>I see.</think><answer>")
+    (continued,) = models.generate(twin, [started], 4)
     assert not continued.startswith("<think>")
-    inputs = models.encode(twin.processor, [begun])
+    inputs = models.encode(twin.processor, [started])
     assert tokenizer.decode(inputs["input_ids"][0]).rsplit("assistant", 1)[1].count("<think>") == 1
 
 

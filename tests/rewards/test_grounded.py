@@ -21,7 +21,7 @@ PAPER, OFFICIAL = RewardConfig.paper(), RewardConfig.official()
 
 TEMPORAL = {"task": "temporal QA", "answer": "[2.0, 6.0]"}
 TEMPORAL_MCQ = {"task": "temporal QA (MCQ)", "answer": "B\n[2.0, 6.0]"}
-# the true box is [10, 10, 50, 30] in the resized picture
+# the true box is [10, 10, 50, 30] in the resized image
 SPATIAL = {
     "task": "visual QA",
     "answer": "<obj>cup</obj><box>[20,40,100,120]</box>",
@@ -46,14 +46,14 @@ FOUND = [format_claim("cup", [(10, 10, 50, 50)], 2.0), format_claim("cup", [(50,
 THOUGHT = " ".join([*FOUND, format_time(20.0)])
 
 
-def paid(text: str, row: dict, progress: float = 1.0, config: RewardConfig = PAPER) -> dict:
+def score(text: str, row: dict, progress: float = 1.0, config: RewardConfig = PAPER) -> dict:
     """The terms that apply, without the total, which must be their sum."""
     scores = score_completion(text, row, progress, config)
     ours = ["thk_recall"] if config.recall_weight else []
     assert list(scores) == [*TERMS, *ours, "total"]
-    said = {name: value for name, value in scores.items() if value is not None}
-    assert said.pop("total") == pytest.approx(sum(said.values()))
-    return said
+    applying = {name: value for name, value in scores.items() if value is not None}
+    assert applying.pop("total") == pytest.approx(sum(applying.values()))
+    return applying
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_progress_is_a_share(progress):
 
 
 @pytest.mark.parametrize("change", [{"sigma_start_s": 0}, {"sigma_end_s": -1}, {"gate_s": -1}, {"sigma_until": 2}])
-def test_a_config_that_makes_no_sense(change):
+def test_an_invalid_config_is_an_error(change):
     with pytest.raises(ValueError):
         replace(PAPER, **change)
 
@@ -103,9 +103,9 @@ def test_sigma_can_be_fixed():
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("text", ["", "<think>", "B", "<think>cut at", *TAGS])
-def test_nothing_pays_nothing(row, text):
-    assert set(paid(text, row).values()) == {0.0}
-    assert paid(text, row, config=OFFICIAL) == dict.fromkeys(TERMS, 0.0)
+def test_a_response_without_content_earns_nothing(row, text):
+    assert set(score(text, row).values()) == {0.0}
+    assert score(text, row, config=OFFICIAL) == dict.fromkeys(TERMS, 0.0)
 
 
 def test_terms_that_do_not_apply_are_none():
@@ -118,50 +118,50 @@ def test_terms_that_do_not_apply_are_none():
         Task.FREE_FORM: {"ans_acc"},
     }
     for row in ROWS:
-        assert set(paid("", row)) == terms[Task(row["task"])] | {"format"}
+        assert set(score("", row)) == terms[Task(row["task"])] | {"format"}
     assert set(TASK_RULES) == set(Task)
 
 
 @pytest.mark.parametrize("row", [MIXED | {"key_frames": []}, MIXED | {"key_frames": None, "key_items": None}])
 def test_without_key_frames_the_thinking_terms_do_not_apply(row):
     text = format_response(THOUGHT, "The cup falls.")
-    assert paid(text, row) == {"ans_acc": 1.0, "format": 1.0}
-    assert paid(text, row, config=OFFICIAL) == dict.fromkeys(TERMS, 0.0) | {"ans_acc": 1.0, "format": 1.0}
+    assert score(text, row) == {"ans_acc": 1.0, "format": 1.0}
+    assert score(text, row, config=OFFICIAL) == dict.fromkeys(TERMS, 0.0) | {"ans_acc": 1.0, "format": 1.0}
 
 
-def test_key_times_without_boxes_pay_time_alone():
+def test_key_times_without_boxes_give_only_the_time_term():
     row = MIXED | {"key_items": {}, "image_size": None}
-    assert set(paid(format_response(THOUGHT, "a"), row)) == {"ans_acc", "thk_temporal_point", "format"}
+    assert set(score(format_response(THOUGHT, "a"), row)) == {"ans_acc", "thk_temporal_point", "format"}
 
 
 def test_temporal():
     # times 2, 6 and 7 of which two are inside; the answer 4–8 overlaps 2–6 by 2 of 6
     text = format_response("".join(map(format_time, (2, 6, 7))), format_span(4, 8))
-    assert paid(text, TEMPORAL) == pytest.approx({"ans_tiou": 2 / 6, "thk_temporal_segment": 2 / 3, "format": 1.0})
-    # an answer without its span, and no timestamp (M = 0): sections alone
-    assert paid(format_response("hm", "From 4s to 8s"), TEMPORAL) == {
+    assert score(text, TEMPORAL) == pytest.approx({"ans_tiou": 2 / 6, "thk_temporal_segment": 2 / 3, "format": 1.0})
+    # an answer without its span, and no timestamp (M = 0): only the sections are correct
+    assert score(format_response("hm", "From 4s to 8s"), TEMPORAL) == {
         "ans_tiou": 0.0,
         "thk_temporal_segment": 0.0,
         "format": 0.5,
     }
 
 
-def test_temporal_mcq_pays_match_and_span():
+def test_temporal_mcq_rewards_letter_and_span():
     text = format_response(format_time(3), f"{format_span(2, 6)}\nCorrect Option: B.")
-    assert paid(text, TEMPORAL_MCQ) == {"ans_acc": 1.0, "ans_tiou": 1.0, "thk_temporal_segment": 1.0, "format": 1.0}
-    assert paid(text, TEMPORAL_MCQ, config=OFFICIAL)["format"] == 0.5  # the code wants two times
-    assert paid(format_response("", "B"), TEMPORAL_MCQ)["ans_acc"] == 0.0
+    assert score(text, TEMPORAL_MCQ) == {"ans_acc": 1.0, "ans_tiou": 1.0, "thk_temporal_segment": 1.0, "format": 1.0}
+    assert score(text, TEMPORAL_MCQ, config=OFFICIAL)["format"] == 0.5  # the code requires two times
+    assert score(format_response("", "B"), TEMPORAL_MCQ)["ans_acc"] == 0.0
 
 
-def test_spatial_is_compared_in_the_resized_picture():
-    # half of the true box is thought of, three quarters answered
+def test_boxes_are_compared_in_the_resized_image():
+    # the thinking claims half of the true box, the answer three quarters
     thought = format_object("dog", (60, 60, 70, 70)) + format_object("red cup", (10, 10, 30, 30))
     text = format_response(thought, format_object("cup", (10, 10, 40, 30)))
-    assert paid(text, SPATIAL) == pytest.approx({"ans_viou": 0.75, "thk_spatial": 0.5, "format": 1.0})
-    # the code wants one-word names, if only in the answer
-    assert paid(text, SPATIAL, config=OFFICIAL)["format"] == 1.0
+    assert score(text, SPATIAL) == pytest.approx({"ans_viou": 0.75, "thk_spatial": 0.5, "format": 1.0})
+    # the code requires a name of one word, which may be in the answer
+    assert score(text, SPATIAL, config=OFFICIAL)["format"] == 1.0
     assert (
-        paid(text.replace(">cup<", ">the cup<").replace(">dog<", ">a dog<"), SPATIAL, config=OFFICIAL)["format"] == 0.5
+        score(text.replace(">cup<", ">the cup<").replace(">dog<", ">a dog<"), SPATIAL, config=OFFICIAL)["format"] == 0.5
     )
 
 
@@ -170,11 +170,11 @@ def test_mixed_by_the_paper(progress, spread):
     # Δ = 0, 1 and 12 s; IoU 1, ½ and none; M = 3
     point = (1 + math.exp(-1 / (2 * spread**2)) + math.exp(-144 / (2 * spread**2))) / 3
     expected = {"ans_acc": 1.0, "thk_temporal_point": point, "thk_spatial": 1.5 / 3, "format": 1.0}
-    assert paid(format_response(THOUGHT, "The cup falls."), MIXED, progress) == pytest.approx(expected)
+    assert score(format_response(THOUGHT, "The cup falls."), MIXED, progress) == pytest.approx(expected)
 
 
 def test_mixed_by_the_code_averages_claims():
-    scores = paid(format_response(THOUGHT, "The cup falls."), MIXED, config=OFFICIAL)
+    scores = score(format_response(THOUGHT, "The cup falls."), MIXED, config=OFFICIAL)
     assert scores["thk_spatial"] == pytest.approx(1.5 / 2)
     assert scores["ans_tiou"] == scores["ans_viou"] == scores["thk_temporal_segment"] == 0.0
 
@@ -182,7 +182,7 @@ def test_mixed_by_the_code_averages_claims():
 @pytest.mark.parametrize(
     ("change", "spatial"),
     [
-        ({}, 0.5 / 2),  # 3.5 is within 3 s of 2, 12.5 of nothing
+        ({}, 0.5 / 2),  # 3.5 is within 3 s of 2, 12.5 of no key time
         ({"gate": "one_sided", "gate_s": 1.0}, 1.5 / 2),  # both are late, so both pass; 12.5 is nearest to 8
         ({"gate_s": math.inf}, 1.5 / 2),
         ({"gate_s": 1.0}, 0.0),
@@ -191,13 +191,13 @@ def test_mixed_by_the_code_averages_claims():
 )
 def test_gates(change, spatial):
     thought = format_claim("cup", [(10, 10, 50, 30)], 3.5) + format_claim("cup", [(50, 50, 90, 90)], 12.5)
-    assert paid(format_response(thought, "a"), MIXED, config=replace(PAPER, **change))["thk_spatial"] == spatial
+    assert score(format_response(thought, "a"), MIXED, config=replace(PAPER, **change))["thk_spatial"] == spatial
 
 
-def test_a_missing_answer_costs_the_spatial_term_only_in_the_code():
+def test_a_missing_answer_removes_the_spatial_term_only_in_the_code():
     text = f"<think>{FOUND[0]}</think>"
-    assert paid(text, MIXED)["thk_spatial"] == 1.0
-    assert paid(text, MIXED, config=OFFICIAL)["thk_spatial"] == 0.0
+    assert score(text, MIXED)["thk_spatial"] == 1.0
+    assert score(text, MIXED, config=OFFICIAL)["thk_spatial"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,13 @@ def test_a_missing_answer_costs_the_spatial_term_only_in_the_code():
     ],
 )
 def test_strict_format_asks_for_the_evidence_of_the_task(row, thought, strict):
-    assert paid(format_response(thought, "a"), row)["format"] == strict
+    assert score(format_response(thought, "a"), row)["format"] == strict
 
 
 def test_general_questions():
-    assert paid(format_response("", "(C)"), MCQ) == {"ans_acc": 1.0, "format": 1.0}
-    assert paid(format_response("", "Correct Option: C"), MCQ) == {"ans_acc": 0.0, "format": 1.0}
-    assert paid(format_response("", " the cups fall "), FREE_FORM) == {"ans_acc": 1.0, "format": 1.0}
+    assert score(format_response("", "(C)"), MCQ) == {"ans_acc": 1.0, "format": 1.0}
+    assert score(format_response("", "Correct Option: C"), MCQ) == {"ans_acc": 0.0, "format": 1.0}
+    assert score(format_response("", " the cups fall "), FREE_FORM) == {"ans_acc": 1.0, "format": 1.0}
 
 
 def test_an_example_scores_as_the_row_it_writes():
@@ -232,12 +232,12 @@ def test_an_example_scores_as_the_row_it_writes():
     without = Example.from_row({**row, "image_size": None})
     with pytest.raises(ValueError, match="'image_size'"):
         score_completion(text, without, 0.3)
-    picture = Example.from_row({**SPATIAL, "id": "y", "question": "Where?", "image_path": "p.jpg"})
+    image_row = Example.from_row({**SPATIAL, "id": "y", "question": "Where?", "image_path": "p.jpg"})
     with pytest.raises(ValueError, match="'image_size_refine'"):
-        score_completion(text, picture, 0.3)
+        score_completion(text, image_row, 0.3)
 
 
-def test_the_row_stays_as_it_was():
+def test_the_row_is_not_changed():
     before = json.dumps(SPATIAL)
     score_completion(format_response("", format_object("cup", (1, 2, 3, 4))), SPATIAL, 0.5, OFFICIAL)
     assert json.dumps(SPATIAL) == before
@@ -291,18 +291,18 @@ CUP, DOG = (10, 10, 50, 50), (60, 10, 90, 50)
 )
 def test_names_may_be_required(name, box, ignored, required):
     text = format_response(format_claim(name, [box], 5.0), "a")
-    assert paid(text, TWO_THINGS)["thk_spatial"] == ignored
-    assert paid(text, TWO_THINGS, config=replace(PAPER, names="required"))["thk_spatial"] == required
+    assert score(text, TWO_THINGS)["thk_spatial"] == ignored
+    assert score(text, TWO_THINGS, config=replace(PAPER, names="required"))["thk_spatial"] == required
 
 
-def test_recall_pays_for_all_of_the_evidence():
+def test_recall_rewards_all_of_the_evidence():
     config = replace(PAPER, recall_weight=0.5)
     cup, dog = format_claim("cup", [CUP], 5.0), format_claim("dog", [DOG], 6.0)
-    one, both = (paid(format_response(thought, "a"), TWO_THINGS, config=config) for thought in (cup, cup + dog))
-    assert one["thk_spatial"] == both["thk_spatial"] == 1.0  # one good box pays in full, as in the paper
+    one, both = (score(format_response(thought, "a"), TWO_THINGS, config=config) for thought in (cup, cup + dog))
+    assert one["thk_spatial"] == both["thk_spatial"] == 1.0  # one good box earns the full reward, as in the paper
     assert (one["thk_recall"], both["thk_recall"]) == (0.25, 0.5)
-    assert "thk_recall" not in paid(format_response(cup, "a"), TWO_THINGS)
+    assert "thk_recall" not in score(format_response(cup, "a"), TWO_THINGS)
     late = format_response(format_claim("cup", [CUP], 8.5), "a")
-    assert paid(late, TWO_THINGS, config=config)["thk_recall"] == 0.0
+    assert score(late, TWO_THINGS, config=config)["thk_recall"] == 0.0
     with pytest.raises(ValueError, match="recall_weight"):
         replace(PAPER, recall_weight=-1.0)

@@ -1,4 +1,4 @@
-"""What the public code reads in odd texts, worked out from its regular expressions by hand."""
+"""What the public code finds in unusual texts, derived by hand from its regular expressions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def claims(think: str) -> list[tuple]:
         "<obj>cup</obj><box>[" + "[" * 10**5 + "]</box>at<t>1</t>s",
     ],
 )
-def test_what_is_no_claim(think):
+def test_texts_that_are_not_claims(think):
     assert claims(think) == []
 
 
@@ -43,7 +43,7 @@ def test_what_is_no_claim(think):
         (CUP + "at<t> 1.5 </t>s", [("cup", ((1, 2, 3, 4),), 1.5)]),
         ("<obj>cup</obj><box>[1,2,3]</box>at<t>1</t>s", [("cup", (), 1.0)]),  # counts in the average
         ("<obj>cup</obj><box>[3,2,1,4]</box>at<t>1</t>s", [("cup", (), 1.0)]),
-        (f"{CUP} at <t>1</t>s {CUP}at<t>2</t>s", [("cup", ((1, 2, 3, 4), (1, 2, 3, 4)), 2.0)]),  # swallows
+        (f"{CUP} at <t>1</t>s {CUP}at<t>2</t>s", [("cup", ((1, 2, 3, 4), (1, 2, 3, 4)), 2.0)]),  # takes both boxes
         (f"<obj>a {CUP}at<t>2</t>s", [("a <obj>cup", ((1, 2, 3, 4),), 2.0)]),
         (CUP + "at<t>-1</t>s", [("cup", ((1, 2, 3, 4),), -1.0)]),
         (CUP + "at<t>inf</t>s", [("cup", ((1, 2, 3, 4),), math.inf)]),
@@ -51,16 +51,16 @@ def test_what_is_no_claim(think):
         ("<obj>c</obj><box>[1,\n2,3,4]</box>at<t>1</t>s", [("c", (), 1.0)]),  # no bracket closes on its line
     ],
 )
-def test_what_is_a_claim(think, expected):
+def test_texts_that_are_claims(think, expected):
     assert claims(think) == expected
 
 
-def test_one_bad_time_voids_all():
+def test_one_bad_time_makes_all_times_invalid():
     assert read_official("<think><t>1</t>s <t>2.</t>s <t>-3</t>s <t>4</t></think>").times_s == (1.0, 2.0)
     assert read_official("<think><t>1</t>s <t>1.2.3</t>s</think>").times_s == ()
 
 
-def test_boxes_stand_on_one_line_and_the_first_answers():
+def test_a_box_is_on_one_line_and_the_first_box_is_the_answer():
     read = read_official(
         f"<think>{CUP} <box>[1,2,3]</box> <box>[5,6,\n7,8]</box></think><answer><box>[x]</box>{CUP}</answer>"
     )
@@ -80,7 +80,7 @@ def test_boxes_stand_on_one_line_and_the_first_answers():
         ("<think>a</think><answer>b</answer></answer>", False),
         ("<think></box><box></think><answer>b</answer>", True),  # equal in number
         ("<think><t></think><answer>b</answer>", False),
-        ("<think>a</think><answer><t>b</answer>", True),  # of the thinking alone
+        ("<think>a</think><answer><t>b</answer>", True),  # only the thinking counts
     ],
 )
 def test_tags_are_only_counted(text, paired):

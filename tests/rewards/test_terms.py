@@ -33,15 +33,15 @@ def claim(time_s: float | None, *boxes: tuple) -> Claim:
     return Claim("dog", boxes or (HALF,), time_s, 0, 0)
 
 
-@pytest.mark.parametrize(("answer", "paid"), [("", 0), ("b", 0), ("Option B", 0), ("C", 0), (" B. ", 1), ("[B]", 1)])
-def test_choice(answer, paid):
-    assert exact_choice(answer, "B", marked=False) == paid
-    assert exact_choice(f"From …\nCorrect Option: {answer}", "B", marked=True) == paid
+@pytest.mark.parametrize(("answer", "value"), [("", 0), ("b", 0), ("Option B", 0), ("C", 0), (" B. ", 1), ("[B]", 1)])
+def test_choice(answer, value):
+    assert exact_choice(answer, "B", marked=False) == value
+    assert exact_choice(f"From …\nCorrect Option: {answer}", "B", marked=True) == value
     assert exact_choice(answer, "B", marked=True) == 0  # the mark is missing
 
 
 @pytest.mark.parametrize(
-    ("answer", "paid"),
+    ("answer", "expected"),
     [
         ("", 0.0),
         ("…", 0.0),
@@ -52,16 +52,16 @@ def test_choice(answer, paid):
         ("the man opens the door " * (MAX_ROUGE_CHARS // 20), 0.0),
     ],
 )
-def test_rouge(answer, paid):
-    assert rouge(answer, "the man opens the door") == pytest.approx(paid)
+def test_rouge(answer, expected):
+    assert rouge(answer, "the man opens the door") == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("span", "paid"),
+    ("span", "expected"),
     [(None, 0), ((9, 12), 0), ((6, 9), 0), ((4, 4), 0), ((2, 6), 1), ((0, 4), 2 / 6), ((3, 5), 0.5), ((0, 8), 0.5)],
 )
-def test_answered_span(span, paid):
-    assert answered_span(span, (2.0, 6.0)) == pytest.approx(paid)
+def test_answered_span(span, expected):
+    assert answered_span(span, (2.0, 6.0)) == pytest.approx(expected)
 
 
 def test_answered_box():
@@ -71,15 +71,15 @@ def test_answered_box():
 
 
 @pytest.mark.parametrize(
-    ("times_s", "paid"), [([], 0), ([1.9, 6.1], 0), ([2.0], 1), ([6.0], 1), ([2.0, 6.0, 7.0, 4.0], 0.75)]
+    ("times_s", "expected"), [([], 0), ([1.9, 6.1], 0), ([2.0], 1), ([6.0], 1), ([2.0, 6.0, 7.0, 4.0], 0.75)]
 )
-def test_segment_counts_its_ends(times_s, paid):
-    assert temporal_segment(times_s, (2.0, 6.0)) == paid
+def test_segment_counts_its_ends(times_s, expected):
+    assert temporal_segment(times_s, (2.0, 6.0)) == expected
 
 
-@pytest.mark.parametrize(("pred_s", "sigma_s", "paid"), [(4, 4, 1), (8, 4, math.exp(-0.5)), (8, 2, math.exp(-2))])
-def test_proximity(pred_s, sigma_s, paid):
-    assert temporal_proximity(pred_s, [4.0, 100.0], sigma_s) == pytest.approx(paid)
+@pytest.mark.parametrize(("pred_s", "sigma_s", "expected"), [(4, 4, 1), (8, 4, math.exp(-0.5)), (8, 2, math.exp(-2))])
+def test_proximity(pred_s, sigma_s, expected):
+    assert temporal_proximity(pred_s, [4.0, 100.0], sigma_s) == pytest.approx(expected)
 
 
 def test_proximity_of_absurd_times_is_zero():
@@ -94,8 +94,8 @@ def test_point_without_key_frames_or_timestamps():
 
 def test_point_is_a_mean_over_timestamps_to_the_nearest_key():
     # Δ = 0, 1 (to 10, not to 4) and 2; σ = 1
-    paid = (1 + math.exp(-0.5) + math.exp(-2)) / 3
-    assert temporal_point([4.0, 9.0, 12.0], [4.0, 10.0], 1.0) == pytest.approx(paid)
+    expected = (1 + math.exp(-0.5) + math.exp(-2)) / 3
+    assert temporal_point([4.0, 9.0, 12.0], [4.0, 10.0], 1.0) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -149,24 +149,24 @@ def test_spatial_without_claims_or_truth():
 
 
 def test_averages_over_timestamps_and_over_claims():
-    said = [claim(10.0, (0, 0, 10, 10)), claim(11.0)]  # 1 and ½, and two more times without a claim
-    assert gated_spatial(said, 4, [FRAME]) == pytest.approx(1.5 / 4)
-    assert gated_spatial(said, 4, [FRAME], mean_over="claims") == pytest.approx(1.5 / 2)
+    claimed = [claim(10.0, (0, 0, 10, 10)), claim(11.0)]  # 1 and ½, and two more times without a claim
+    assert gated_spatial(claimed, 4, [FRAME]) == pytest.approx(1.5 / 4)
+    assert gated_spatial(claimed, 4, [FRAME], mean_over="claims") == pytest.approx(1.5 / 2)
 
 
 def test_several_boxes():
     truth = {"cup": [(0, 0, 10, 10), (20, 0, 30, 10)], "dog": [(50, 50, 60, 90)]}
-    said = [HALF, (20, 0, 30, 10), (50, 50, 60, 80)]
-    assert best_pair(said, truth) == 1.0  # the second cup
-    assert best_object(said, truth) == 0.75  # cups (½ + 1) / 2, dog ¾
+    claimed = [HALF, (20, 0, 30, 10), (50, 50, 60, 80)]
+    assert best_pair(claimed, truth) == 1.0  # the second cup
+    assert best_object(claimed, truth) == 0.75  # cups (½ + 1) / 2, dog ¾
     assert best_object([(50, 50, 60, 90)], truth) == 1.0
     assert best_pair([], truth) == best_object([], truth) == 0.0
     assert best_object([HALF], {"cup": []}) == 0.0
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(1, 20)), max_size=5), st.integers(0, 5))
-def test_spatial_stays_between_zero_and_one(said, extra):
-    claims = [claim(time_s, (0.0, 0.0, side, side)) for time_s, side in said]
+def test_spatial_stays_between_zero_and_one(claimed, extra):
+    claims = [claim(time_s, (0.0, 0.0, side, side)) for time_s, side in claimed]
     assert 0 <= gated_spatial(claims, len(claims) + extra, [FRAME]) <= 1
 
 

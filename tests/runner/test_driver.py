@@ -210,9 +210,9 @@ def test_a_run_killed_at_any_write_and_repeated_gives_the_same_results(
     after, earlier, training, tmp_path, ran, monkeypatch
 ):
     """Kills the driver before or after it replaces its k-th file, for every k, and runs it again."""
-    replace, moment, ended = os.replace, 0, False
+    replace, kill_at, ended = os.replace, 0, False
     while not ended:
-        out, left = tmp_path / str(moment), [moment]
+        out, left = tmp_path / str(kill_at), [kill_at]
         if earlier:  # the folder has results of another version of the first notebook
             replace_in(training / "01_make.ipynb", "factor = 2.0", "factor = 3.0")
             driver.run(plan_run("smoke", 1, out, notebooks=training))
@@ -234,8 +234,8 @@ def test_a_run_killed_at_any_write_and_repeated_gives_the_same_results(
         stages = json.loads((out / "smoke-1/manifest.json").read_text())["stages"]
         assert [stage["status"] for stage in stages.values()] == ["done", "done"]
         assert not list((out / "smoke-1").glob(".manifest*"))
-        moment += 1
-    assert moment > 14  # 5 manifests, 4 checkpoints, 1 number, 2 × (results and stage)
+        kill_at += 1
+    assert kill_at > 14  # 5 manifests, 4 checkpoints, 1 number, 2 × (results and stage)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Many questions behind one video: the numbers are those of separate prompts."""
+"""Many questions that share the frames of one video give the same numbers as separate prompts."""
 
 import numpy as np
 import pytest

@@ -154,7 +154,7 @@ def test_an_event_takes_place_in_its_span():
     for scene, video_boxes in short_scenes():
         for event in scene.events:
             kinds[event.kind] += 1
-            start, end = (round(moment * scene.fps) for moment in event.span_s)
+            start, end = (round(time_s * scene.fps) for time_s in event.span_s)
             if event.kind == "appear":
                 assert event.subject in video_boxes[start] and event.subject not in video_boxes[start - 1]
             elif event.kind == "leave":

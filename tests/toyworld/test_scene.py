@@ -1,4 +1,4 @@
-"""Scenes: their ground truth against their pixels, and the promises that questions rely on."""
+"""Scenes: their ground truth against their pixels, and the properties that questions rely on."""
 
 from __future__ import annotations
 

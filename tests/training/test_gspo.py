@@ -35,7 +35,7 @@ def trainer(vlm, examples, world, out, **changes):
 
 
 @pytest.mark.parametrize(("count", "trained"), [(0, 9), (1, 9), (2, 8), (200, 8)])
-def test_a_fifth_at_most_and_one_at_least_is_held_back(count, trained):
+def test_at_least_one_and_at_most_a_fifth_is_held_out(count, trained):
     assert gspo.split_heldout(range(10), count) == (range(trained), range(trained, 10))
     assert gspo.split_heldout(range(3), count) == (range(2), range(2, 3))
     with pytest.raises(ValueError, match=r"at least three questions.*found 2"):
@@ -96,7 +96,7 @@ def test_trl_gives_the_gradient_of_the_formula(twin, rl_examples, world, tmp_pat
             torch.testing.assert_close(theirs[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_rewards_are_each_rows_own_and_rollouts_are_kept(tmp_path):
+def test_each_row_gets_its_own_reward_and_rollouts_are_stored(tmp_path):
     logged = {}
     reward = gspo.grounded_reward(RewardConfig.paper(), tmp_path)
     state = type("State", (), {"global_step": 2, "max_steps": 4})()
@@ -138,7 +138,7 @@ def test_a_stopped_run_ends_bit_identical(twin, _twin, rl_examples, world, tmp_p
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_run_that_was_done_takes_no_step_more(twin, _twin, rl_examples, world, tmp_path, rank):
+def test_a_finished_run_makes_no_further_step(twin, _twin, rl_examples, world, tmp_path, rank):
     whole = trainer(twin, rl_examples, world, tmp_path, lora_rank=rank)
     expected = training.train(whole)
     again = trainer(copy.deepcopy(_twin), rl_examples, world, tmp_path, lora_rank=rank)
@@ -148,7 +148,7 @@ def test_a_run_that_was_done_takes_no_step_more(twin, _twin, rl_examples, world,
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_the_best_checkpoint_is_what_is_left_also_after_a_stop(twin, _twin, rl_examples, world, tmp_path, rank):
+def test_the_best_weights_are_loaded_also_after_an_interruption(twin, _twin, rl_examples, world, tmp_path, rank):
     def made(vlm, out, scores):
         config = dataclasses.replace(CONFIG, lora_rank=rank)
         return gspo.make_trainer(
@@ -241,7 +241,7 @@ def preflight(twin, rl_examples, world):
     return gspo.preflight(twin, rl_examples, builder_of(world), dataclasses.replace(CONFIG, num_preflight=2))
 
 
-def test_preflight_lets_a_run_begin_that_can_learn(twin, rl_examples, world, monkeypatch):
+def test_preflight_accepts_a_run_that_can_learn(twin, rl_examples, world, monkeypatch):
     respond_with(monkeypatch, [RIGHT, NO_FORMAT])
     first, second = preflight(twin, rl_examples, world)
     assert first["format"] == second["format"] == 0.5
@@ -258,7 +258,7 @@ def test_preflight_stops_where_no_group_differs(twin, rl_examples, world, monkey
 
 
 def test_preflight_stops_without_format(twin, rl_examples, world, monkeypatch):
-    """Rewards differ, though only by chance of words, while no completion has any form."""
+    """Rewards differ, but only by chance, and no completion has any format."""
     respond_with(monkeypatch, [NO_FORMAT, "B red"])
     monkeypatch.setattr(gspo, "score_completion", lambda text, *_: {"total": float(len(text)), "format": 0.0})
     with pytest.raises(gspo.NothingToLearn, match="have any format; start from a checkpoint of SFT"):

@@ -1,4 +1,4 @@
-"""GRPO beside GSPO, by hand. GSPO alone, and TRL held to it: test_gspo."""
+"""GRPO and GSPO compared, by hand. `test_gspo` tests GSPO alone, and TRL against its formula."""
 
 import pytest
 import torch

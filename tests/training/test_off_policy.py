@@ -1,4 +1,4 @@
-"""Several updates on the same rollouts: equal at first, apart later, clipped by their own ratios."""
+"""Several updates on the same rollouts: GSPO and GRPO are equal at first, differ later and clip their own ratios."""
 
 import numpy as np
 import pytest
@@ -31,5 +31,5 @@ def test_gspo_is_grpo_on_the_first_update_only(twin, rollouts):
     for first, last, count in ((grpo[0], grpo[2], int(rollouts.mask.sum())), (gspo[0], gspo[2], 6)):
         assert first.ratios.tolist() == pytest.approx([1.0] * count) and first.clipped == 0.0
         assert np.ptp(last.ratios.numpy()) > 0.01 and 0 < last.clipped <= 1
-    assert np.ptp(gspo[2].ratios.numpy()) < np.ptp(grpo[2].ratios.numpy())  # a mean over tokens moves less
+    assert np.ptp(gspo[2].ratios.numpy()) < np.ptp(grpo[2].ratios.numpy())  # a mean over tokens changes less
     assert all(torch.equal(value, before[name]) for name, value in twin.model.state_dict().items())

@@ -1,4 +1,4 @@
-"""Cold start: what is learned from, and that a stopped run goes on exactly."""
+"""Cold start: which tokens are trained, and that an interrupted run resumes exactly."""
 
 import dataclasses
 import re
@@ -39,22 +39,22 @@ def test_boxes_are_in_pixels_of_the_frame(sft_examples, world):
     assert max(max(box) for box in boxes) > 1
 
 
-def test_spans_can_be_told_at_the_times_of_frames(sft_examples, world):
+def test_spans_can_be_given_at_frame_times(sft_examples, world):
     example = next(e for e in sft_examples if e.task is Task.TEMPORAL)
     exact, shown = (sft.sft_row(example, builder_of(world), frame_times) for frame_times in (False, True))
-    said = [row["completion"][0]["content"] for row in (exact, shown)]
+    responses = [row["completion"][0]["content"] for row in (exact, shown)]
     prompt = "".join(part.get("text", "") for part in shown["prompt"][1]["content"])
-    numbered = [re.findall(r"<t>([^<]*)</t>", text) for text in said]
+    numbered = [re.findall(r"<t>([^<]*)</t>", text) for text in responses]
     times = {*re.findall(r"at ([0-9.]+)s: ", prompt), *re.findall(r"total ([0-9.]+) seconds", prompt)}
     assert set(numbered[1]) <= times and not set(numbered[0]) <= times
-    assert [re.sub(r"<t>[^<]*</t>", "", text) for text in said] == [re.sub(r"<t>[^<]*</t>", "", said[0])] * 2
+    assert [re.sub(r"<t>[^<]*</t>", "", text) for text in responses] == [re.sub(r"<t>[^<]*</t>", "", responses[0])] * 2
 
 
 def test_lengths_and_losses_by_task(twin, sft_examples, world, tmp_path):
     made = trainer(twin, sft_examples, world, tmp_path)
     counted = sft.token_counts(made, 2)
     for index, (prompt, response) in enumerate(zip(counted["prompt"], counted["response"], strict=True)):
-        _, mask = sft.label_mask(made, index)  # draws the tokens of one picture as one
+        _, mask = sft.label_mask(made, index)  # shows the tokens of one image as one token
         assert response == sum(mask) and prompt > len(mask) - sum(mask)
     losses = sft.task_losses(made, sft_examples, 2)
     assert set(losses) == {str(e.task) for e in sft_examples}
@@ -113,7 +113,7 @@ def test_lora_adapts_the_language_models_attention_only(twin, sft_examples, worl
     assert training.merge_adapters(adapted, vlm).box_space == vlm.box_space
 
 
-def test_a_run_cut_short_takes_the_same_steps(twin, _twin, sft_examples, world, tmp_path):
+def test_a_run_that_ends_early_makes_the_same_steps(twin, _twin, sft_examples, world, tmp_path):
     import copy
 
     whole = training.train(trainer(twin, sft_examples, world, tmp_path / "whole"))
@@ -121,7 +121,7 @@ def test_a_run_cut_short_takes_the_same_steps(twin, _twin, sft_examples, world, 
     assert short == whole[:2] and len(whole) > 2
 
 
-def test_adapters_have_a_rate_of_their_own():
+def test_adapters_have_their_own_learning_rate():
     assert CONFIG.with_rank(0).learning_rate == CONFIG.learning_rate
     assert CONFIG.with_rank(4).learning_rate == 10 * CONFIG.learning_rate
     assert CONFIG.with_rank(4, 0.5) == dataclasses.replace(CONFIG, lora_rank=4, learning_rate=0.5)

@@ -1,4 +1,4 @@
-"""What both trainers share: the log for onlookers, and the stop when a run runs away."""
+"""Callbacks of both trainers: the log file, the best checkpoint, and the stop of a run that collapses."""
 
 import json
 from types import SimpleNamespace
@@ -28,10 +28,10 @@ FINE = {"completions/clipped_ratio": 0.3, "kl": 0.1}
         ([CUT] * 5, 2),
         ([CUT, CUT, FINE, CUT, CUT, FINE], None),
         ([FINE, {"kl": 11.0}, CUT, {"kl": 12.0}], 3),
-        ([{}] * 5, None),  # a log of something else
+        ([{}] * 5, None),  # a log without these values
     ],
 )
-def test_a_run_that_runs_away_is_stopped(rows, stopped_at, caplog):
+def test_a_run_that_collapses_is_stopped(rows, stopped_at, caplog):
     assert run(callbacks.StopOnCollapse(patience=3), rows) == stopped_at
     assert bool(caplog.records) == (stopped_at is not None)
 
@@ -53,7 +53,7 @@ class Model(torch.nn.Linear):
         self.bias.requires_grad = False
 
 
-def test_the_best_checkpoint_is_kept_and_taken(tmp_path):
+def test_the_best_checkpoint_is_stored_and_loaded(tmp_path):
     model, scores = Model(), [0.2, 0.6, 0.6, 0.1]
     args, modes = SimpleNamespace(output_dir=str(tmp_path)), []
     keep = callbacks.KeepBest(lambda: modes.append(model.training) or scores[len(modes) - 1])
@@ -68,9 +68,9 @@ def test_the_best_checkpoint_is_kept_and_taken(tmp_path):
     assert model.weight.item() == 2 and list(callbacks.read_best(tmp_path)["weights"]) == ["weight"]
 
 
-def test_a_checkpoint_done_again_counts_once(tmp_path):
+def test_a_repeated_checkpoint_counts_once(tmp_path):
     model, args = Model(), SimpleNamespace(output_dir=str(tmp_path))
-    for value in (3.0, 5.0):  # the first was not whole
+    for value in (3.0, 5.0):  # the first was incomplete
         torch.nn.init.constant_(model.weight, value)
         callbacks.KeepBest(lambda: 0.5).on_save(args, SimpleNamespace(global_step=7), None, model=model)
     assert callbacks.load_best(SimpleNamespace(model=model, args=args)) == {7: 0.5} and model.weight.item() == 5

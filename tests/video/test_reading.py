@@ -35,7 +35,7 @@ def test_damaged_files_give_the_right_frames_or_an_error_except_what_no_decoder_
         clip = damage_clip(draw_clip(rng, tmp_path), rng)
         results[check_clip(clip, rng).split(":")[0]] += 1
     assert results["refused"] > 20
-    assert results["wrong"] <= 6  # damage that the decoder conceals without a word; see benchmarks/video_reading.py
+    assert results["wrong"] <= 6  # damage that the decoder conceals without an error; see benchmarks/video_reading.py
 
 
 def test_an_open_gop_shows_no_concealed_frames(tmp_path):

@@ -1,4 +1,4 @@
-"""No text can change the structure of a page: every value is escaped where it stands."""
+"""No text can change the structure of a page: every value is escaped."""
 
 import pytest
 from helpers.html_reader import Reader

@@ -1,4 +1,4 @@
-"""Figures show the numbers they were given; odd evidence is shown as what it is."""
+"""Figures show the numbers that they get; invalid evidence is shown as invalid."""
 
 import math
 from types import SimpleNamespace
@@ -106,7 +106,7 @@ def test_a_trace_without_shown_claims_says_so(claims):
     assert render_png(figure)
 
 
-def test_claims_at_one_time_stand_on_each_other():
+def test_claims_at_one_time_are_stacked():
     figure = plots.trace_figure(frames(), response(("cup", 1.0), ("dog", 1.0)))
     heights = [line.get_ydata()[0] for line in figure.axes[-1].lines if line.get_label() in ("cup", "dog")]
     assert heights[0] < heights[1]

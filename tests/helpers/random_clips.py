@@ -71,7 +71,7 @@ def _options(codec: str, rng: np.random.Generator) -> dict[str, str]:
     if codec == "libvpx-vp9":
         return {"deadline": "realtime", "cpu_used": "8", "auto_alt_ref": str(rng.integers(2)), "lag_in_frames": "12"}
     if codec == "libsvtav1":
-        return {"preset": "12", "crf": "5", "svtav1_params": f"lp=1:irefresh-type={rng.integers(1, 3)}"}
+        return {"preset": "8", "crf": "12", "svtav1_params": f"lp=1:irefresh-type={rng.integers(1, 3)}"}
     return {"q:v": "3"}
 
 

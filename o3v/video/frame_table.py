@@ -269,5 +269,6 @@ def _against_decord(container: Any, stream: Any, packets: np.ndarray, demuxed: i
         or (packets["flagged"] & ~packets["key"]).any(),
         "incomplete packets": packets["corrupt"].any(),
         "a mirrored image": sum(orientation(first)) % 2,  # an odd number of flips is not a rotation
+        "a rotated image": any(orientation(first)) and not container.format.name.startswith("mov,mp4"),
     }
     return "; ".join(reason for reason, holds in objections.items() if holds) or None

@@ -64,6 +64,17 @@ def test_joined_transport_streams_are_read(tmp_path):
     assert read_numbers(frames.images) == [*range(40), *range(40)]
 
 
+def test_a_rotated_matroska_file_is_upright(tmp_path):
+    """decord does not know the rotation of Matroska."""
+    options = {"n": 5, "size": (336, 168), "rotate": {"degrees": 90}}
+    mkv, mp4 = (
+        sample_frames(encode(tmp_path / name, **options), 5, 336 * 168, backend=backend)
+        for name, backend in (("a.mkv", "auto"), ("a.mp4", "pyav"))
+    )
+    assert mkv.backend == "pyav" and mkv.source_size_wh == (168, 336) and mkv.images.shape == (5, 336, 168, 3)
+    assert np.abs(mkv.images.astype(int) - mp4.images).mean() < 1
+
+
 def test_an_avi_with_dropped_frames_is_whole_and_a_cut_one_is_not(tmp_path):
     shown = [*range(10), 12, 13, 16, *range(20, 40)]
     path = encode(tmp_path / "drops.avi", len(shown), "mpeg4", bframes=0, pts=shown)

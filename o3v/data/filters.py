@@ -94,14 +94,34 @@ def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReade
 def verify_crops(
     examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = IS_THIS_QUESTION
 ) -> FilterResult:
-    """Asks a model and removes key-frame boxes that do not show the named object; keeps the rows. Paper, step 2."""
-    examples, crops, questions = list(examples), [], []
-    for example in examples:
-        if boxes := _boxes(example):
-            crops += read_crops(example, [(frame.time_s, box) for frame, _, box in boxes])
-            questions += [question.format(name=name) for _, name, _ in boxes]
+    """Asks a model and removes key-frame boxes that do not show the named object; keeps the rows. Paper, step 2.
+
+    Drops rows whose crops cannot be read.
+    """
+
+    def regions(example: Example) -> list[tuple[float, Box]]:
+        """Every box of the key frames, with its time."""
+        return [(frame.time_s, box) for frame, _, box in _boxes(example)]
+
+    readable, crops, unread = _read_regions(examples, regions, read_crops)
+    questions = [question.format(name=name) for example in readable for _, name, _ in _boxes(example)]
     verdicts = iter([yes for _, yes in zip(questions, judge(crops, questions), strict=True)])
-    return _remove_boxes(examples, lambda e: [b for b in _boxes(e) if not next(verdicts)], "not what it is called")
+    result = _remove_boxes(readable, lambda e: [b for b in _boxes(e) if not next(verdicts)], "not what it is called")
+    return FilterResult(result.kept, unread + result.dropped)
+
+
+def _read_regions(
+    examples: Iterable[Example], regions: Callable[[Example], list[tuple[float, Box]]], read_crops: CropReader
+) -> tuple[list[Example], list[np.ndarray], list[DroppedRow]]:
+    """Reads the crops of the regions of each example. Returns the readable examples, their crops, and the others."""
+    readable, crops, unread = [], [], []
+    for example in examples:
+        try:
+            crops += read_crops(example, found) if (found := regions(example)) else []
+            readable.append(example)
+        except (ValueError, OSError) as error:
+            unread.append(DroppedRow(example.id, example.source, "crops cannot be read", str(error)))
+    return readable, crops, unread
 
 
 def verify_sentences(
@@ -109,20 +129,30 @@ def verify_sentences(
 ) -> FilterResult:
     """Asks a model and drops rows with a sentence that does not agree with its region. Paper, step 3.
 
-    `question` may contain `{sentence}` (the sentence without tags) or `{name}` (the object name of the claim).
+    `question` may contain `{sentence}` (the sentence without tags) or `{name}` (the object name of the claim). Drops
+    rows whose crops cannot be read.
     """
-    examples, sentences, crops = list(examples), [], []
-    for row, example in enumerate(examples):
+
+    def claims(example: Example) -> list[evidence.Claim]:
+        """The claims with a time, if there are key frames."""
+        return _timed_claims(example) if example.key_frames else []
+
+    def regions(example: Example) -> list[tuple[float, Box]]:
+        """The first box of each claim, at the time of its key frame."""
+        return [
+            (next((f.time_s for f in _frames_at(example, c.time_s)), c.time_s), c.boxes[0]) for c in claims(example)
+        ]
+
+    readable, crops, unread = _read_regions(examples, regions, read_crops)
+    sentences = []
+    for row, example in enumerate(readable):
         chain = example.reasoning_process or ""
-        claims = _timed_claims(example) if example.key_frames else []
-        sentences += [(row, claim, _sentence(chain, claim.start - len("<think>"))) for claim in claims]
-        times_s = [next((f.time_s for f in _frames_at(example, c.time_s)), c.time_s) for c in claims]
-        boxes = [claim.boxes[0] for claim in claims]
-        crops += read_crops(example, list(zip(times_s, boxes, strict=True))) if claims else []
+        sentences += [(row, claim, _sentence(chain, claim.start - len("<think>"))) for claim in claims(example)]
     verdicts = judge(crops, [question.format(sentence=text, name=claim.name) for _, claim, text in sentences])
     wrong = {row: (claim, text) for (row, claim, text), yes in zip(sentences, verdicts, strict=True) if not yes}
     problems = {row: ("sentence does not fit", text, None, claim.boxes[0]) for row, (claim, text) in wrong.items()}
-    return _drop_rows(examples, problems)
+    result = _drop_rows(readable, problems)
+    return FilterResult(result.kept, unread + result.dropped)
 
 
 def _sentence(chain: str, offset: int) -> str:
@@ -152,8 +182,8 @@ def rewrite_chains(examples: Iterable[Example]) -> FilterResult:
 def _rewritten(example: Example) -> Example:
     chain, shift = example.reasoning_process, len("<think>")
     last_end = len(chain) + 1
-    for claim in reversed(_parsed(example).claims):
-        frames = [f for f in _frames_at(example, claim.time_s) if claim.name in f.items] if claim.time_s else []
+    for claim in reversed(_timed_claims(example)):
+        frames = [f for f in _frames_at(example, claim.time_s) if claim.name in f.items]
         if frames and claim.end - shift <= last_end:
             rewritten = evidence.format_claim(claim.name, frames[0].items[claim.name], round(frames[0].time_s, 1))
             chain = chain[: claim.start - shift] + rewritten + chain[claim.end - shift :]

@@ -131,6 +131,26 @@ def test_claims_are_rewritten_from_their_key_frames():
     assert filters.rewrite_chains([loose, TWO]).kept == [TWO, TWO]
 
 
+def test_a_claim_at_0_s_is_rewritten():
+    exact, rough = (format_claim("dog", [box], 0.0) for box in (BOX, OTHER))
+    row = replace(CLEAN, key_frames=(KeyFrame(0, 0.0, None, {"dog": (BOX,)}),), reasoning_process=f"I see {rough}.")
+    assert filters.rewrite_chains([row]).kept[0].reasoning_process == f"I see {exact}."
+
+
+@pytest.mark.parametrize("verify", [filters.verify_crops, filters.verify_sentences])
+def test_a_row_whose_crops_cannot_be_read_does_not_affect_the_others(tmp_path, verify):
+    write_video(tmp_path / "v.mp4", np.zeros((30, 56, 56, 3), np.uint8), fps=10)
+    frames, late = (KeyFrame(9990, 999.0, None, {"dog": (BOX,)}),), f"See {format_claim('dog', [BOX], 999.0)}."
+    bad = [
+        replace(CLEAN, id="late", key_frames=frames, reasoning_process=late),
+        replace(CLEAN, id="gone", video_path="no.mp4"),
+    ]
+    result = verify([bad[0], CLEAN, bad[1]], filters.read_crops_from(tmp_path), lambda crops, _: [True] * len(crops))
+    assert result.kept == [CLEAN]
+    assert [(d.id, d.reason) for d in result.dropped] == [(row.id, "crops cannot be read") for row in bad]
+    assert "999" in result.dropped[0].detail and "no.mp4" in result.dropped[1].detail
+
+
 def test_crops_come_from_the_frame_at_their_time(tmp_path):
     frames = np.zeros((20, 56, 56, 3), np.uint8)
     frames[10:, :28, 28:] = (200, 30, 30)

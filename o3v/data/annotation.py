@@ -4,6 +4,7 @@ Boxes are shares of the frame (0–1). This module checks the form of an annotat
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,22 +38,26 @@ class AnnotationItem:
 def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
     """Returns an item for each video of a folder, sorted by name, and a message for each file that is not one.
 
-    Tries to open every file, with any ending. The id of an item is its path without the ending; two files that differ
-    only in the ending keep it. Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError
-    for a folder without files.
+    Tries to open every file, with any ending. The id of an item is its path without the ending, or its whole path where
+    that is not unique. Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError for a
+    folder without files.
     """
     names = [p.relative_to(folder).as_posix() for p in sorted(Path(folder).rglob("[!.]*")) if not p.is_dir()]
     if not names:
         raise FileNotFoundError(f"{folder} holds no files")
-    stems = Counter(_stem(name) for name in names)
+    taken = Counter(names) + Counter(_stem(name) for name in names)
     items, errors = [], []
     for name in names:
+        printable = os.fsencode(name).decode(errors="backslashreplace")
+        if printable != name:
+            errors.append(f"{printable}: the name is not UTF-8; rename the file")
+            continue
         try:
             info = video.probe(resolve_inside(folder, name))
         except (video.VideoError, SchemaError, OSError) as error:
             errors.append(str(error))
         else:
-            item_id = name if stems[_stem(name)] > 1 else _stem(name)
+            item_id = name if taken[_stem(name)] > 1 else _stem(name)
             fps = len(info.times_s) / info.duration_s
             items.append(AnnotationItem(item_id, "own", name, info.duration_s, fps))
     return items, errors
@@ -87,18 +92,22 @@ def parse_annotation(text: str) -> dict[str, Any]:
     """
     from jsonschema import Draft202012Validator  # here, because the import takes a second
 
-    value = _last_object(text)
-    for error in Draft202012Validator(ANNOTATION_SCHEMA).iter_errors(value):
-        wrong_type = f"must be of type {error.validator_value}, found {error.instance!r:.40}"
-        reason = wrong_type if error.validator == "type" else error.message
-        raise AnnotationError(f"annotation{error.json_path[1:]} {reason}")
+    try:
+        value = _last_object(text)
+        for error in Draft202012Validator(ANNOTATION_SCHEMA).iter_errors(value):
+            wrong_type = f"must be of type {error.validator_value}, found {error.instance!r:.40}"
+            reason = wrong_type if error.validator == "type" else error.message
+            raise AnnotationError(f"annotation{error.json_path[1:]} {reason:.1000}")
+    except RecursionError:
+        raise AnnotationError("is not JSON: nested too deep") from None
     return value
 
 
 def _last_object(text: str) -> Any:
     if len(text) > MAX_REPLY_CHARS:
         raise AnnotationError(f"has {len(text):,} characters, more than {MAX_REPLY_CHARS:,}")
-    decoder, found, reason, at = json.JSONDecoder(), [], "it holds no object", text.find("{")
+    decoder, found = json.JSONDecoder(parse_int=float), []  # as a float, an integer of any length can be read
+    reason, at = "it holds no object", text.find("{")
     for _ in range(MAX_JSON_STARTS):
         if at < 0:
             break
@@ -109,8 +118,6 @@ def _last_object(text: str) -> Any:
             if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):  # the reply is cut off
                 raise AnnotationError(f"is not JSON: {error.msg}") from None
             reason, end = str(error), at + 1
-        except RecursionError:
-            raise AnnotationError("is not JSON: nested too deep") from None
         at = text.find("{", end)
     if not found:
         raise AnnotationError(f"is not JSON: {reason}")
@@ -132,9 +139,14 @@ def to_example(item: AnnotationItem, text: str) -> Example:
     """Converts an annotation to an STGR row; frame indices of "regions" become seconds. Raises AnnotationError."""
     annotation = parse_annotation(text)
     frames, items = [], {}
-    for frame in annotation["key_frames"]:
+    for position, frame in enumerate(annotation["key_frames"]):
         time_s = frame["at"] / item.fps if item.kind == "regions" else float(frame["at"])
-        idx = round(time_s * item.fps) if abs(time_s) < 1e9 else -1  # -1 (also for NaN): `from_row` rejects it
+        if not 0 <= time_s <= item.duration_s:  # also for NaN
+            place = f"annotation.key_frames[{position}].at"
+            raise AnnotationError(f"{place} is {frame['at']:g}, outside the video of {item.duration_s:g} s")
+        if not frame["objects"]:
+            raise AnnotationError(f"annotation.key_frames[{position}].objects is empty")
+        idx = round(time_s * item.fps)
         frames.append({"idx": idx, "time": round(time_s, 3), "path": None})
         for obj in frame["objects"]:
             items.setdefault(str(idx), {}).setdefault(obj["name"], []).append(obj["box"])

@@ -1,10 +1,14 @@
 """Annotations: their form, and their conversion to rows."""
 
 import json
+import os
+import shutil
 
+import numpy as np
 import pytest
 
-from o3v.data.annotation import AnnotationError, AnnotationItem, parse_annotation, to_example
+from o3v.data.annotation import AnnotationError, AnnotationItem, find_videos, parse_annotation, to_example
+from o3v.toyworld.writing import write_video
 
 ANNOTATION = {
     "question": "Who comes?",
@@ -57,9 +61,41 @@ def test_frame_indices_become_seconds():
     assert example.key_frames[0].time_s == 4.7 and example.reasoning_process == "At <t>4.7</t>s."
 
 
-@pytest.mark.parametrize(("number", "field"), [("[0.1, 0.2, 5, 0.9]", "key_items.47.man"), ("NaN", "key_frames[0]")])
+@pytest.mark.parametrize(
+    ("number", "field"),
+    [
+        ("[0.1, 0.2, 5, 0.9]", "key_items.47.man"),
+        (f"[0.1, 0.2, {'9' * 400}, 0.9]", "key_items.47.man"),
+        ("NaN", "key_frames[0].at"),
+        ("-1", "key_frames[0].at"),
+        ("999.0", "key_frames[0].at is 999, outside the video of 10 s"),
+        ("9" * 400, "key_frames[0].at"),
+        ("9" * 5_000, "key_frames[0].at"),
+    ],
+)
 def test_a_number_out_of_range_is_refused_with_its_field(number, field):
     text = json.dumps(ANNOTATION).replace("[0.1, 0.2, 0.5, 0.9]" if "[" in number else "4.7", number, 1)
     with pytest.raises(AnnotationError) as caught:
         to_example(ITEM, text)
     assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", [900, 3_000, 100_000])
+def test_deep_nesting_is_refused(depth):
+    nested = "[" * depth + "]" * depth
+    with pytest.raises(AnnotationError, match=r"nested too deep|of type string"):
+        parse_annotation(json.dumps(ANNOTATION).replace('"Who comes?"', nested))
+
+
+def test_a_key_frame_without_objects_is_refused():
+    with pytest.raises(AnnotationError, match=r"key_frames\[1\]\.objects is empty"):
+        to_example(ITEM, json.dumps(ANNOTATION | {"key_frames": [*ANNOTATION["key_frames"], {"at": 5, "objects": []}]}))
+
+
+def test_ids_of_videos_are_unique_and_a_name_that_is_not_utf8_is_named(tmp_path):
+    write_video(tmp_path / "x.mp4", np.zeros((5, 56, 56, 3), np.uint8), fps=10)
+    for name in (b"x.mov", b"x.mp4.mp4", b"y.mp4", b"caf\xe9.mp4"):
+        shutil.copy(tmp_path / "x.mp4", os.fsencode(tmp_path) + b"/" + name)
+    items, errors = find_videos(tmp_path)
+    assert [item.id for item in items] == ["x.mov", "x.mp4", "x.mp4.mp4", "y"]
+    assert errors == ["caf\\xe9.mp4: the name is not UTF-8; rename the file"]

@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from o3v.evaluation.vstar_items import annotated_boxes, is_numbers
+from o3v.evaluation.vstar_times import clock_s, spoken_times
 from o3v.evidence import parse_response
 from o3v.geometry import Box, box_iou, span_iou
 from o3v.text import tokens
@@ -105,7 +106,7 @@ def temporal_iou(predicted: Any, truth: Sequence[float]) -> float:
 def spoken_span(text: str, protocol: str = "official") -> list[float]:
     """The span in seconds in a raw temporal response: its only two times; [] otherwise.
 
-    Protocol "fixed" reads 12.5, m:ss, h:mm:ss (with decimals) and units such as s, secs, seconds or 秒.
+    Protocol "fixed" reads `spoken_times`.
 
     >>> spoken_span("00:01:05 --> 00:01:10.5", "fixed"), spoken_span("12.5 s to 30 secs", "fixed")
     ([65.0, 70.5], [12.5, 30.0])
@@ -113,28 +114,12 @@ def spoken_span(text: str, protocol: str = "official") -> list[float]:
     answer = parse_response(text).answer
     text = text if answer is None else answer
     if PROTOCOLS[protocol].units_in_times:
-        times = [_clock_s(match[0]) for match in _SPOKEN_TIME.finditer(text)]
+        times = spoken_times(text)
     else:
         for clock in re.findall(r"[0-9]{1,9}:[0-9]{1,9}", text)[:3]:  # as the scorer: also inside a longer clock time
-            text = text.replace(clock, f"<{_clock_s(clock):.0f}>s")
+            text = text.replace(clock, f"<{clock_s(clock):.0f}>s")
         times = [float(number) for number in re.findall(r"\b[0-9]+(?:\.[0-9]+)?\b", text)]
     return times if len(times) == 2 else []
-
-
-# a number or a clock time that is not part of a word or of a longer number, except for a unit of seconds after it
-_SPOKEN_TIME = re.compile(
-    r"(?<![A-Za-z0-9_.:])[0-9]{1,15}(?::[0-9]{1,2}){0,2}(?:\.[0-9]{1,15})?(?= ?(?:s|secs?|seconds?|秒)(?![A-Za-z0-9_])"
-    r"|(?![A-Za-z0-9_:]|\.[0-9]))",
-    re.IGNORECASE,
-)
-
-
-def _clock_s(clock: str) -> float:
-    """Seconds of `ss`, `mm:ss` or `h:mm:ss`, the last part with decimals."""
-    seconds = 0.0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + float(part)
-    return seconds
 
 
 def second_ious(predicted: Any, truth: Sequence[tuple[str, Box]], protocol: str = "official") -> tuple[float, ...]:

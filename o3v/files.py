@@ -54,14 +54,16 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl(path: Path | str, errors: list[str] | None = None) -> Iterator[tuple[int, Any]]:
     """Yields (line number from 1, value) for each line of a JSON lines file. Skips empty lines.
 
-    Lines end at "\\n" only, because U+2028, U+2029 and U+0085 may be part of a JSON string. A line that is not JSON (or
-    nested too deep) raises ValueError with file and line, or, with `errors`, adds this message there and is skipped.
+    Lines end at "\\n" only, because U+2028, U+2029 and U+0085 may be part of a JSON string. A line that is not JSON in
+    UTF-8 (or nested too deep) raises ValueError with file and line, or, with `errors`, adds this message there and is
+    skipped.
     """
-    with open(path, encoding="utf-8-sig", newline="\n") as lines:
+    with open(path, encoding="utf-8-sig", newline="\n", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
                     value = json.loads(line)
+                    line.encode()  # UnicodeEncodeError, a ValueError, where a byte was not UTF-8
                 except (ValueError, RecursionError) as error:
                     message = f"{path}, line {number}: not JSON: {error}"
                     if errors is None:

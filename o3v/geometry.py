@@ -70,6 +70,11 @@ def span_on_frames(span_s: Span, times_s: Sequence[float], duration_s: float) ->
     return (min(inside) if inside else before), end_s
 
 
+def text_box_size(box: Box, image_wh: Size | None) -> Size:
+    """The size that a box in the text of a row refers to: (1, 1) for 0–1, else the image in whose pixels it is."""
+    return image_wh if image_wh and max(box) > 1 else (1, 1)
+
+
 def rescale_box(box_px: Sequence[float], from_wh: Sequence[float], to_wh: Sequence[float]) -> Box:
     """Maps a box between two sizes of the same image.
 

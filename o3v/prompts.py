@@ -17,7 +17,7 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.config import FrameConfig
-from o3v.geometry import Box, Size, rescale_box, span_on_frames
+from o3v.geometry import Box, Size, rescale_box, span_on_frames, text_box_size
 from o3v.schema import Example, Row, Task, read_letter, resolve_inside
 from o3v.schema.fields import MEDIA_MARK, SPECIAL_TOKEN
 
@@ -151,7 +151,8 @@ class PromptBuilder:
             return replace(prompt, row=example.to_row() | prompt.row)
         image, original_wh = video.read_image(path, self.frames.max_pixels)
         space_wh = box_space_size((image.shape[1], image.shape[0]), self.box_space)
-        messages = conversation(example.task, _question_in_space(example.question, space_wh), [{"type": "image"}])
+        question = question_in_space(example, space_wh)
+        messages = conversation(example.task, question, [{"type": "image"}])
         sizes = _sizes(example.image_size_wh or original_wh, space_wh)
         return Prompt(messages, [image], (), space_wh, example.to_row() | sizes)
 
@@ -160,13 +161,32 @@ def _sizes(media_wh: Size, space_wh: Size) -> Row:
     return {"image_size": list(media_wh), "image_size_refine": list(space_wh)}
 
 
-def _question_in_space(question: str, space_wh: Size) -> str:
-    """The question with its boxes (tagged, 0–1) in the model's space, without tags."""
-    return re.sub("</?box>", "", evidence.map_boxes(question, lambda box: _rounded(box, (1, 1), space_wh)))
+def _question_in_space(question: str, space_wh: Size, image_wh: Size | None = None) -> str:
+    """The question with its boxes (tagged, see `text_box_size`) in the model's space, without tags."""
+    text = evidence.map_boxes(question, lambda box: _rounded(box, text_box_size(box, image_wh), space_wh))
+    return re.sub("</?box>", "", text)
 
 
 def _rounded(box: Box, from_wh: Size, space_wh: Size) -> Box:
     return tuple(float(round(v)) for v in rescale_box(box, from_wh, space_wh))  # type: ignore[return-value]
+
+
+def question_in_space(example: Example, space_wh: Size) -> str:
+    """The question of a row with its boxes in units of `space_wh`, without tags."""
+    return _question_in_space(example.question, space_wh, _pixels_of(example))
+
+
+def target_answer(example: Example, space_wh: Size) -> str:
+    """The true answer of a row in the grammar, with boxes in units of `space_wh`."""
+    return TARGET_ANSWERS[example.task](example, lambda box: _text_box(example, box, space_wh))
+
+
+def _text_box(example: Example, box: Box, space_wh: Size) -> Box:
+    return _rounded(box, text_box_size(box, _pixels_of(example)), space_wh)
+
+
+def _pixels_of(example: Example) -> Size | None:
+    return example.image_size_wh if example.task is Task.SPATIAL else None
 
 
 def target_text(example: Example, space_wh: Size) -> str:
@@ -176,14 +196,8 @@ def target_text(example: Example, space_wh: Size) -> str:
     """
     if example.reasoning_process is None:
         raise ValueError(f"row {example.id!r} has no reasoning_process, so there is nothing to imitate")
-    pixels_of = example.image_size_wh if example.task is Task.SPATIAL else None
-
-    def to_space(box: Box) -> Box:
-        from_wh = pixels_of if pixels_of and max(box) > 1 else (1, 1)
-        return _rounded(box, from_wh, space_wh)
-
-    think = evidence.map_boxes(example.reasoning_process, to_space)
-    return evidence.format_response(think, TARGET_ANSWERS[example.task](example, to_space))
+    think = evidence.map_boxes(example.reasoning_process, lambda box: _text_box(example, box, space_wh))
+    return evidence.format_response(think, target_answer(example, space_wh))
 
 
 def _target_span(example: Example) -> str:

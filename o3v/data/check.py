@@ -17,13 +17,15 @@ from tqdm.auto import tqdm
 from o3v import evidence, video
 from o3v.data import stgr
 from o3v.data.stgr import BadRow
+from o3v.evidence.parsing import BOX_TAG, parse_box
 from o3v.geometry import MIN_PIXELS, Size
 from o3v.schema import Example, SchemaError, Task, resolve_inside
 
 MAX_CASES = 3  # cases of each kind of problem that are listed
-ROW_PROBLEMS = ("bad row", "key frame missing", "time beyond video", "box off picture", "image size")
+ROW_PROBLEMS = ("bad row", "key frame missing", "time beyond video", "malformed box", "box off picture", "image size")
 MAX_ASPECT_CHANGE = 0.02  # between the stated and the real image size; smaller copies are rounded to whole pixels
 MISSING, UNREADABLE = "medium missing", "medium unreadable"
+Medium = tuple[str, bool]  # its path, and whether it is an image
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class SourceCoverage:
     """Counts of one source: `problems` counts rows by kind, `spaces` rows by the coordinate space of their boxes."""
 
     rows: int = 0
-    media: set[str] = field(default_factory=set)
+    media: set[Medium] = field(default_factory=set)
     problems: Counter[str] = field(default_factory=Counter)
     spaces: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
 class Coverage:
-    """Media by path, counts by source, the first cases of each problem, and the numbers (from 1) of the bad rows."""
+    """Media, counts by source, the first cases of each problem, and the numbers (from 1) of the bad rows."""
 
-    media: Mapping[str, MediaInfo]
+    media: Mapping[Medium, MediaInfo]
     sources: defaultdict[str, SourceCoverage] = field(default_factory=partial(defaultdict, SourceCoverage))
     cases: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
     bad_rows: set[int] = field(default_factory=set)
@@ -66,7 +68,7 @@ class Coverage:
         """One line per source: rows, media found and readable, rows with each problem, coordinate spaces."""
         lines = []
         for name, source in sorted(self.sources.items()):
-            problems = [self.media[path].problem for path in source.media]
+            problems = [self.media[medium].problem for medium in source.media]
             line = {"source": name, "rows": source.rows, "media": len(problems)}
             line |= {"found": len(problems) - problems.count(MISSING), "readable": problems.count(None)}
             line |= {kind: source.problems[kind] for kind in ROW_PROBLEMS}
@@ -80,7 +82,8 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
 
     Raises the errors of `stgr.read_stgr`.
     """
-    paths = sorted({e.media_path for e in stgr.read_stgr(path) if isinstance(e, Example)})
+    examples = (e for e in stgr.read_stgr(path) if isinstance(e, Example))
+    paths = sorted({_medium(example) for example in examples})
     inspect = partial(inspect_media, str(root))
     progress = partial(tqdm, total=len(paths), desc="opening media", mininterval=5)
     if workers <= 1 or len(paths) < 2 * workers:
@@ -96,9 +99,10 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
             continue
         source = coverage.sources[row.source]
         source.rows += 1
-        source.media.add(row.media_path)
+        medium = _medium(row)
+        source.media.add(medium)
         source.spaces[stgr.coordinate_space(row)] += 1
-        for kind, detail in _problems(row, media[row.media_path], root):
+        for kind, detail in _problems(row, media[medium], root):
             coverage.add_problem(number, row.source, kind, f"{Path(path).name}, row {number} ({row.id}): {detail}")
     return coverage
 
@@ -113,18 +117,32 @@ def _problems(example: Example, medium: MediaInfo, root: Path | str) -> Iterator
     if medium.duration_s:
         late_s = [f.time_s for f in example.key_frames if f.time_s > medium.duration_s]
         span_s = example.span_s
-        late_s += [span_s[1]] if span_s and span_s[1] > medium.duration_s + 1 else []
+        if span_s and (span_s[0] >= medium.duration_s or span_s[1] > medium.duration_s + 1):
+            late_s.append(span_s[1])
         if late_s:
             yield "time beyond video", f"{late_s[0]:g} s in {example.media_path} of {medium.duration_s:.1f} s"
-    if example.task is Task.SPATIAL and example.image_size_wh:
-        limits = (*example.image_size_wh, *example.image_size_wh)
-        boxes = evidence.answer_boxes(f"{example.reasoning_process or ''} {example.answer}")
-        outside = [box for box in boxes if any(v < 0 or v > limit for v, limit in zip(box, limits, strict=True))]
-        if outside:
-            yield "box off picture", f"{list(outside[0])} in an image of {limits[0]}×{limits[1]}"
-        if medium.size_wh and abs(_aspect(example.image_size_wh) / _aspect(medium.size_wh) - 1) > MAX_ASPECT_CHANGE:
-            stated, real = ("×".join(map(str, size)) for size in (example.image_size_wh, medium.size_wh))
-            yield "image size", f"image_size is {stated}, but {example.media_path} is {real} (upright)"
+    yield from _text_box_problems(example)
+    sizes = (example.image_size_wh, medium.size_wh)
+    if sizes[0] and sizes[1] and abs(_aspect(sizes[0]) / _aspect(sizes[1]) - 1) > MAX_ASPECT_CHANGE:
+        stated, real = (f"{width}×{height}" for width, height in (sizes[0], sizes[1]))
+        yield "image size", f"image_size is {stated}, but {example.media_path} is {real} (upright)"
+
+
+def _text_box_problems(example: Example) -> Iterator[tuple[str, str]]:
+    """Boxes in texts that cannot be read, or that are outside of the picture: pixels in visual QA, else 0–1."""
+    text = f"{example.question} {example.reasoning_process or ''} {example.answer}"
+    malformed = [match[0] for match in BOX_TAG.finditer(text) if parse_box(match[1]) is None]
+    if malformed:
+        yield "malformed box", f"{malformed[0]:.80}; a box is [x0,y0,x1,y1], four plain numbers, x0 < x1 and y0 < y1"
+    width, height = (example.task is Task.SPATIAL and example.image_size_wh) or (1, 1)
+    outside = [b for b in evidence.answer_boxes(text) if min(b) < 0 or b[2] > width or b[3] > height]
+    if outside:
+        where = f"an image of {width}×{height}" if example.task is Task.SPATIAL else "a video row, which needs 0–1"
+        yield "box off picture", f"{list(outside[0])!s:.80} in {where}"
+
+
+def _medium(example: Example) -> Medium:
+    return example.media_path, example.task is Task.SPATIAL
 
 
 def _aspect(size_wh: Size) -> float:
@@ -134,17 +152,18 @@ def _aspect(size_wh: Size) -> float:
 def _exists(root: Path | str, relative: str) -> bool:
     try:
         return resolve_inside(root, relative).is_file()
-    except SchemaError:
+    except (SchemaError, OSError, RuntimeError):  # a name that is too long, links in a circle
         return False
 
 
-def inspect_media(root: str, relative: str) -> MediaInfo:
-    """Opens the video or image `relative` below the folder `root`."""
+def inspect_media(root: str, medium: Medium) -> MediaInfo:
+    """Opens a video or image below the folder `root`."""
+    relative, is_image = medium
     if not _exists(root, relative):
         return MediaInfo(problem=MISSING, detail="does not exist")
     path = resolve_inside(root, relative)
     try:
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp"):
+        if is_image:
             return MediaInfo(size_wh=video.read_image(path, MIN_PIXELS)[1])  # decodes all of it
         return MediaInfo(video.probe(path).duration_s)
     except (video.VideoError, OSError, SyntaxError, ValueError) as error:

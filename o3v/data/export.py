@@ -6,7 +6,7 @@ The pixel boxes of Qwen2.5-VL cannot be exported: they depend on the frame size 
 
 from collections.abc import Iterable, Iterator
 
-from o3v.prompts import BOX_SPACES, SYSTEM_PROMPTS, target_text
+from o3v.prompts import SYSTEM_PROMPTS, box_space_size, question_in_space, target_answer, target_text
 from o3v.schema import Example, Row, Task
 
 
@@ -44,8 +44,10 @@ def export_rows(examples: Iterable[Example], name: str) -> Iterator[Row]:
     """
     if name not in FORMATS:
         raise ValueError(f"format {name!r} does not exist; choose one of {', '.join(FORMATS)}")
+    space_wh = box_space_size((1, 1), "thousandths")
     for example in examples:
-        response = target_text(example, BOX_SPACES["thousandths"]) if example.reasoning_process else example.answer
+        to_text = target_text if example.reasoning_process else target_answer
+        question, response = question_in_space(example, space_wh), to_text(example, space_wh)
         kind = "image" if example.task is Task.SPATIAL else "video"
-        row = FORMATS[name](SYSTEM_PROMPTS[example.task], example.question, response, kind)
+        row = FORMATS[name](SYSTEM_PROMPTS[example.task], question, response, kind)
         yield row | {f"{kind}s": [example.media_path]}

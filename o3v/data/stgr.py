@@ -24,7 +24,7 @@ PREFIXES = ("TVG_", "synth")  # the temporal grounding collections, and the rows
 CHUNK = 1 << 20  # characters read at a time
 MAX_ROW_CHARS = 1 << 24  # a row with more characters is malformed
 BETWEEN_ROWS = re.compile(r"[ \t\r\n,]*")
-NEXT_ROW = re.compile(r'\}\s*,?\s*(?=\{\s*")')
+NEXT_ROW = re.compile(r'\}\s*,?\s*(?=\{\s*"(?!(?:idx|time|path)"))')  # not the next key frame of the same row
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def _read_values(path: Path | str) -> Iterator[tuple[Any, str | None]]:
             if line.strip():
                 try:
                     value = json.loads(line)
-                except json.JSONDecodeError as error:
-                    yield None, f"is not JSON: {error.msg}"
+                except (ValueError, RecursionError) as error:  # also very long numbers and very deep lists
+                    yield None, f"is not JSON: {error}"
                 else:
                     yield value, _problem(value, line)
 
@@ -100,21 +100,23 @@ def _list_items(file: TextIO) -> Iterator[tuple[Any, str | None]]:
     while not text.startswith("]", at := BETWEEN_ROWS.match(text, at).end()):
         try:
             value, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             if len(text) - at < MAX_ROW_CHARS and (more := file.read(max(CHUNK, len(text) - at))):
                 text, at = text[at:] + more, 0
             elif at == len(text):
                 yield None, "is missing: the file ends before its list does"
                 return
             elif next_row := NEXT_ROW.search(text, at):
-                yield None, f"is not JSON: {error.msg}"
+                yield None, f"is not JSON: {error}"
                 at = next_row.end()
             else:
-                yield None, f"is cut off or not JSON ({error.msg}); the rest of the file cannot be read"
+                yield None, f"is cut off or not JSON ({error}); the rest of the file cannot be read"
                 return
         else:
             yield value, _problem(value, text[at:end])
             at = end
+    if (text[at + 1 :] + file.read(CHUNK)).strip():
+        yield None, "and all text after it is not read: the list has ended; put all rows into one list"
 
 
 def _problem(value: Any, text: str) -> str | None:

@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from o3v.evidence import Claim, Response, answer_boxes, parse_response
-from o3v.geometry import Box, Size, Span, rescale_box
+from o3v.geometry import Box, Size, Span, rescale_box, text_box_size
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.official_parser import OfficialReading, read_official
 from o3v.rewards.terms import KeyBoxes
-from o3v.schema import read_letter, read_span
+from o3v.schema import read_letter, read_span, without_section
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,24 @@ class Sample:
         """The stripped answer section, empty without one."""
         return (self.parsed.answer or "").strip()
 
+    @property
+    def true_answer(self) -> str:
+        """The row's answer without `<answer>` around it."""
+        return without_section("answer", self.row["answer"])
+
     def true_span_s(self) -> Span:
         """The true span in seconds. Raises ValueError if the row's answer has none."""
-        return self._read("answer", read_span(self.row["answer"]), "without one span [start, end] in seconds")
+        return self._read("answer", read_span(self.true_answer), "without one span [start, end] in seconds")
 
     def true_letter(self) -> str:
         """The letter of the right option. Raises ValueError if the row's answer has none."""
-        return self._read("answer", read_letter(self.row["answer"]), "without the letter of an option")
+        return self._read("answer", read_letter(self.true_answer), "without the letter of an option")
 
     def true_box(self) -> Box:
-        """The first box of a `visual QA` answer, converted from pixels of `image_size` to the box space."""
+        """The first box of a `visual QA` answer, converted to the box space from pixels of `image_size` (or 0–1)."""
         boxes = answer_boxes(self.row["answer"])
-        box_px = self._read("answer", next(iter(boxes), None), "without a box")
-        return rescale_box(box_px, self._size("image_size"), self._size("image_size_refine"))
+        box = self._read("answer", next(iter(boxes), None), "without a box")
+        return rescale_box(box, text_box_size(box, self._size("image_size")), self._size("image_size_refine"))
 
     def key_times_s(self) -> list[float]:
         """Times of the key frames in seconds."""

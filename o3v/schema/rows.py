@@ -78,10 +78,12 @@ class Example:
 
     def boxes_px(self, size_wh: Sequence[float]) -> dict[float, dict[str, list[Box]]]:
         """Key-frame boxes by time in seconds and object name, in pixels of a frame of this size."""
-        return {
-            frame.time_s: {n: [rescale_box(b, (1, 1), size_wh) for b in boxes] for n, boxes in frame.items.items()}
-            for frame in self.key_frames
-        }
+        found: dict[float, dict[str, list[Box]]] = {}
+        for frame in self.key_frames:
+            objects = found.setdefault(frame.time_s, {})
+            for name, boxes in frame.items.items():
+                objects.setdefault(name, []).extend(rescale_box(box, (1, 1), size_wh) for box in boxes)
+        return found
 
     @property
     def span_s(self) -> Span | None:
@@ -217,9 +219,9 @@ def _key_frames(row: Mapping[str, Any]) -> tuple[KeyFrame, ...]:
 def _moment(frame: Any, field: str) -> tuple[int, float]:
     try:
         idx, time_s = frame["idx"], float(frame["time"])
-        if type(idx) is not int:
+        if type(idx) is not int or isinstance(frame["time"], bool):
             raise TypeError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise FieldError(field, "needs a whole 'idx' and a 'time' in seconds") from None
     if not math.isfinite(time_s) or time_s < 0 or idx < 0:
         raise FieldError(f"{field}.time", f"is {time_s} (frame {idx}), not a time in a video")

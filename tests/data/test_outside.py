@@ -15,6 +15,7 @@ from o3v.data.check import check_file, good_rows
 from o3v.data.export import FORMATS, export_rows
 from o3v.prompts import PromptBuilder, target_text
 from o3v.rewards import score_completion
+from o3v.schema import Example
 
 BOX = "<obj>square</obj><box>[160,120,320,240]</box>"
 KEY = {"key_frames": [{"idx": 10, "time": 1.0, "path": None}], "key_items": {"10": {"cup": [[0.1, 0.1, 0.3, 0.4]]}}}
@@ -46,12 +47,14 @@ GOOD_ROWS = [
     row("grammar", answer="From <t>1.0</t>s to <t>3.0</t>s"),
     row("temporal letter", task="temporal QA (MCQ)", source="timerft", answer="(b)\n[1.0, 3.0]"),
     mcq("letter and text", "B. the red car"),
+    mcq("letter and abbreviation", "(B) U.S. Army"),
     mcq("lower case", "b"),
     mcq("tagged answer", "<answer>B</answer>"),
     mcq("media mark", "B", question="<video>\nWhich? A. x B. y"),
     mcq("line separators", "B", question="It reads\u2028'OPEN'\x85. Which? A. x B. y"),
     evidence("wrapped chain", reasoning_process=f"<think>{CHAIN}</think>"),
     image_row("same size", "whole.jpg", [320, 240]),
+    image_row("shares", "whole.jpg", [320, 240], BOX.replace("160,120,320,240", "0.5,0.5,1,1")),
     image_row("smaller copy", "whole.jpg", [640, 480], BOX.replace("160,120,320,240", "320,240,640,480")),
     image_row("16 bit", "grey.png", [320, 240]),
 ]
@@ -61,8 +64,31 @@ BAD_ROWS = {  # by id: the row, and what its line says
     "empty": (row("empty", answer="[2.0, 2.0]"), "field 'answer'"),
     "two spans": (row("two spans", answer="[[1.0, 3.0], [5.0, 6.0]]"), "field 'answer'"),
     "bad number": (row("bad number", answer="[1.2.3, 4.0]"), "field 'answer'"),
+    "two lines": (row("two lines", answer="[1.0, 3.0]\n[5.0, 6.0]"), "field 'answer'"),
+    "two forms": (row("two forms", answer="1.0-3.0 [5, 6]"), "field 'answer'"),
+    "endless": (row("endless", answer=f"[1, {'9' * 400}]"), "field 'answer'"),
     "beyond": (row("beyond", answer="[1.0, 99.0]"), "99 s in a.mp4"),
+    "after the end": (row("after the end", answer="[10.2, 10.8]"), "10.8 s in a.mp4"),
     "no letter": (mcq("no letter", "the red car"), "field 'answer'"),
+    "two letters": (mcq("two letters", "(A), (C)"), "field 'answer'"),
+    "letters below": (mcq("letters below", "A. x\nC. z"), "field 'answer'"),
+    "abbreviation": (mcq("abbreviation", "U.S. Army"), "field 'answer'"),
+    "cut emoji": (mcq("cut emoji", "B", question="Which \ud83d?"), "field 'question'"),
+    "long number": (
+        evidence("long number", key_items={"10": {"cup": [[0, 0, 10**400, 1]]}}),
+        "field 'key_items.10.cup'",
+    ),
+    "long time": (evidence("long time", key_frames=[{"idx": 10, "time": 10**400}]), "field 'key_frames[0]'"),
+    "true time": (evidence("true time", key_frames=[{"idx": 10, "time": True}]), "field 'key_frames[0]'"),
+    "long path": (row("long path", video_path="x" * 300 + ".mp4"), "does not exist"),
+    "pixels": (evidence("pixels", reasoning_process=CHAIN.replace("0.1,0.1,0.3,0.4", "16,8,50,30")), "which needs 0–1"),
+    "digits": (evidence("digits", reasoning_process=CHAIN.replace("0.3,0.4", "9" * 308 + ",1")), "which needs 0–1"),
+    "exponent": (
+        image_row("exponent", "whole.jpg", [320, 240], BOX + BOX.replace("160", "1.6e2")),
+        "four plain numbers",
+    ),
+    "image as video": (row("image as video", video_path="whole.jpg"), "whole.jpg cannot be read"),
+    "video as image": (image_row("video as image", "a.mp4", [176, 96]), "a.mp4 cannot be read"),
     "open tag": (evidence("open tag", reasoning_process=f"So </think> {CHAIN}"), "field 'reasoning_process'"),
     "special": (mcq("special", "B", question="Which?<|im_end|>"), "field 'question'"),
     "turned": (image_row("turned", "turned.jpg", [320, 240]), "image_size is 320×240, but turned.jpg is 240×320"),
@@ -86,7 +112,7 @@ def root(tmp_path):
     Image.fromarray(np.tile(np.linspace(0, 65_535, 320).astype(np.uint16), (240, 1))).save(folder / "grey.png")
     (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:1_500])
     rows = [*GOOD_ROWS, *(bad for bad, _ in BAD_ROWS.values())]
-    (folder / "rows.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     return folder
 
 
@@ -125,6 +151,80 @@ def test_exports_hold_one_mark_for_each_medium_and_no_special_token(root, name):
         text = json.dumps(line, ensure_ascii=False)
         assert text.count("<image>") + text.count("<video>") == (0 if name == "trl" else 1)
         assert "<|im_end|>" not in text
+
+
+def test_exports_of_rows_without_reasoning_use_the_grammar_and_thousandths(root):
+    question = "Is <box>[160,120,320,240]</box> red?"
+    image = image_row("image", "whole.jpg", [320, 240]) | {"reasoning_process": None, "question": question}
+    rows = [image, row("span", reasoning_process=None), mcq("letter", "(b) a car", reasoning_process=None)]
+    texts = [
+        line["messages"][1]["content"] + "|" + line["messages"][2]["content"]
+        for line in export_rows(map(Example.from_row, rows), "swift")
+    ]
+    assert texts[0] == "<image>Is [500,500,1000,1000] red?|<obj>square</obj><box>[500,500,1000,1000]</box>"
+    assert texts[1].endswith("|From <t>1.0</t>s to <t>3.0</t>s")
+    assert texts[2].endswith("|B")
+
+
+BROKEN = {
+    "quote": json.dumps(evidence("x")).replace("is held", 'is "held"'),
+    "tab": json.dumps(evidence("x")).replace("is held", "is\theld"),
+    "comma": json.dumps(evidence("x")).replace(", ", " ", 1),
+    "digits": json.dumps(evidence("x")).replace(": 1.0", ": " + "9" * 5_000),
+    "depth": json.dumps(evidence("x"))[:-1] + ', "more": ' + "[" * 5_000 + "]" * 5_000 + "}",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_broken_row_is_the_only_one_lost(tmp_path, name, lines):
+    """The broken row has several key frames, which must not be taken for rows."""
+    frames = ', {"idx": 20, "time": 2.0, "path": null}, {"idx": 30, "time": 3.0, "path": null}]'
+    texts = [
+        json.dumps(row("a")),
+        BROKEN[name].replace("null}]", "null}" + frames),
+        *(json.dumps(row(i)) for i in "bcd"),
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text("\n".join(texts) if lines else "[" + ",\n".join(texts) + "]", encoding="utf-8")
+    found = list(stgr.read_stgr(path))
+    assert [e.id for e in found if isinstance(e, Example)] == ["a", "b", "c", "d"]
+    assert [e.number for e in found if not isinstance(e, Example)] == [2]
+
+
+@pytest.mark.parametrize("rest", ['[{"id": "b"}]', "xxxx", '{"id": "b"}'])
+def test_text_after_the_list_is_a_bad_row(tmp_path, rest):
+    (tmp_path / "rows.json").write_text(json.dumps([row("a")]) + "\n" + rest)
+    found = list(stgr.read_stgr(tmp_path / "rows.json"))
+    assert found[0].id == "a" and "one list" in found[1].reason and len(found) == 2
+
+
+def test_outputs_of_files_with_one_name_do_not_replace_each_other(root, tmp_path, capsys):
+    (root / "rows.jsonl").write_text(json.dumps(row("a")))
+    assert main(["check-data", str(root), "--out", str(tmp_path / "out"), "--workers", "1"]) == 2
+    assert "same name" in capsys.readouterr().err
+
+
+def test_a_file_of_another_kind_does_not_end_the_check(root, capsys):
+    (root / "a-list.jsonl").write_text("null\n")
+    assert main(["check-data", str(root), "--workers", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "a-list.jsonl: expected" in out and "image size" in out
+
+
+def test_score_leaves_out_each_line_that_it_cannot_score(tmp_path, capsys):
+    good = {"completion": "<think>a</think><answer>B</answer>", "row": mcq("a", "<answer>B</answer>")}
+    sizes = {"image_size": [0, 0], "image_size_refine": [0, 0]}
+    zero = {"completion": f"<think>a</think><answer>{BOX}</answer>", "row": image_row("z", "a", [0, 0]) | sizes}
+    late = {"completion": CHAIN, "row": evidence("n", key_frames=[{"idx": 10, "time": float("nan")}])}
+    late["completion"] = f"<think>{CHAIN}</think><answer>a cup</answer>"
+    path = tmp_path / "completions.jsonl"
+    path.write_bytes(
+        b"\n".join([*(json.dumps(line).encode() for line in (good, zero, late)), b'{"completion": "\xe9"}'])
+    )
+    assert main(["score", str(path), "--out", str(tmp_path / "terms.jsonl")]) == 1
+    assert "General video QA MCQ  1" in capsys.readouterr().out
+    assert len((tmp_path / "terms.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_byte_order_mark_is_skipped(root):

@@ -1,6 +1,7 @@
 """The commands `o3v check-data`, `sift`, `annotate`, `score` and `ask`. They call the package and print its results."""
 
 import hashlib
+import json
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from o3v.evidence import open_think, problem_shares
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
-from o3v.schema import Task
+from o3v.schema import SchemaError, Task
 
 log = logging.getLogger("o3v.data")
 FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}
@@ -70,9 +71,18 @@ def check_data(options: Namespace) -> int:
     paths = options.stgr_files or sorted(p for p in root.glob("[!.]*") if p.suffix in (".json", ".jsonl"))
     if not root.is_dir() or not paths:
         raise FileNotFoundError(f"{root} is not a folder with .json or .jsonl files; name the files")
+    if out and len({path.stem for path in paths}) < len(paths):
+        raise ValueError(f"two of the files have the same name, and --out would write both to {out}; check them apart")
     num_bad = 0
     for path in paths:
-        coverage = check_file(root, path, options.num_workers)
+        try:
+            coverage = check_file(root, path, options.num_workers)
+        except SchemaError as error:
+            if options.stgr_files:
+                raise
+            log.info("%s\n", error)
+            num_bad += 1
+            continue
         log.info("%s\n%s\n", path, table_text(coverage.table()))
         for kind, cases in coverage.cases.items():
             count = sum(source.problems[kind] for source in coverage.sources.values())
@@ -150,9 +160,10 @@ def score_file(options: Namespace) -> int:
         try:
             completion = open_think(line["completion"] if "completion" in line else line["response"])
             terms = score_completion(completion, line["row"], line.get("progress", options.progress), config)
+            json.dumps(terms, allow_nan=False)
             scores.append({"task": line["row"]["task"], **terms})
             completions.append(completion)
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
             errors.append(f"{path}, line {number}: no valid completion and row: {error!r}")
     if not scores:
         raise ValueError(errors[0] if errors else f"{path} holds no completions")

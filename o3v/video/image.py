@@ -54,13 +54,15 @@ def read_image(path: PathLike, max_pixels: int) -> tuple[np.ndarray, Size]:
 
 
 def _as_8_bit(image: Any) -> Any:
-    """Scales 16-bit grey (depth, thermal, medical images) to 8 bits, which Pillow would clip to white."""
+    """Scales 16-bit grey (depth, thermal, medical images), which Pillow would clip, and fills transparent pixels."""
     from PIL import Image
 
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers without a stated range")
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:  # on white, as Qwen's reader does it
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
 
 

@@ -52,3 +52,11 @@ def test_a_letterboxed_crop_keeps_its_aspect_ratio():
     inside = (boxed == 0).all(axis=2)
     assert inside[21:63].all() and not inside[:21].any() and not inside[63:].any()  # 84 × 42, centred
     assert video.letterbox(np.zeros((84, 1, 3), np.uint8), (84, 84)).shape == (84, 84, 3)
+
+
+def test_transparent_pixels_are_white(tmp_path):
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[:16] = [200, 0, 0, 255]
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image, _ = video.read_image(tmp_path / "a.png", 10**6)
+    assert image[0, 0].tolist() == [200, 0, 0] and image[-1, -1].tolist() == [255, 255, 255]

@@ -5,6 +5,7 @@ rate, a broken download ends early. The table says whether decord, which makes i
 `decoding` reads exactly the frames of the table. This module does not know sampling or sizes.
 """
 
+import mmap
 import os
 import re
 import stat
@@ -22,10 +23,12 @@ PathLike = str | os.PathLike[str]
 _CONTAINERS = "mov matroska avi mpegts mpeg mpegvideo asf flv ogg gif h264 hevc ivf m4v mxf rm nut dv obu wtv mjpeg"
 CONTAINERS = (*_CONTAINERS.split(), "yuv4mpegpipe", "mp3", "wav", "flac")  # the last three only for a clear error
 TIME_SLACK_S = 1e-3  # times are written with few digits: 0.333 means the frame at 1/3
+CONVERT = "convert it first: ffmpeg -i IN OUT.mp4"
 _TEXT_ART_CODECS = frozenset({"ansi", "xbin", "idf"})  # FFmpeg draws any .txt as a video
 # key: all later frames can be decoded from this packet; flagged: the container calls it a key frame
 _FLAGS = ("key", "flagged", "hidden", "corrupt")
-_PACKET = np.dtype([*((stamp, "i8") for stamp in ("pts", "dts", "end")), *((flag, "?") for flag in _FLAGS)])
+# stop: the first byte of the file after this packet
+_PACKET = np.dtype([*((stamp, "i8") for stamp in ("pts", "dts", "end", "stop")), *((flag, "?") for flag in _FLAGS)])
 
 
 class VideoError(ValueError):
@@ -125,6 +128,7 @@ def probe(path: PathLike) -> VideoInfo:
     with open_stream(name) as (container, stream):
         indexed = len(stream.index_entries)  # before demuxing adds to it
         packets, demuxed, first = _demux(name, container, stream)
+        _refuse_joined(name, container, stream, packets)
         _refuse_truncated(name, container, stream, packets, (indexed, demuxed))
         shown = packets[~packets["hidden"]]
         pts = np.unique(shown["pts"])
@@ -172,7 +176,8 @@ def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any
                 dts = packet.pts if packet.dts is None else packet.dts
                 end = packet.pts + (packet.duration or 0)
                 key = packet.is_keyframe and _is_full_refresh(stream, packet, first=not rows)
-                rows.append((packet.pts, dts, end, key, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
+                flags = key, packet.is_keyframe, packet.is_discard, packet.is_corrupt
+                rows.append((packet.pts, dts, end, (packet.pos or 0) + packet.size, *flags))
     except (av.FFmpegError, MemoryError, IndexError) as error:  # IndexError: a stream appears that the header lacks
         raise VideoError(name, "frame-decode", f"breaks off after {demuxed} packets ({error})") from None
     packets = np.array(rows, dtype=_PACKET)
@@ -222,6 +227,24 @@ def _stated_frame_ticks(stream: Any) -> int:
     """Duration of one frame in ticks at the stated rate; at 25 fps without one, or if it is only the tick rate."""
     rate = stream.average_rate or stream.guessed_rate or 25
     return max(1, round(1 / ((rate if rate <= 240 else 25) * stream.time_base)))
+
+
+def _refuse_joined(name: str, container: Any, stream: Any, packets: np.ndarray) -> None:
+    """Raises VideoError for recordings joined byte by byte of which some frames would hide others or never be read.
+
+    Segments of MPEG-TS that go on in time, as HLS has them, are read.
+    """
+    restarts = (np.diff(packets["pts"][packets["key"] & ~packets["hidden"]]) <= 0).any()
+    if container.format.name == "mpegts":  # segments may overlap by a few frames
+        restarts |= (np.diff(packets["dts"]) * float(stream.time_base) < -0.5).any()
+    if restarts:
+        reason = f"its times go back, as in joined recordings; {CONVERT}"
+        raise VideoError(name, "frame-decode", reason)
+    if container.format.name.startswith(("mov,mp4", "flv")):
+        with open(name, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(data[:8], int(packets["stop"].max())) >= 0:
+                reason = "another file follows in it that would not be read; separate them, or join them with ffmpeg"
+                raise VideoError(name, "frame-decode", reason)
 
 
 def _refuse_truncated(

@@ -64,6 +64,22 @@ def test_joined_transport_streams_are_read(tmp_path):
     assert read_numbers(frames.images) == [*range(40), *range(40)]
 
 
+def test_joined_recordings_that_both_start_at_zero_are_refused(tmp_path):
+    """The second recording replaced frames of the first: 20 frames, half of each."""
+    path = encode(tmp_path / "a.ts", 20)
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(VideoError, match=r"a\.ts: its times go back, as in joined recordings; convert"):
+        probe(path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv"])
+def test_a_second_file_behind_the_first_is_not_ignored(tmp_path, name):
+    first, second = encode(tmp_path / name, 20), encode(tmp_path / f"2{name}", 30)
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(VideoError, match=r"another file follows|times go back"):
+        probe(first)
+
+
 def test_a_rotated_matroska_file_is_upright(tmp_path):
     """decord does not know the rotation of Matroska."""
     options = {"n": 5, "size": (336, 168), "rotate": {"degrees": 90}}

@@ -8,7 +8,7 @@ Two protocols: "official" computes what the public scorer prints (code, commit 1
 zero or takes the logarithm of 0. "fixed" differs from it in the fields of PROTOCOLS.
 """
 
-import ast
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from o3v.evaluation.vstar_items import annotated_boxes, is_numbers
+from o3v.evaluation.vstar_items import CHAINS, annotated_boxes, as_number, is_numbers, read_span, result_problems
 from o3v.evaluation.vstar_times import clock_s, spoken_times
 from o3v.evidence import parse_response
 from o3v.geometry import Box, box_iou, span_iou
 from o3v.text import tokens
 
-CHAINS = ("", "_2")  # suffixes of the result fields
+logger = logging.getLogger(__name__)
+
 R1_THRESHOLDS = (0.3, 0.5, 0.7)
 AP_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 JOINT_TIOU, JOINT_VIOU, CORRECT_SCORE = 0.3, 0.1, 2  # thresholds of an item that is right in time, place, answer
@@ -95,12 +96,8 @@ def _words(text: str) -> list[str]:
 
 def temporal_iou(predicted: Any, truth: Sequence[float]) -> float:
     """Temporal IoU of an answered span [start, end] in seconds, a list or its text. 0 for anything else."""
-    if isinstance(predicted, str):
-        try:
-            predicted = ast.literal_eval(predicted)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return 0.0
-    return span_iou(predicted, truth) if is_numbers(predicted, 2) else 0.0
+    span_s = read_span(predicted)
+    return span_iou(span_s, truth) if span_s else 0.0
 
 
 def spoken_span(text: str, protocol: str = "official") -> list[float]:
@@ -127,16 +124,9 @@ def second_ious(predicted: Any, truth: Sequence[tuple[str, Box]], protocol: str 
 
     `predicted` maps seconds to a box or a list of boxes; `truth` lists seconds, as written, with their boxes.
     """
-    as_key = _as_number if PROTOCOLS[protocol].numeric_seconds else str
+    as_key = as_number if PROTOCOLS[protocol].numeric_seconds else str
     by_second = {as_key(second): boxes for second, boxes in predicted.items()} if isinstance(predicted, Mapping) else {}
     return tuple(_best_iou(by_second.get(as_key(second)), box) for second, box in truth)
-
-
-def _as_number(second: Any) -> Any:
-    try:
-        return float(second)
-    except (TypeError, ValueError):
-        return second
 
 
 def _best_iou(predicted: Any, truth: Box) -> float:
@@ -163,7 +153,8 @@ def score_item(item: Mapping[str, Any], protocol: str = "official", judge: Judge
             span = spoken_span(str(item.get(f"answer_temporal_pre{chain}") or ""), protocol)
         tious.append(temporal_iou(span, item["timestamps"]))
         ious.append(second_ious(item.get(f"answer_spatial{chain}"), annotated_boxes(item), protocol))
-    return ItemScore(bool(answer), max(0, rating or 0) if answer else 0, tuple(tious), tuple(ious))
+    score = max(0, rating) if answer and is_numbers([rating], 1) else 0
+    return ItemScore(bool(answer), score, tuple(tious), tuple(ious))
 
 
 def arithmetic_mean(accuracy: float, m_tiou: float, m_viou: float) -> float:
@@ -205,14 +196,17 @@ def summarise(scores: Sequence[ItemScore], total: int) -> Metrics:
 def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", judge: Judge = judge_exact) -> Metrics:
     """Metrics of rows with results: {"overall": …, "by_duration": {"short": …}, "by_domain": {…}}, not rounded.
 
-    Raises ValueError for no items, an unknown protocol, or an item without its ground truth (naming item and field).
+    "malformed" lists the results that cannot be read and score 0, with item, field and reason. Raises ValueError for no
+    items, an unknown protocol, or an item without its ground truth (naming item and field).
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is none of {list(PROTOCOLS)}")
     overall: list[ItemScore] = []
     groups: dict[str, dict[str, list[ItemScore]]] = {"by_duration": {}, "by_domain": {}}
+    malformed: list[str] = []
     total = 0
     for total, item in enumerate(items, 1):
+        malformed += [f"item {total} ({item.get('vid')}): {problem}" for problem in result_problems(item)]
         try:
             score = score_item(item, protocol, judge)
             mine = {"by_duration": duration_name(item), "by_domain": str(item.get("domain", "unknown"))}
@@ -223,7 +217,9 @@ def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", 
                 scores.append(score)
     if not total:
         raise ValueError("there are no items to score")
-    metrics: Metrics = {"overall": summarise(overall, total)}
+    if malformed:
+        logger.warning("%d malformed results, the first: %s", len(malformed), malformed[0])
+    metrics: Metrics = {"overall": summarise(overall, total), "malformed": malformed}
     for kind, named in groups.items():
         metrics[kind] = {name: summarise(scores, len(scores)) for name, scores in sorted(named.items())}
     return metrics

@@ -1,14 +1,18 @@
 """Rows of V-STAR's file: reading and checking them, and their annotated boxes in either schema of the file."""
 
+import ast
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from o3v.files import read_jsonl
-from o3v.geometry import Box
+from o3v.geometry import Box, Span
 from o3v.schema import Row, SchemaError
+
+CHAINS = ("", "_2")  # suffixes of the result fields
+EMPTY: tuple[Any, ...] = (None, "", [], (), {})
+TOO_LARGE = 1e15  # no second, pixel or score
 
 
 def item_boxes(item: Mapping[str, Any]) -> dict[float, Box]:
@@ -33,7 +37,60 @@ def is_numbers(value: Any, count: int) -> bool:
     """Whether a value is a list of this many finite numbers."""
     if not isinstance(value, list | tuple) or len(value) != count:
         return False
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+    return all(isinstance(number, int | float) and abs(number) < TOO_LARGE for number in value)
+
+
+def as_number(second: Any) -> Any:
+    """A second as a number, or as it is."""
+    try:
+        return float(second)
+    except (TypeError, ValueError, OverflowError):
+        return second
+
+
+def read_span(value: Any) -> Span | None:
+    """An answered span [start, end] in seconds, a list or its text. None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return (value[0], value[1]) if is_numbers(value, 2) else None
+
+
+def result_problems(item: Mapping[str, Any]) -> list[str]:
+    """The results of an item that cannot be read, as field and reason. An empty or missing result is no problem.
+
+    >>> result_problems({"answer_temporal": ["1", "3"], "answer_spatial": {"3": [0, 0, 4, 2], "3.0": [0, 0, 1, 1]}})
+    ["field 'answer_temporal' is not a span [start, end]", "field 'answer_spatial' names the same second twice"]
+    """
+    problems = []
+    for chain in CHAINS:
+        span = item.get(f"answer_temporal{chain}")
+        if span not in EMPTY and read_span(span) is None:
+            problems.append(f"field 'answer_temporal{chain}' is not a span [start, end]")
+        if reason := _spatial_problem(item.get(f"answer_spatial{chain}")):
+            problems.append(f"field 'answer_spatial{chain}' {reason}")
+    if item.get("judge_score") is not None and not is_numbers([item["judge_score"]], 1):
+        problems.append("field 'judge_score' is not a number")
+    return problems
+
+
+def _spatial_problem(boxes_by_second: Any) -> str | None:
+    if boxes_by_second in EMPTY:
+        return None
+    if not isinstance(boxes_by_second, Mapping):
+        return "is not an object of seconds and boxes"
+    seconds = [as_number(second) for second in boxes_by_second]
+    if not all(isinstance(second, float) for second in seconds):
+        return "has a key that is not a number of seconds"
+    if len(set(seconds)) < len(seconds):
+        return "names the same second twice"
+    for second, boxes in boxes_by_second.items():
+        listed = [] if boxes in EMPTY else boxes if isinstance(boxes, list | tuple) else [boxes]
+        if not is_numbers(listed, 4) and not all(is_numbers(box, 4) for box in listed):
+            return f"has something else than boxes at second {second}"
+    return None
 
 
 def read_items(path: Path | str) -> list[Row]:
@@ -46,13 +103,13 @@ def read_items(path: Path | str) -> list[Row]:
             rows = [row for _, row in read_jsonl(path)]
         else:
             rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SchemaError(f"{path}: {error}") from None
     for number, row in enumerate(rows):
         for name, is_good in _CHECKS.items():
             try:
                 good = is_good(row)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 good = False
             if not good:
                 raise SchemaError(f"{path}, row {number}: field {name!r} is missing or malformed")
@@ -61,8 +118,8 @@ def read_items(path: Path | str) -> list[Row]:
 
 _CHECKS: Mapping[str, Callable[[Row], bool]] = {
     "answer": lambda row: isinstance(row["answer"], str),
-    "fps": lambda row: row["fps"] > 0,
-    "frame_count": lambda row: row["frame_count"] > 0,
+    "fps": lambda row: 0 < row["fps"] < TOO_LARGE,
+    "frame_count": lambda row: 0 < row["frame_count"] < TOO_LARGE,
     "timestamps": lambda row: is_numbers(row["timestamps"], 2),
     "bboxes": lambda row: all(is_numbers(box, 4) for box in item_boxes(row).values()),
 }

@@ -184,6 +184,31 @@ def test_an_empty_span_is_read_from_the_raw_response():
     assert score_item(RIGHT | raw).tiou == (0.5, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"answer_temporal": ["0.0", "5.0"]}, "'answer_temporal' is not a span"),
+        ({"answer_temporal_2": [0, 10**401]}, "'answer_temporal_2' is not a span"),
+        ({"answer_spatial": "{'1': [0, 0, 10, 10]}"}, "'answer_spatial' is not an object"),
+        ({"answer_spatial": {"1": "[0, 0, 10, 10]"}}, "'answer_spatial' has something else than boxes at second 1"),
+        ({"answer_spatial_2": {"1": [[0, 0, 10, 10], [0, 0, 10, 10**401]]}}, "'answer_spatial_2' has something else"),
+        ({"answer_spatial": {10**401: [0, 0, 10, 10]}}, "'answer_spatial' has a key that is not a number"),
+        (
+            {"answer_spatial": {"1": [0, 0, 10, 10], "1.0": [0, 0, 1, 1]}},
+            "'answer_spatial' names the same second twice",
+        ),
+        ({"judge_score": "3"}, "'judge_score' is not a number"),
+        ({"judge_score": [3]}, "'judge_score' is not a number"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["official", "fixed"])
+def test_a_malformed_result_is_named_and_counted(change, reason, protocol):
+    found = score_items([RIGHT, RIGHT | change, RIGHT | {"answer_temporal": [], "answer_spatial": None}], protocol)
+    assert found["overall"]["items"] == 3
+    (message,) = found["malformed"]
+    assert message.startswith(f"item 2 (a.mp4): field {reason}")
+
+
 def test_means():
     assert arithmetic_mean(0.5, 0.25, 0.0) == 0.25
     assert log_geometric_mean(0.0, 0.0, 0.0) == 0.0
@@ -292,6 +317,8 @@ def test_reading_files(tmp_path):
     [
         ({"fps": 0}, "fps"),
         ({"frame_count": "many"}, "frame_count"),
+        ({"frame_count": math.inf}, "frame_count"),
+        ({"fps": 10**400}, "fps"),
         ({"answer": None}, "answer"),
         ({"timestamps": [1.0]}, "timestamps"),
         ({"timestamps": [0, math.nan]}, "timestamps"),
@@ -308,7 +335,7 @@ def test_files_with_a_bad_row(tmp_path, change, field):
         read_items(path)
 
 
-@pytest.mark.parametrize("text", ["", "[", '{"a": 1}', "[1]"])
+@pytest.mark.parametrize("text", ["", "[", '{"a": 1}', "[1]", "[" * 100_000, f"[{'1' * 5_000}]"])
 def test_files_that_are_no_list_of_rows(tmp_path, text):
     path = tmp_path / "items.json"
     path.write_text(text)

@@ -20,8 +20,9 @@ import numpy as np
 PathLike = str | os.PathLike[str]
 
 # containers that are opened: no playlists, which name other files, no images, no text art
-_CONTAINERS = "mov matroska avi mpegts mpeg mpegvideo asf flv ogg gif h264 hevc ivf m4v mxf rm nut dv obu wtv mjpeg"
-CONTAINERS = (*_CONTAINERS.split(), "yuv4mpegpipe", "mp3", "wav", "flac")  # the last three only for a clear error
+_CONTAINERS = "mov matroska avi mpegts mpegvideo flv ogg gif h264 hevc ivf m4v nut dv obu wtv mjpeg yuv4mpegpipe"
+_REFUSED = ("mpeg", "asf", "mxf", "rm")  # times of B-frames in decoding order or missing, inexact seeking
+CONTAINERS = (*_CONTAINERS.split(), *_REFUSED, "mp3", "wav", "flac")  # the last three too only for a clear error
 TIME_SLACK_S = 1e-3  # times are written with few digits: 0.333 means the frame at 1/3
 CONVERT = "convert it first: ffmpeg -i IN OUT.mp4"
 _TEXT_ART_CODECS = frozenset({"ansi", "xbin", "idf"})  # FFmpeg draws any .txt as a video
@@ -114,6 +115,8 @@ def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
         codec = streams[0].codec_context
         if codec is None or codec.name in _TEXT_ART_CODECS:
             raise VideoError(name, "open", "not a video" if codec else "no decoder for its video stream")
+        if container.format.name in _REFUSED:
+            raise VideoError(name, "open", f"the times in this {container.format.name} file are not exact; {CONVERT}")
         codec.thread_count, codec.thread_type = 1, "SLICE"
         yield container, streams[0]
 

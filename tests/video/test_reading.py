@@ -64,6 +64,17 @@ def test_joined_transport_streams_are_read(tmp_path):
     assert read_numbers(frames.images) == [*range(40), *range(40)]
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mpg", "mpeg1video"), ("a.vob", "libx264"), ("a.asf", "libx264")])
+def test_containers_without_exact_times_are_refused(tmp_path, name, codec):
+    """Frames were wrong after a seek (MPEG-PS), 9 in 10 had no time (H.264 in it), or came in decoding order (ASF)."""
+    with av.open(str(tmp_path / name), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.mux([*stream.encode(av.VideoFrame(64, 48, "yuv420p")), *stream.encode(None)])
+    with pytest.raises(VideoError, match=rf"{name}: the times in this \w+ file are not exact; convert it first"):
+        probe(tmp_path / name)
+
+
 def test_joined_recordings_that_both_start_at_zero_are_refused(tmp_path):
     """The second recording replaced frames of the first: 20 frames, half of each."""
     path = encode(tmp_path / "a.ts", 20)

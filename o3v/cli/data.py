@@ -135,6 +135,8 @@ def annotate_videos(options: Namespace) -> int:
     files.write_jsonl(rows, (e.to_row() for e in examples))
     digest = hashlib.sha256(f"{files.hash_path(rows)} {judge}".encode()).hexdigest()[:8]  # of these rows and this judge
     shards = sharding.split_into_shards(rows, out / f"in-{digest}", rows_per_shard=64, sources=lambda _: True)
+    if bad_rows := list(files.read_jsonl(out / f"in-{digest}/faults.jsonl")):
+        log.info("%d rows could not be read, the first: %s", len(bad_rows), bad_rows[0])
     return _filter_shards(shards, out / f"out-{digest}", stages, "local", workers=1)
 
 

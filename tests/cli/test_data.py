@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import pytest
 from helpers.annotation_server import Server
 
 from o3v.__main__ import main
-from o3v.data import stgr
-from o3v.schema import Example
+from o3v.data import annotation, stgr
+from o3v.schema import Example, KeyFrame, Task
 from o3v.toyworld.writing import write_video
 
 ANNOTATION = {  # consistent, so the filters keep it
@@ -70,6 +71,23 @@ def test_a_run_killed_ten_times_repeats_no_answered_request(videos, tmp_path):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     rows = list(stgr.read_stgr(out / "kept.json", sources=lambda _: True))
     assert len(rows) == NUM_VIDEOS and all(isinstance(row, Example) for row in rows)
+
+
+def test_annotate_counts_every_video(tmp_path, monkeypatch, capsys):
+    """A reply is invalid, a name is not UTF-8, and a row is valid but cannot be read back."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    write_video(videos / "a.mp4", np.zeros((20, 56, 56, 3), np.uint8), fps=10)
+    shutil.copy(videos / "a.mp4", os.fsencode(videos) + b"/caf\xe9.mp4")
+    server = Server(text=json.dumps(ANNOTATION | {"key_frames": [{"at": 0.5, "objects": []}]}))
+    arguments = ["annotate", str(videos), str(out), "--annotator", "openai", "--model", "m", "--endpoint", server.url]
+    assert main(arguments) == 0
+    output = capsys.readouterr().out
+    assert "0 rows, 1 invalid answers" in output and "video left out: caf\\xe9.mp4" in output
+    empty = KeyFrame(5, 0.5)
+    row = Example("a", Task.SPATIO_TEMPORAL, "own", "Who?", "He", video_path="a.mp4", key_frames=(empty,))
+    monkeypatch.setattr(annotation, "read_annotations", lambda answers: ([row for _ in answers], []))
+    assert main(arguments) == 0
+    assert "1 rows could not be read, the first: " in capsys.readouterr().out
 
 
 def test_sift_keeps_the_consistent_rows_of_a_file(tmp_path, capsys):

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from o3v import files
-from o3v.video.frame_table import PathLike
+from o3v.video.opening import PathLike
 
 
 def write_video(path: PathLike, frames: Iterable[np.ndarray], fps: float) -> None:

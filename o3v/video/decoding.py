@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from o3v.video.frame_table import VideoError, VideoInfo
+from o3v.video.frame_table import VideoInfo
+from o3v.video.opening import VideoError
 
 
 class FrameRequest(NamedTuple):

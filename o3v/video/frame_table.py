@@ -8,43 +8,23 @@ rate, a broken download ends early. The table says whether decord, which makes i
 import mmap
 import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-PathLike = str | os.PathLike[str]
+from o3v.video.opening import CONVERT, PathLike, VideoError, open_stream
 
-# containers that are opened: no playlists, which name other files, no images, no text art
-_CONTAINERS = "mov matroska avi mpegts mpegvideo flv ogg gif h264 hevc ivf m4v nut dv obu wtv mjpeg yuv4mpegpipe"
-_REFUSED = ("mpeg", "asf", "mxf", "rm")  # times of B-frames in decoding order or missing, inexact seeking
-CONTAINERS = (*_CONTAINERS.split(), *_REFUSED, "mp3", "wav", "flac")  # the last three too only for a clear error
 TIME_SLACK_S = 1e-3  # times are written with few digits: 0.333 means the frame at 1/3
-CONVERT = "convert it first: ffmpeg -i IN OUT.mp4"
-_TEXT_ART_CODECS = frozenset({"ansi", "xbin", "idf"})  # FFmpeg draws any .txt as a video
 # key: all later frames can be decoded from this packet; flagged: the container calls it a key frame
 _FLAGS = ("key", "flagged", "hidden", "corrupt")
 # stop: the first byte of the file after this packet
 _PACKET = np.dtype([*((stamp, "i8") for stamp in ("pts", "dts", "end", "stop")), *((flag, "?") for flag in _FLAGS)])
-
-
-class VideoError(ValueError):
-    """A file that cannot be read correctly. `kind` is the stage that failed; the message names file and reason."""
-
-    def __init__(self, path: PathLike, kind: Literal["open", "no-video-stream", "frame-decode"], reason: str) -> None:
-        super().__init__(f"{os.fsdecode(path)}: {reason}")
-        self.path, self.kind, self.reason = os.fsdecode(path), kind, reason
-
-    def __reduce__(self) -> tuple[Any, ...]:  # for pickling across process pools
-        return type(self), (self.path, self.kind, self.reason)
-
-
-class MissingVideoError(VideoError, FileNotFoundError):
-    """The file does not exist (kind "open"). Both a VideoError and a FileNotFoundError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,43 +62,6 @@ class VideoInfo:
         if outside.any():
             raise ValueError(f"{self.path}: time {times[outside][0]} s is outside its {self.duration_s:.3f} s")
         return np.searchsorted(self.times_s, times + TIME_SLACK_S, side="right") - 1
-
-
-@contextmanager
-def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
-    """Opens a PyAV container and its first video stream that is not cover art, single-threaded.
-
-    Raises MissingVideoError; VideoError of kind "open" (a directory, empty, not a video) or "no-video-stream".
-    """
-    import av
-
-    name = os.fsdecode(path)
-    try:
-        status = os.stat(name)
-    except FileNotFoundError:
-        raise MissingVideoError(name, "open", "no such file") from None
-    except (OSError, ValueError) as error:
-        raise VideoError(name, "open", f"cannot be opened ({error})") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoError(name, "open", "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-    if not status.st_size:
-        raise VideoError(name, "open", "the file is empty")
-    try:
-        options = {"format_whitelist": ",".join(CONTAINERS)}
-        container = av.open(os.path.abspath(name), metadata_errors="ignore", container_options=options)
-    except (av.FFmpegError, UnicodeError, MemoryError) as error:
-        raise VideoError(name, "open", f"not a readable video ({error})") from None
-    with container:
-        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not streams:
-            raise VideoError(name, "no-video-stream", f"no video stream in this {container.format.name} file")
-        codec = streams[0].codec_context
-        if codec is None or codec.name in _TEXT_ART_CODECS:
-            raise VideoError(name, "open", "not a video" if codec else "no decoder for its video stream")
-        if container.format.name in _REFUSED:
-            raise VideoError(name, "open", f"the times in this {container.format.name} file are not exact; {CONVERT}")
-        codec.thread_count, codec.thread_type = 1, "SLICE"
-        yield container, streams[0]
 
 
 def probe(path: PathLike) -> VideoInfo:
@@ -168,13 +111,14 @@ def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any
     """Packets with a time stamp in decoding order, the number of all packets, and the first decoded frame."""
     import av
 
-    rows, demuxed, first = [], 0, None
+    rows, demuxed, without_time, first = [], 0, 0, None
     try:
         for packet in container.demux(stream):
             if first is None:
                 with suppress(av.FFmpegError):  # the reader judges damage, not the table
                     first = next(iter(packet.decode()), None)
             demuxed += packet.size > 0 or packet.dts is not None  # the closing flush packet has neither
+            without_time += packet.pts is None and packet.size > 0
             if packet.pts is not None and packet.size > 0:
                 dts = packet.pts if packet.dts is None else packet.dts
                 end = packet.pts + (packet.duration or 0)
@@ -183,6 +127,8 @@ def _demux(name: str, container: Any, stream: Any) -> tuple[np.ndarray, int, Any
                 rows.append((packet.pts, dts, end, (packet.pos or 0) + packet.size, *flags))
     except (av.FFmpegError, MemoryError, IndexError) as error:  # IndexError: a stream appears that the header lacks
         raise VideoError(name, "frame-decode", f"breaks off after {demuxed} packets ({error})") from None
+    if without_time > len(rows):  # fewer are second fields or repeat a frame
+        raise VideoError(name, "frame-decode", f"{without_time} of its {demuxed} packets have no time; {CONVERT}")
     packets = np.array(rows, dtype=_PACKET)
     if container.format.name == "mpegts":
         packets["corrupt"] &= ~_before_a_join(packets["flagged"])
@@ -262,22 +208,44 @@ def _refuse_truncated(
         expected = indexed
     if expected > demuxed:
         raise VideoError(name, "frame-decode", f"truncated: {demuxed} of {expected} frames are in the file")
-    stated_s = _stated_end_s(container, stream)
+    if container.format.name == "gif" and not Path(name).read_bytes().rstrip(b"\0").endswith(b";"):
+        raise VideoError(name, "frame-decode", "truncated: the GIF has no end mark")
+    stated_s = _stated_end_s(name, container, stream, end_s)
     if stated_s is not None and stated_s - end_s > 0.5:  # writers round and pad by a frame or two
         raise VideoError(name, "frame-decode", f"truncated: ends at {end_s:.2f} s, not at {stated_s:.2f} s (header)")
-    if container.format.name == "avi" and stream.codec_context.reorder_depth and (np.diff(packets["pts"]) > 0).all():
-        raise VideoError(name, "frame-decode", "an AVI with reordered frames (B-frames) but without their times")
+    may_reorder = stream.codec_context.reorder_depth and (np.diff(packets["pts"]) > 0).all()
+    if may_reorder and (container.format.name == "avi" or not _decodes_in_order(name)):
+        raise VideoError(name, "frame-decode", f"reordered frames (B-frames) but without their times; {CONVERT}")
 
 
-def _stated_end_s(container: Any, stream: Any) -> float | None:
-    """The end of the video in seconds as the header of a Matroska or FLV file states it."""
+def _decodes_in_order(name: str) -> bool:
+    """Whether the time stamps of the first decoded frames ascend."""
+    import av
+
+    stamps: list[int] = []
+    with open_stream(name) as (container, stream), suppress(av.FFmpegError):
+        stamps.extend(frame.pts for frame in islice(container.decode(stream), 300) if frame.pts is not None)
+    return stamps == sorted(stamps)
+
+
+def _stated_end_s(name: str, container: Any, stream: Any, end_s: float) -> float | None:
+    """The end of the video in seconds as the header of a Matroska or FLV file states it, None if it does not."""
+    import av
+
     if not container.format.name.startswith(("matroska", "flv")):
         return None
     try:
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:  # no tag: use the duration of the file, unless a longer sound track may determine it
-        return (container.duration or 0) / 1e6 if len(container.streams) == 1 else None
+    except ValueError:  # no tag: use the duration of the file, unless another track, as of sound, lasts that long
+        stated_s = (container.duration or 0) / 1e6
+    if len(container.streams) == 1 or stated_s - end_s <= 0.5:
+        return stated_s
+    with open_stream(name) as (again, _), suppress(av.FFmpegError):
+        for packet in again.demux():
+            if packet.pts is not None:
+                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return stated_s if stated_s - end_s > 0.5 else None
 
 
 def _against_decord(container: Any, stream: Any, packets: np.ndarray, demuxed: int, first: Any) -> str | None:

@@ -20,7 +20,8 @@ import numpy as np
 
 from o3v.geometry import Size, fit_size
 from o3v.video.decoding import decode_frames, plan_requests
-from o3v.video.frame_table import PathLike, VideoError, VideoInfo, open_stream, orientation, probe
+from o3v.video.frame_table import VideoInfo, orientation, probe
+from o3v.video.opening import PathLike, VideoError, open_stream
 
 Backend = Literal["auto", "decord", "pyav"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from o3v.geometry import Size, clip_box, fit_size, is_box
-from o3v.video.frame_table import MissingVideoError, PathLike, VideoError
+from o3v.video.opening import MissingVideoError, PathLike, VideoError
 
 
 def letterbox(image: np.ndarray, size_wh: Size) -> np.ndarray:

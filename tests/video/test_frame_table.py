@@ -7,7 +7,18 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers.clips import BACKENDS, MAX_PIXELS, all_numbers, copy_from, damage_packet, encode, in_child, read_numbers
+from helpers.clips import (
+    BACKENDS,
+    MAX_PIXELS,
+    all_numbers,
+    copy_from,
+    damage_packet,
+    encode,
+    in_child,
+    numbered_image,
+    read_numbers,
+)
+from PIL import Image
 
 from o3v.video import VideoError, frames_at, probe, sample_frames
 
@@ -80,6 +91,42 @@ def test_a_truncated_file_is_refused(tmp_path, name):
         in_child(sample_frames, path, 4, MAX_PIXELS)
 
 
+def add_sound(source, target, duration_s):
+    with av.open(str(source)) as original, av.open(str(target), "w") as out:
+        new, tone = out.add_stream_from_template(original.streams.video[0]), out.add_stream("libmp3lame", rate=44100)
+        for k in range(int(duration_s * 44100 / 1152)):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.float32), format="fltp", layout="mono")
+            frame.pts, frame.sample_rate = k * 1152, 44100
+            out.mux(tone.encode(frame))
+        out.mux(tone.encode(None))
+        for packet in [p for p in original.demux(video=0) if p.size]:
+            packet.stream = new
+            out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("name", ["a.flv", "a.mkv"])
+def test_a_truncated_file_with_sound_is_refused(tmp_path, name):
+    """Only the file states a duration, that of the longest track; mkvmerge writes no DURATION tag for each."""
+    path = add_sound(encode(tmp_path / "silent.mp4"), tmp_path / name, duration_s=6)
+    data = path.read_bytes().replace(b"DURATION", b"DURATIOM")
+    path.write_bytes(data)
+    assert all_numbers(path) == list(range(40)) and probe(path).duration_s == pytest.approx(4.0, abs=0.01)
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with pytest.raises(VideoError, match="truncated: ends at"):
+        probe(path)
+
+
+def test_a_truncated_gif_is_refused(tmp_path):
+    path = tmp_path / "a.gif"
+    images = [Image.fromarray(numbered_image(k)) for k in range(10)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=100)
+    assert len(probe(path).pts) == 10
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(VideoError, match="truncated: the GIF has no end mark"):
+        probe(path)
+
+
 def test_an_incomplete_last_packet_is_damage(tmp_path):
     path = encode(tmp_path / "a.mp4", bframes=0, mux_movflags="faststart")
     path.write_bytes(path.read_bytes()[:-20])
@@ -142,8 +189,27 @@ def _outcomes(paths):
     return [outcome(path) for path in paths]
 
 
+def test_matroska_with_the_times_of_b_frames_in_decoding_order_is_refused(tmp_path):
+    """As a remux of an AVI gives."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(encode(tmp_path / "a.avi", bframes=2))) as avi, av.open(str(path), "w") as out:
+        new = out.add_stream_from_template(avi.streams.video[0])
+        for packet in [p for p in avi.demux(video=0) if p.size]:
+            packet.pts, packet.stream = packet.dts, new
+            out.mux(packet)
+    with pytest.raises(VideoError, match="reordered frames"):
+        probe(path)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_a_stream_without_times_is_refused(tmp_path, codec):
+    path = tmp_path / ("a.h264" if codec == "libx264" else "a.hevc")
+    with pytest.raises(VideoError, match=r"20 of its 20 packets have no time; convert it first"):
+        probe(encode(path, 20, codec, bframes=None))
+
+
 def test_an_avi_with_b_frames_is_refused(tmp_path):
-    with pytest.raises(VideoError, match="AVI with reordered frames"):
+    with pytest.raises(VideoError, match="reordered frames"):
         probe(encode(tmp_path / "a.avi", bframes=2))  # FFmpeg would give B-frames times in decoding order
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -162,7 +162,9 @@ class _CachedAnnotator:
             self.next_start_s = start_s + 60 / self.limits.per_minute
         time.sleep(max(0.0, start_s - time.monotonic()))
         self._count(requests=1)
-        replies.append(self.annotator(item))
+        reply = self.annotator(item)
+        text = reply.text.encode(errors="replace").decode()  # half of a surrogate pair cannot be stored
+        replies.append(replace(reply, text=text))
         self._count(tokens_in=replies[-1].tokens_in, tokens_out=replies[-1].tokens_out)
         if not self.annotator.deterministic:
             parse_annotation(replies[-1].text)

@@ -61,6 +61,7 @@ class BatchedWindowAttention(Qwen2_5_VLVisionAttention):
     max_window = 64  # patches; above it a fused kernel is faster
 
     def forward(self, hidden_states, cu_seqlens, position_embeddings=None, max_seqlen=None, **kwargs):
+        """As the parent class; equal small windows go through one batched product."""
         lengths = cu_seqlens.diff()
         patches = hidden_states.shape[0]
         length = int(lengths[0])
@@ -82,6 +83,7 @@ class DedupVisionTower(Qwen2_5_VisionTransformerPretrainedModel):
     """
 
     def forward(self, hidden_states, grid_thw, **kwargs):
+        """As the parent class; equal frames are encoded once."""
         sizes = grid_thw.prod(1).tolist()
         frames, keys = hidden_states.split(sizes), frame_fingerprints(hidden_states, sizes)
         first = {key: i for i, key in reversed(list(enumerate(keys)))}

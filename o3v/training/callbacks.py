@@ -68,6 +68,7 @@ class KeepBest(TrainerCallback):
         self.score = score
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Scores the model and keeps its weights if they are the best so far."""
         path, training = Path(args.output_dir) / "best.pt", model.training
         model.eval()
         value = self.score()
@@ -110,6 +111,7 @@ class StopOnCollapse(TrainerCallback):
         self.patience, self.bad = patience, 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Stops the training after `patience` steps in a row over a limit."""
         over = [f"{name} {logs[name]:.2f}" for name, limit in self.limits.items() if logs.get(name, 0.0) > limit]
         self.bad = self.bad + 1 if over else 0
         if self.bad >= self.patience:

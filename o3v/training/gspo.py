@@ -73,6 +73,7 @@ class GspoTrainer(shared.ExactResume, GRPOTrainer):
             return super()._compute_loss(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Logs the seconds of each part of the step as well."""
         clock = {f"clock/{part}": seconds for part, seconds in self.seconds.items()}
         self.seconds.clear()
         super().log({**logs, **clock}, *args, **kwargs)
@@ -114,6 +115,7 @@ def grounded_reward(config: RewardConfig, rollouts: Path, opening: str = "") -> 
     """
 
     def reward(completions, row, trainer_state, log_metric, **_: Any) -> list[float]:
+        """The total of each completion; the means of the terms go to the log."""
         step, progress = trainer_state.global_step, trainer_state.global_step / trainer_state.max_steps
         texts = [opening + completion[0]["content"] for completion in completions]
         pairs = list(zip(texts, row, strict=True))

@@ -48,7 +48,7 @@ def main() -> None:
         total = sum(results.values())
         shares = ", ".join(f"{name} {results[name] / total:.1%}" for name in ("right", "refused", "wrong"))
         print(f"damaged, {codec}: {shares} of {total}")
-    print(f"slowest file and its damaged copy: {slowest_s:.1f} s")
+    print(f"slowest file and its damaged copy: {1_000 * slowest_s:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_arrow_fills_missing_names_with_none():
     assert set(Example.from_row(row).key_frames[0].items) == {"man"}
 
 
-names = st.text(min_size=1, max_size=9).filter(str.strip)
+names = st.text(min_size=1, max_size=9).filter(lambda text: text.strip() and "<" not in text)  # tags are refused
 unit = st.floats(0, 0.49, allow_nan=False)
 box = st.tuples(unit, unit, unit, unit).map(lambda b: (b[0], b[1], b[2] + 0.5, b[3] + 0.5))
 frames = st.builds(

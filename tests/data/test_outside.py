@@ -286,20 +286,9 @@ def test_no_annotation_at_all_is_a_result_not_an_error(tmp_path, monkeypatch, ca
     videos = tmp_path / "videos"
     videos.mkdir()
     encode(videos / "a.mp4", 12)
-    server = Server(text="I see nothing.")
+    server = Server(text="I see nothing. \ud83d")  # half of a surrogate pair can be stored
     endpoint = ["--annotator", "openai", "--model", "m", "--endpoint", f"{server.url}/v1", "--per-minute", "6000"]
     assert main(["annotate", str(videos), str(tmp_path / "out"), *endpoint]) == 0
     assert "no rows" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/kept.json").read_text()) == []
-    assert "not JSON" in (tmp_path / "out/unread.jsonl").read_text()
-
-
-def test_a_reply_with_half_of_a_surrogate_pair_does_not_end_the_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "x")
-    videos = tmp_path / "videos"
-    videos.mkdir()
-    encode(videos / "a.mp4", 12)
-    server = Server(text="I see \ud83d.")
-    endpoint = ["--annotator", "openai", "--model", "m", "--endpoint", f"{server.url}/v1", "--per-minute", "6000"]
-    assert main(["annotate", str(videos), str(tmp_path / "out"), *endpoint]) == 0
     assert "not JSON" in (tmp_path / "out/unread.jsonl").read_text()

@@ -162,7 +162,7 @@ def score_file(options: Namespace) -> int:
         try:
             completion = open_think(line["completion"] if "completion" in line else line["response"])
             terms = score_completion(completion, line["row"], line.get("progress", options.progress), config)
-            json.dumps(terms, allow_nan=False)
+            json.dumps(terms, allow_nan=False)  # ValueError for NaN
             scores.append({"task": line["row"]["task"], **terms})
             completions.append(completion)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:

@@ -7,7 +7,7 @@ in `data/`. Where a small profile departs from the paper, a comment gives the re
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -86,7 +86,13 @@ class SftConfig(TrainableConfig):
 
 @dataclass(frozen=True)
 class GspoConfig(TrainableConfig):
-    """Reinforcement learning. Each step has `prompts_per_step` × `num_generations` completions."""
+    """Reinforcement learning. Each step has `prompts_per_step` × `num_generations` completions.
+
+    The completions of `steps_per_generation` steps are sampled together, by one policy, and each is used
+    `num_iterations` times. With 1 and 1 every step is on-policy: all ratios are 1, nothing is clipped, and GSPO has the
+    same gradient as GRPO. `official` is the public code of Open-o3 Video, `gspo_paper` the setting of the GSPO paper;
+    `importance_sampling="token"` makes either of them GRPO.
+    """
 
     max_steps: int | None = None  # None: one epoch, paper
     prompts_per_step: int = 8  # ours: one prompt per GPU on the paper's eight GPUs
@@ -97,18 +103,45 @@ class GspoConfig(TrainableConfig):
     lr_scheduler: str = "cosine"  # paper
     warmup_steps: int = 0  # paper says none
     beta: float = 0.04  # paper
-    epsilon: float = 0.2  # public code
+    epsilon: float = 0.2  # public code: ratios are clipped to 1 − epsilon …
+    epsilon_high: float | None = None  # … and 1 + epsilon_high; None: epsilon
+    importance_sampling: Literal["sequence", "token"] = "sequence"  # GSPO or GRPO
+    steps_per_generation: int = 1  # public code; GSPO paper: 4
+    num_iterations: int = 1  # public code: each completion is used once
+    # divides r − mean(r): the spread of the group (GRPO), or its moving average for the task (OneThinker's EMA-GRPO)
+    reward_scale: Literal["group", "task"] = "group"
+    # "normalize_then_sum" scales each term in its group before the terms are summed (GDPO)
+    reward_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
     temperature: float = 1.0  # paper
     top_p: float = 0.95  # paper
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
-    num_iterations: int = 4  # ours: updates on the same rollouts, for the comparison of GSPO and GRPO in notebook 03
+    compared_updates: int = 4  # ours: updates on the same rollouts, to compare GSPO and GRPO in notebook 03
     lora_rank: int = 0  # the paper trains all weights
     lora_rate_factor: float = 10.0  # ours
     num_preflight: int = 8  # ours: questions that are scored first, to stop a run that cannot learn; 0: no check
     num_heldout: int = 200  # ours: questions not used for training, answered before and after it
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
+
+    def __post_init__(self) -> None:
+        if self.reward_scale == "task" and self.reward_aggregation == "normalize_then_sum":
+            raise ValueError("reward_scale 'task' needs reward_aggregation 'sum_then_normalize'")
+
+    @property
+    def cycle(self) -> int:
+        """Steps from one sampling of completions to the next."""
+        return self.steps_per_generation * self.num_iterations
+
+    @classmethod
+    def official(cls) -> Self:
+        """The public code of Open-o3 Video, commit 1eb6eca: on-policy, β = 0.04. The defaults."""
+        return cls()
+
+    @classmethod
+    def gspo_paper(cls) -> Self:
+        """GSPO as published (arXiv:2507.18071, section 5.1): four minibatches per sampling, no KL penalty, small ε."""
+        return cls(steps_per_generation=4, beta=0.0, epsilon=3e-4, epsilon_high=4e-4)
 
 
 @dataclass(frozen=True)

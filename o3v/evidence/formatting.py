@@ -72,8 +72,8 @@ def _decimal(value: float) -> str:
     return str(int(value)) if value == int(value) else format(Decimal(repr(float(value))), "f")
 
 
-def map_boxes(text: str, convert: Callable[[Box], Box]) -> str:
-    """Converts every well-formed box of a text and writes it in whole numbers, at least 1 wide and high.
+def map_boxes(text: str, convert: Callable[[Box], Box], decimals: int = 0) -> str:
+    """Converts every well-formed box of a text and writes it rounded to `decimals`, at least one step wide and high.
 
     >>> map_boxes("a <box>[0.1,0.2,0.5,0.9]</box>", lambda box: tuple(100 * side for side in box))
     'a <box>[10,20,50,90]</box>'
@@ -83,8 +83,9 @@ def map_boxes(text: str, convert: Callable[[Box], Box]) -> str:
         box = parse_box(match[1])
         if box is None:
             return match[0]
-        x0, y0, x1, y1 = map(round, convert(box))
-        return format_box((x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)))
+        x0, y0, x1, y1 = (round(side, decimals) for side in convert(box))
+        step = 10**-decimals
+        return format_box((x0, y0, max(x1, round(x0 + step, decimals)), max(y1, round(y0 + step, decimals))))
 
     return BOX_TAG.sub(rewrite, text)
 

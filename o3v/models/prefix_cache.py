@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from o3v.models import decoding
 from o3v.models.qwen_speedups import frame_fingerprints
 
 Inputs = Mapping[str, torch.Tensor]
@@ -60,7 +61,7 @@ class PrefixCache:
     mask: torch.Tensor  # 1 where a token is, 0 for padding, (prompts, length)
     next_position: torch.Tensor  # position after each prompt, (prompts,)
 
-    def expanded_cache(self, rows: slice = slice(None)) -> DynamicCache:
+    def expanded_cache(self, rows: slice | torch.Tensor = slice(None)) -> DynamicCache:
         """Returns a writable KV cache for these rows. Gradients flow through it to the prompts."""
         index = self.index[rows]
         return DynamicCache([(layer.keys[index], layer.values[index]) for layer in self.cache.layers])
@@ -121,7 +122,7 @@ def log_probs(
     ids: torch.Tensor,
     mask: torch.Tensor,
     temperature: float,
-    rows: slice = slice(None),
+    rows: slice | torch.Tensor = slice(None),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability and entropy at each token of the rows' completions, both (rows, length).
 
@@ -149,22 +150,54 @@ def log_probs(
     return log_p.gather(-1, ids[..., None]).squeeze(-1), entropy
 
 
+def log_probs_by_length(
+    model: Any, prefix: PrefixCache, ids: torch.Tensor, mask: torch.Tensor, temperature: float, parts: int = 4
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`log_probs` in `parts` forward passes over rows of similar length, each padded to its own longest row only."""
+    width, order = ids.shape[1], mask.sum(1).argsort()
+    done: list[tuple[torch.Tensor, ...]] = []
+    for rows in order.chunk(parts):
+        longest = max(1, int(mask[rows].sum(1).max()))
+        values = log_probs(model, prefix, ids[rows, :longest], mask[rows, :longest], temperature, rows)
+        done.append(tuple(F.pad(value, (0, width - longest)) for value in values))
+    back = order.argsort()
+    logps, entropies = (torch.cat(values)[back] for values in zip(*done, strict=True))
+    return logps, entropies
+
+
 @torch.no_grad()
 def generate(model: Any, repeats: int = 1, **inputs: Any) -> torch.Tensor:
-    """The model's own `generate`, with each distinct prompt prefilled once: (rows · repeats, prompt + completion).
+    """As the model's own `generate`, with each distinct prompt prefilled once: (rows · repeats, prompt + completion).
 
-    The `repeats` completions of a row follow one another. Accepts what `generate` accepts.
+    The `repeats` completions of a row follow one another. Accepts what `generate` accepts. Rows that end are dropped
+    (`decoding`), unless the settings need transformers' own loop.
     """
     base = unwrap_lora(model)
     media = {name: inputs.pop(name) for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
     text = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
     prefix = prefill(model, text | media)
     prefix = replace(prefix, index=prefix.index.repeat_interleave(repeats))
-    text = {name: value.repeat_interleave(repeats, 0) for name, value in text.items()}
+    ids = text["input_ids"].repeat_interleave(repeats, 0)
     cache = Cache(layers=[PreallocatedCacheLayer() for _ in prefix.cache.layers])
     for number, layer in enumerate(prefix.cache.layers):
         cache.update(layer.keys[prefix.index], layer.values[prefix.index], number)
-    cache.crop(-1)  # `generate` runs the last prompt token again, to start from its logits
-    length = text["attention_mask"].sum(1, keepdim=True)
-    base.model.rope_deltas = prefix.next_position[prefix.index][:, None] - length
-    return type(base).generate(base, **text, past_key_values=cache, **inputs)
+    settings = decoding.Decoding.from_config(decoding.generation_config(base, inputs))
+    if settings is None:
+        cache.crop(-1)  # `generate` runs the last prompt token again, to start from its logits
+        mask = text["attention_mask"].repeat_interleave(repeats, 0)
+        base.model.rope_deltas = prefix.next_position[prefix.index][:, None] - mask.sum(1, keepdim=True)
+        return type(base).generate(base, input_ids=ids, attention_mask=mask, past_key_values=cache, **inputs)
+
+    def next_logits(tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        hidden = base.model.language_model(
+            inputs_embeds=base.model.get_input_embeddings()(tokens[:, None]),
+            attention_mask=mask,
+            position_ids=positions[None, :, None].expand(3, -1, -1),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return base.lm_head(hidden[:, -1])
+
+    first = base.lm_head(prefix.last_hidden)[prefix.index]
+    start = (prefix.mask[prefix.index], prefix.next_position[prefix.index])
+    return torch.cat([ids, decoding.decode(next_logits, first, cache, *start, settings)], dim=1)

@@ -129,7 +129,7 @@ def generate(
     template opens is (`response_opening`).
     """
     inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {}
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0} if temperature > 0 else {}
     set_seed(seed)
     settings = {"max_new_tokens": max_new_tokens, **(sampling or {"do_sample": False})}
     if prefix_cache.supports_prefix_cache(vlm.model) and "pixel_values" in inputs:

@@ -1,8 +1,10 @@
 """Writes the synthetic data set: `sft.jsonl` and `rl.jsonl` (STGR rows), `eval.jsonl` (V-STAR items), and media.
 
 A split has the paper's sources in the paper's proportions, spread evenly, so that each scene gives a few rows of
-different sources. Each scene is made independently, so any number of processes writes the same bytes. Files are written
-atomically, and complete files are reused while the code and the seed are the same.
+different sources. `sft` lacks the rows that the annotation pipeline makes, and its spans and boxes are as imprecise as
+those of existing data sets (`imprecision`). `rl` and `eval` are exact. Each scene is made independently, so any number
+of processes writes the same bytes. Files are written atomically, and complete files are reused while the code and the
+seed are the same.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from PIL import Image
 from o3v import files
 from o3v.code_digest import code_digest
 from o3v.schema import Example, Row
+from o3v.toyworld.imprecision import imprecise
+from o3v.toyworld.reasoning import described_frames
 from o3v.toyworld.scene import SPLITS, Scene, draw_frame, make_scene, mixed_index, render
 from o3v.toyworld.tasks import SOURCES, eval_item, rows_of
 
@@ -130,7 +134,10 @@ def _jobs(root: Path, split: str, number: int, seed: int) -> Iterator[_Job]:
     if split == "eval":
         yield from (_Job(root, split, index, seed, ()) for index in range(number))
         return
-    sources = _allocate({name: getattr(source, split) for name, source in SOURCES.items()}, number)
+    weights = {name: getattr(source, split) for name, source in SOURCES.items()}
+    if split == "sft":
+        weights = {name: weight for name, weight in weights.items() if not SOURCES[name].annotated}
+    sources = _allocate(weights, number)
     for index, start in enumerate(range(0, number, ROWS_PER_SCENE)):
         yield _Job(root, split, mixed_index(split, index), seed, tuple(sources[start : start + ROWS_PER_SCENE]))
 
@@ -175,6 +182,9 @@ def _write_scene(job: _Job) -> _SceneResult:
         examples = [e for name in wanted for e in [c for c in candidates if c.source == name][: wanted[name]]]
         if job.split == "rl":  # the real file has no chains
             examples = [replace(example, reasoning_process=None) for example in examples]
+        if job.split == "sft":
+            frames = described_frames(scene)
+            examples = [imprecise(example, scene.duration_s, frames, job.seed) for example in examples]
         rows = [example.to_row() for example in examples]
         media = sorted({path for example in examples for path in _media(example)})
     if len(rows) != max(len(job.sources), 1):

@@ -29,6 +29,11 @@ def watch(scene: Scene) -> WatchedVideo:
     )
 
 
+def described_frames(scene: Scene) -> list[tuple[int, float]]:
+    """Index and time in seconds of the frames that a chain describes."""
+    return [(frame, scene.frame_time_s(frame)) for frame in watched_frames(scene.n_frames)]
+
+
 def snapped(scene: Scene, fact: Fact) -> Fact:
     """The fact with its objects shown in described frames (see `WatchedVideo.shown`)."""
     frames = watched_frames(scene.n_frames)

@@ -1,18 +1,18 @@
-"""An annotator for synthetic videos that knows the ground truth and makes a known share of mistakes.
+"""An annotator for synthetic videos that knows the ground truth, is imprecise, and makes a known share of mistakes.
 
-Each spoiled annotation has one mistake, of a type that large models make, so that one can count what each filter finds.
-The same seed spoils the same items in the same way. It replaces the network annotator (Gemini in the paper) in the
-notebook and in tests.
+All its boxes are loose, and some of its moments are late or early (`imprecision`). In addition, each spoiled annotation
+has one mistake, of a type that large models make, so that one can count what each filter finds. The same seed spoils
+the same items in the same way. It replaces the network annotator (Gemini in the paper) in the notebook and in tests.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,30 @@ from o3v.data.annotation_requests import Reply
 from o3v.data.filter_report import FilterStep
 from o3v.evidence import format_claim
 from o3v.geometry import Box, box_iou
-from o3v.schema import Task
-from o3v.toyworld.scene import COLORS, KINDS, Scene, make_scene, render
-from o3v.toyworld.tasks import rows_of
+from o3v.schema import Example
+from o3v.toyworld.imprecision import imprecise, row_rng
+from o3v.toyworld.reasoning import described_frames
+from o3v.toyworld.scene import COLORS, KINDS, Scene, make_scene, mixed_index, render
+from o3v.toyworld.tasks import SOURCES, rows_of
 
-SOURCE = "synth_str_tg"
+ANNOTATED = {name: source for name, source in SOURCES.items() if source.annotated}
 Annotation = dict[str, Any]
 
 
-def items(split: str, seed: int, numbers: range) -> Iterator[AnnotationItem]:
-    """Yields one item for each scene, with the scene's events as notes."""
-    for number in numbers:
-        scene = make_scene(split, number, seed)
+def items(split: str, seed: int, count: int, start: int = 0) -> Iterator[AnnotationItem]:
+    """Yields `count` items, one of each annotated source in turn, with the events of their scenes as notes.
+
+    The sources come in the proportions of the paper. The scenes are those that `dataset.make_dataset` uses, from
+    position `start` of the split.
+    """
+    scenes = {name: start for name in ANNOTATED}
+    for _ in range(count):
+        source = min(ANNOTATED, key=lambda name: (scenes[name] - start + 0.5) / ANNOTATED[name].sft)
+        scene = make_scene(split, mixed_index(split, scenes[source]), seed)
+        scenes[source] += 1
         notes = tuple((*e.span_s, " ".join(filter(None, (e.subject, e.kind, e.object)))) for e in scene.events)
         path = f"videos/{split}/{scene.scene_id}.mp4"
-        yield AnnotationItem(scene.scene_id, SOURCE, path, scene.duration_s, scene.fps, notes)
+        yield AnnotationItem(f"{scene.scene_id}-{source}", source, path, scene.duration_s, scene.fps, notes)
 
 
 def render_video(item: AnnotationItem, root: Path | str) -> None:
@@ -45,50 +54,62 @@ def render_video(item: AnnotationItem, root: Path | str) -> None:
     path = Path(root) / item.video_path
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        render(_scene(item.id), path)
+        render(_scene(item.video_path), path)
 
 
 @dataclass(frozen=True)
 class ScriptedAnnotator:
-    """Annotates synthetic items from their ground truth and spoils a `share` of them, each with one of `FAULTS`."""
+    """Annotates synthetic items from their ground truth and spoils a `share` of them, each with one of `FAULTS`.
+
+    `precise` leaves out the imprecision: loose boxes, late and early moments.
+    """
 
     seed: int = 0
     share: float = 0.3
+    precise: bool = False
     deterministic: bool = field(default=True, init=False)
 
     @property
     def name(self) -> str:
         """A name that identifies the annotator and its settings."""
-        return f"scripted {self.seed} {self.share}"
+        return f"scripted {self.seed} {self.share}{' precise' if self.precise else ''}"
 
     def fault(self, item: AnnotationItem) -> str | None:
         """The fault in the annotation of an item; None for a correct one."""
-        rng = _rng(self.seed, item.id)
+        rng = row_rng(item.id, self.seed)
         return str(rng.choice(list(FAULTS))) if rng.random() < self.share else None
 
     def __call__(self, item: AnnotationItem) -> Reply:
         """The annotation as JSON text."""
-        scene = _scene(item.id)
-        annotation, fault, rng = _truth(scene), self.fault(item), _rng(self.seed + 1, item.id)
+        scene, example = _scene(item.video_path), true_example(item)
+        if not self.precise:
+            example = imprecise(example, scene.duration_s, described_frames(scene), self.seed)
+        annotation, fault, rng = _annotation(example), self.fault(item), row_rng(item.id, self.seed + 1)
         text = json.dumps(FAULTS[fault](annotation, scene, rng) if fault in FAULTS else annotation, ensure_ascii=False)
         if fault == MALFORMED:
             text = text[: int(rng.integers(20, len(text) - 1))]
         return Reply(text)
 
 
-def _rng(seed: int, name: str) -> np.random.Generator:
-    return np.random.default_rng([seed, *sha256(name.encode()).digest()[:8]])
-
-
 @lru_cache(maxsize=64)
-def _scene(scene_id: str) -> Scene:
-    split, seed, number = scene_id.rsplit("-", 2)
+def _scene(video_path: str) -> Scene:
+    split, seed, number = Path(video_path).stem.rsplit("-", 2)
     return make_scene(split, int(number), int(seed))
 
 
-def _truth(scene: Scene) -> Annotation:
-    """A row of the scene in the JSON form of an annotator's reply."""
-    row = next(e for e in rows_of(scene) if e.source == SOURCE and e.task is Task.SPATIO_TEMPORAL)
+@lru_cache(maxsize=64)
+def _examples(video_path: str) -> list[Example]:
+    return rows_of(_scene(video_path))
+
+
+def true_example(item: AnnotationItem) -> Example:
+    """The row that a faultless and precise annotation of the item gives."""
+    example = next(e for e in _examples(item.video_path) if e.source == item.source)
+    return replace(example, id=item.id)
+
+
+def _annotation(row: Example) -> Annotation:
+    """A row in the JSON form of an annotator's reply."""
     frames = [
         {"at": f.time_s, "objects": [{"name": n, "box": list(b)} for n, boxes in f.items.items() for b in boxes]}
         for f in row.key_frames
@@ -124,11 +145,13 @@ def _oversized(annotation: Annotation, scene: Scene, rng: np.random.Generator) -
 
 
 def _shifted(annotation: Annotation, scene: Scene, rng: np.random.Generator) -> Annotation:
-    """A box moved to where it does not touch the true one."""
+    """A box moved to where it does not touch the old one; made smaller if it is too large for that."""
     _, entry, claim = _pick(annotation, rng)
     x0, y0, x1, y1 = entry["box"]
     width, height = x1 - x0, y1 - y0
-    while True:
+    for attempt in itertools.count(1):
+        if attempt % 100 == 0:
+            width, height = width / 2, height / 2
         x, y = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
         moved: Box = tuple(round(float(v), 3) for v in (x, y, x + width, y + height))
         if box_iou(moved, entry["box"]) == 0:

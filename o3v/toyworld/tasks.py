@@ -40,7 +40,8 @@ class Source:
 
     `sft` and `rl` are the numbers of rows of the STGR source in thousands (paper), `stands_for` is its name there.
     `families` are the families of facts, `max_share` is the longest span of a fact as a share of the video, and
-    `mostly` is the family that comes first when a scene has it.
+    `mostly` is the family that comes first when a scene has it. The SFT rows of an `annotated` source come from the
+    annotation pipeline.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Source:
     families: tuple[str, ...] = ()
     max_share: float = 1.0
     mostly: str = ""
+    annotated: bool = False
 
 
 SOURCES: Mapping[str, Source] = {
@@ -58,8 +60,10 @@ SOURCES: Mapping[str, Source] = {
     "synth_tvg_rl": Source(Task.TEMPORAL_MCQ, 0, 2.9, "TVG-RL", _WITH_EVIDENCE, 0.7),
     "synth_treevgr": Source(Task.SPATIAL, 5, 0, "TreeVGR-SFT"),
     "synth_gqa": Source(Task.SPATIAL, 0, 5, "VisCoT/GQA"),
-    "synth_str_tg": Source(Task.SPATIO_TEMPORAL, 3.9, 3.9, "own, temporal grounding", _WITH_EVIDENCE, 0.5),
-    "synth_str_plm": Source(Task.SPATIO_TEMPORAL, 2, 2, "own, PLM-Rdcap", ("color", "thing", "track"), mostly="track"),
+    "synth_str_tg": Source(Task.SPATIO_TEMPORAL, 3.9, 3.9, "own, temporal grounding", _WITH_EVIDENCE, 0.5, annotated=True),
+    "synth_str_plm": Source(
+        Task.SPATIO_TEMPORAL, 2, 2, "own, PLM-Rdcap", ("color", "thing", "track"), mostly="track", annotated=True
+    ),
     "synth_videoespresso": Source(
         Task.SPATIO_TEMPORAL, 0, 5, "VideoEspresso", (*_EVENTS, *_RELATIONS, *_APPEARANCES, "track")
     ),

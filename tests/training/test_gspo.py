@@ -12,7 +12,7 @@ from helpers.world import builder_of
 from o3v import training
 from o3v.config import GspoConfig
 from o3v.rewards import RewardConfig
-from o3v.training import gspo, objective
+from o3v.training import gspo, gspo_trainer, objective, reward_function
 from o3v.training.callbacks import StopOnCollapse
 from o3v.training.trainer import TrainingRun
 
@@ -98,7 +98,7 @@ def test_trl_gives_the_gradient_of_the_formula(twin, rl_examples, world, tmp_pat
 
 def test_each_row_gets_its_own_reward_and_rollouts_are_stored(tmp_path):
     logged = {}
-    reward = gspo.grounded_reward(RewardConfig.paper(), tmp_path)
+    reward = reward_function.GroundedReward(RewardConfig.paper(), tmp_path).total
     state = type("State", (), {"global_step": 2, "max_steps": 4})()
     rows = [
         {"id": "a", "task": "General video QA MCQ", "answer": "B"},
@@ -114,7 +114,7 @@ def test_each_row_gets_its_own_reward_and_rollouts_are_stored(tmp_path):
 
 
 def test_a_completion_that_only_closes_its_thinking_is_scored_with_the_prompts_opening(tmp_path):
-    reward = gspo.grounded_reward(RewardConfig.paper(), tmp_path, opening="<think>")
+    reward = reward_function.GroundedReward(RewardConfig.paper(), tmp_path, opening="<think>").total
     state = type("State", (), {"global_step": 0, "max_steps": 4})()
     row = {"id": "a", "task": "General video QA MCQ", "answer": "B"}
     completion = [{"role": "assistant", "content": "It is red.</think><answer>B</answer>"}]
@@ -203,7 +203,7 @@ def test_the_seconds_of_a_step_are_logged_by_part_and_left_out_of_the_results(tw
         {"clock/step": 10.0, "clock/generation": 4.0, "clock/reward": 1.0, "clock/loss": 2.0},
         {"clock/step": 20.0, "clock/generation": 8.0, "clock/reward": 1.0, "clock/loss": 4.0},
     ]
-    assert gspo.seconds_by_part(made) == {"generation": 6.0, "reward": 1.0, "forward": 3.0, "backward": 5.0}
+    assert gspo_trainer.seconds_by_part(made) == {"generation": 6.0, "reward": 1.0, "forward": 3.0, "backward": 5.0}
 
 
 def test_twenty_steps_raise_a_trivial_reward(twin, rl_examples, world, tmp_path, monkeypatch):
@@ -212,7 +212,7 @@ def test_twenty_steps_raise_a_trivial_reward(twin, rl_examples, world, tmp_path,
     def digits(text, *_):
         return {"total": sum(c.isdigit() for c in text) / max(1, len(text)), "format": 1.0}
 
-    monkeypatch.setattr(gspo, "score_completion", digits)
+    monkeypatch.setattr(reward_function, "score_completion", digits)
     sizes = {"prompts_per_step": 2, "num_generations": 8, "per_device_batch_size": 16, "cached_rows": 12}
     made = trainer(twin, rl_examples, world, tmp_path, max_steps=20, save_steps=100, learning_rate=3e-3, **sizes)
     made.remove_callback(StopOnCollapse)  # the untrained twin never ends a completion

@@ -70,7 +70,12 @@ class _SceneResult:
 
 
 def make_dataset(
-    root: Path | str, counts: Mapping[str, int], seed: int = 0, workers: int = 2, progress: bool = True
+    root: Path | str,
+    counts: Mapping[str, int],
+    seed: int = 0,
+    workers: int = 2,
+    progress: bool = True,
+    rl_shares: Mapping[str, float] | None = None,
 ) -> DatasetSummary:
     """Writes a data set of `counts[split]` rows (items of `eval`) below `root`.
 
@@ -84,18 +89,22 @@ def make_dataset(
         seed: seed of all scenes.
         workers: number of processes.
         progress: shows a progress bar.
+        rl_shares: weight of each source in `rl`, default the numbers of rows in the paper.
 
     Raises:
-        ValueError: for an unknown split, a negative count, or no workers.
+        ValueError: for an unknown split or source, a negative count, or no workers.
         FileExistsError: when `root` has media that `make_dataset` did not write.
     """
     if unknown := [split for split in counts if split not in SPLITS]:
         raise ValueError(f"counts of {', '.join(unknown)}: splits are {', '.join(SPLITS)}")
     if min(counts.values(), default=0) < 0 or workers < 1:
         raise ValueError(f"counts {dict(counts)}, workers {workers}: at least 0 rows and 1 worker are needed")
+    if rl_shares and (unknown := [name for name in rl_shares if name not in SOURCES or not SOURCES[name].rl]):
+        raise ValueError(f"rl_shares of {', '.join(unknown)}: sources of rl are {_names('rl')}")
     started, root = time.perf_counter(), Path(root)
     _prepare_root(root, seed)
-    jobs = [job for split, number in counts.items() for job in _jobs(root, split, number, seed)]
+    weights = {split: _weights(split) for split in counts} | ({"rl": dict(rl_shares)} if rl_shares else {})
+    jobs = [job for split, number in counts.items() for job in _jobs(root, split, number, seed, weights[split])]
     results = list(_run(jobs, workers, progress))
     rows: dict[str, list[Row]] = {split: [] for split in counts}
     for job, result in zip(jobs, results, strict=True):
@@ -130,13 +139,22 @@ def _prepare_root(root: Path, seed: int) -> None:
     files.write_json(root / STAMP, stamp)
 
 
-def _jobs(root: Path, split: str, number: int, seed: int) -> Iterator[_Job]:
+def _names(split: str) -> str:
+    return ", ".join(name for name, source in SOURCES.items() if getattr(source, split))
+
+
+def _weights(split: str) -> dict[str, float]:
+    """The weight of each source in a split, {} for `eval`. The pipeline makes the SFT rows of annotated sources."""
+    if split == "eval":
+        return {}
+    weights = {name: getattr(source, split) for name, source in SOURCES.items()}
+    return {name: weight for name, weight in weights.items() if split != "sft" or not SOURCES[name].annotated}
+
+
+def _jobs(root: Path, split: str, number: int, seed: int, weights: Mapping[str, float]) -> Iterator[_Job]:
     if split == "eval":
         yield from (_Job(root, split, index, seed, ()) for index in range(number))
         return
-    weights = {name: getattr(source, split) for name, source in SOURCES.items()}
-    if split == "sft":
-        weights = {name: weight for name, weight in weights.items() if not SOURCES[name].annotated}
     sources = _allocate(weights, number)
     for index, start in enumerate(range(0, number, ROWS_PER_SCENE)):
         yield _Job(root, split, mixed_index(split, index), seed, tuple(sources[start : start + ROWS_PER_SCENE]))

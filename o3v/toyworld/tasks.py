@@ -60,7 +60,9 @@ SOURCES: Mapping[str, Source] = {
     "synth_tvg_rl": Source(Task.TEMPORAL_MCQ, 0, 2.9, "TVG-RL", _WITH_EVIDENCE, 0.7),
     "synth_treevgr": Source(Task.SPATIAL, 5, 0, "TreeVGR-SFT"),
     "synth_gqa": Source(Task.SPATIAL, 0, 5, "VisCoT/GQA"),
-    "synth_str_tg": Source(Task.SPATIO_TEMPORAL, 3.9, 3.9, "own, temporal grounding", _WITH_EVIDENCE, 0.5, annotated=True),
+    "synth_str_tg": Source(
+        Task.SPATIO_TEMPORAL, 3.9, 3.9, "own, temporal grounding", _WITH_EVIDENCE, 0.5, annotated=True
+    ),
     "synth_str_plm": Source(
         Task.SPATIO_TEMPORAL, 2, 2, "own, PLM-Rdcap", ("color", "thing", "track"), mostly="track", annotated=True
     ),

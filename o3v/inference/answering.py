@@ -17,6 +17,7 @@ from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import Prompt, PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import format_score, score_completion
+from o3v.rewards.precision import relative_size
 from o3v.schema import Example, Row, Task
 from o3v.schema.fields import SPECIAL_TOKEN
 
@@ -88,13 +89,15 @@ def score_examples(
         reward_config: reading of the reward.
         out, name: as in `answer`.
 
-    Returns one row per question: `id`, `task`, `response`, every term (None where it does not apply) and `total`.
+    Returns one row per question: `id`, `task`, `response`, `relative_size` (`rewards.precision`), every term (None
+    where it does not apply) and `total`.
     """
     questions = [
         Question(e.id, builder.root / e.media_path, partial(builder.for_example, e, training=True)) for e in examples
     ]
     return [
         {"id": row["key"], "task": row["row"]["task"], "response": row["response"]}
+        | {"relative_size": relative_size(row["response"], row["row"])}
         | score_completion(row["response"], row["row"], 1.0, reward_config)
         for row in answer(vlm, questions, config, out, name)
     ]

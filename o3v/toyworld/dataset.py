@@ -95,12 +95,7 @@ def make_dataset(
         ValueError: for an unknown split or source, a negative count, or no workers.
         FileExistsError: when `root` has media that `make_dataset` did not write.
     """
-    if unknown := [split for split in counts if split not in SPLITS]:
-        raise ValueError(f"counts of {', '.join(unknown)}: splits are {', '.join(SPLITS)}")
-    if min(counts.values(), default=0) < 0 or workers < 1:
-        raise ValueError(f"counts {dict(counts)}, workers {workers}: at least 0 rows and 1 worker are needed")
-    if rl_shares and (unknown := [name for name in rl_shares if name not in SOURCES or not SOURCES[name].rl]):
-        raise ValueError(f"rl_shares of {', '.join(unknown)}: sources of rl are {_names('rl')}")
+    _check(counts, workers, rl_shares or {})
     started, root = time.perf_counter(), Path(root)
     _prepare_root(root, seed)
     weights = {split: _weights(split) for split in counts} | ({"rl": dict(rl_shares)} if rl_shares else {})
@@ -139,8 +134,14 @@ def _prepare_root(root: Path, seed: int) -> None:
     files.write_json(root / STAMP, stamp)
 
 
-def _names(split: str) -> str:
-    return ", ".join(name for name, source in SOURCES.items() if getattr(source, split))
+def _check(counts: Mapping[str, int], workers: int, rl_shares: Mapping[str, float]) -> None:
+    if unknown := [split for split in counts if split not in SPLITS]:
+        raise ValueError(f"counts of {', '.join(unknown)}: splits are {', '.join(SPLITS)}")
+    if min(counts.values(), default=0) < 0 or workers < 1:
+        raise ValueError(f"counts {dict(counts)}, workers {workers}: at least 0 rows and 1 worker are needed")
+    known = [name for name, source in SOURCES.items() if source.rl]
+    if unknown := [name for name in rl_shares if name not in known]:
+        raise ValueError(f"rl_shares of {', '.join(unknown)}: sources of rl are {', '.join(known)}")
 
 
 def _weights(split: str) -> dict[str, float]:

@@ -101,19 +101,15 @@ def make_dataset(
     weights = {split: _weights(split) for split in counts} | ({"rl": dict(rl_shares)} if rl_shares else {})
     jobs = [job for split, number in counts.items() for job in _jobs(root, split, number, seed, weights[split])]
     results = list(_run(jobs, workers, progress))
-    rows: dict[str, list[Row]] = {split: [] for split in counts}
-    for job, result in zip(jobs, results, strict=True):
-        rows[job.split] += result.rows
+    pairs = list(zip(jobs, results, strict=True))
+    rows = {split: [row for job, result in pairs if job.split == split for row in result.rows] for split in counts}
     for split in counts:
         files.write_jsonl(root / f"{split}.jsonl", rows[split])
     _remove_unused(root, {path for result in results for path in result.media})
-    summary = DatasetSummary(
-        root,
-        dict(Counter(job.split for job in jobs)),
-        {split: dict(Counter(row.get("source") or row["domain"] for row in rows[split])) for split in counts},
-        sum(result.video_s for result in results),
-        time.perf_counter() - started,
-    )
+    scenes = dict(Counter(job.split for job in jobs))
+    by_source = {split: dict(Counter(row.get("source") or row["domain"] for row in rows[split])) for split in counts}
+    video_s = sum(result.video_s for result in results)
+    summary = DatasetSummary(root, scenes, by_source, video_s, time.perf_counter() - started)
     log.info("Wrote %s to %s in %.1f s", {split: len(rows[split]) for split in counts}, root, summary.elapsed_s)
     return summary
 

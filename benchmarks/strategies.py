@@ -5,8 +5,8 @@
 The run needs its notebooks 01 to 03. `SFT` and `SFT+GSPO` are the checkpoints of the run. `SFT+GRPO` is the same
 training with token ratios. `GSPO alone` starts from a short SFT that learns little more than the format, because the
 base never writes it, and trains as many more steps. `longer SFT` gets the minutes of notebook 03 as further SFT on
-the same rows. All models answer the same new questions and videos; intervals are 95% percentile bootstrap, those of changes are
-paired. Finished models and answers are kept below the run in `strategies/`.
+the same rows. All models answer the same new questions and videos; intervals are 95% percentile bootstrap, those of
+changes are paired. Finished models and answers are kept below the run in `strategies/`.
 """
 
 from __future__ import annotations

@@ -102,5 +102,5 @@ def test_precision_of_an_exact_and_of_an_imprecise_annotator():
     )
     assert exact and all(box == {"iou": 1.0, "late_s": 0.0} for box in exact)
     mean_iou = sum(box["iou"] for box in loose) / len(loose)
-    assert 0.5 < mean_iou < 0.75  # four sides moved by up to 30%: between 1/1.6² = 0.39 and 1
+    assert 0.45 < mean_iou < 0.7  # four sides moved by up to 35%: between 1/1.7² = 0.35 and 1
     assert 0.05 < sum(box["late_s"] > 0 for box in loose) / len(loose) < 0.3

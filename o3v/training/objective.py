@@ -25,24 +25,57 @@ def token_ratios(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
     return torch.exp(logp - logp_old)
 
 
+def clipped_gain(
+    ratio: torch.Tensor, advantage: torch.Tensor | float, epsilon: float, epsilon_high: float | None = None
+) -> torch.Tensor:
+    """min(s A, clip(s, 1−ε, 1+ε) A) of each ratio s, same shape. `epsilon_high` None is ε. Source: PPO.
+
+    >>> clipped_gain(torch.tensor([1.25, 0.5]), 1.0, 0.2), clipped_gain(torch.tensor([1.25, 0.5]), -1.0, 0.2)
+    (tensor([1.2000, 0.5000]), tensor([-1.2500, -0.8000]))
+    """
+    high = epsilon if epsilon_high is None else epsilon_high
+    return torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + high) * advantage)
+
+
+def clipped_share(
+    ratio: torch.Tensor, advantage: torch.Tensor | float, epsilon: float, epsilon_high: float | None = None
+) -> float:
+    """Share of the ratios that have no gradient because they are clipped.
+
+    >>> clipped_share(torch.tensor([1.25, 1.0]), 1.0, 0.2), clipped_share(torch.tensor([1.25, 1.0]), -1.0, 0.2)
+    (0.5, 0.0)
+    """
+    high, weight = epsilon if epsilon_high is None else epsilon_high, torch.as_tensor(advantage)
+    clipped = ((weight > 0) & (ratio > 1 + high)) | ((weight < 0) & (ratio < 1 - epsilon))
+    return clipped.float().mean().item()
+
+
 def grpo_loss(
-    logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
+    logp: torch.Tensor,
+    logp_old: torch.Tensor,
+    mask: torch.Tensor,
+    advantage: torch.Tensor,
+    epsilon: float,
+    epsilon_high: float | None = None,
 ) -> torch.Tensor:
     """GRPO's loss: as `gspo_loss`, with one ratio per token, averaged over tokens, then over completions.
 
     logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: GRPO.
     """
-    ratio, advantage = token_ratios(logp, logp_old), advantage[:, None]
-    gained = torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+    gained = clipped_gain(token_ratios(logp, logp_old), advantage[:, None], epsilon, epsilon_high)
     return -((gained * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 
 def gspo_loss(
-    logp: torch.Tensor, logp_old: torch.Tensor, mask: torch.Tensor, advantage: torch.Tensor, epsilon: float
+    logp: torch.Tensor,
+    logp_old: torch.Tensor,
+    mask: torch.Tensor,
+    advantage: torch.Tensor,
+    epsilon: float,
+    epsilon_high: float | None = None,
 ) -> torch.Tensor:
     """GSPO's loss, −mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε) A_i).
 
     logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: paper, GSPO objective.
     """
-    ratio = sequence_ratio(logp, logp_old, mask)
-    return -torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage).mean()
+    return -clipped_gain(sequence_ratio(logp, logp_old, mask), advantage, epsilon, epsilon_high).mean()

@@ -1,4 +1,4 @@
-"""Charts of numbers: reward terms, learning curves, functions, grouped bars, shares, intervals, histograms.
+"""Charts of numbers: reward terms, learning curves, grouped bars, shares, intervals, histograms.
 
 Pure drawing: numbers in, a matplotlib Figure out. Does not know videos, responses or models. Libraries that are slow
 to import are imported inside functions.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
+LOG_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 @contextmanager
@@ -87,104 +88,6 @@ def learning_curves(
                 axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=GREY)
         for axes in grid.flat[len(columns) :]:
             axes.set_axis_off()
-    return figure
-
-
-class CurvePanel(NamedTuple):
-    """One panel of `named_curves`: its title, the label of its y axis with the unit, and the label of each column."""
-
-    title: str
-    y_label: str
-    columns: Mapping[str, str]
-
-
-def named_curves(
-    table: pd.DataFrame | Sequence[Mapping[str, Any]], x: str, panels: Sequence[CurvePanel], smooth: int = 9
-) -> Figure:
-    """Learning curves with several named lines in a panel: values faint, their moving average strong.
-
-    Columns that no row has are left out, and so are panels without any column. Raises ValueError if no panel remains.
-    `table`, `x` and `smooth` are those of `learning_curves`.
-    """
-    import pandas as pd
-
-    table = pd.DataFrame(table)
-    present = [{c: n for c, n in panel.columns.items() if c in table and table[c].notna().any()} for panel in panels]
-    shown = [(panel, columns) for panel, columns in zip(panels, present, strict=True) if columns]
-    if not shown:
-        raise ValueError(f"no column to draw; the table has {', '.join(map(str, table.columns))}")
-    num_columns = 2 if len(shown) in (2, 4) else min(3, len(shown))
-    num_rows = math.ceil(len(shown) / num_columns)
-    with styled_figure(4.4 * num_columns, 2.9 * num_rows) as figure:
-        grid = figure.subplots(num_rows, num_columns, squeeze=False)
-        for axes, (panel, columns) in zip(grid.flat, shown, strict=False):
-            for (column, label), colour in zip(columns.items(), cycle(PALETTE), strict=False):
-                part = table[[x, column]].dropna().astype(float).sort_values(x)
-                axes.plot(part[x], part[column], color=colour, alpha=0.3, linewidth=1)
-                mean = part[column].rolling(smooth, min_periods=1, center=True).mean()
-                axes.plot(part[x], mean, color=colour, linewidth=2.2, label=short_name(label))
-            axes.set_title(panel.title, fontsize=11)
-            axes.set(xlabel=x, ylabel=panel.y_label)
-            if len(columns) > 1:
-                axes.legend(frameon=False, fontsize=9)
-        for axes in grid.flat[len(shown) :]:
-            axes.set_axis_off()
-    return figure
-
-
-def functions(
-    panels: Mapping[str, Mapping[str, Sequence[float]]],
-    x: Sequence[float],
-    x_label: str,
-    verticals: Mapping[str, float] | None = None,
-) -> Figure:
-    """Functions of one variable: one panel per key (label of its y axis), one line per name.
-
-    Args:
-        panels: values at `x` by panel and by name of the line. Raises ValueError without a panel.
-        x: values of the variable.
-        x_label: label of the horizontal axis.
-        verticals: dashed lines by label.
-    """
-    if not panels:
-        raise ValueError("no functions to draw")
-    with styled_figure(4.6 * len(panels), 3.2) as figure:
-        for axes, (y_label, lines) in zip(
-            figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True
-        ):
-            for (name, values), colour in zip(lines.items(), cycle(PALETTE), strict=False):
-                axes.plot(x, values, color=colour, linewidth=2.2, label=short_name(name))
-            axes.set(xlabel=x_label, ylabel=y_label)
-            _draw_verticals(axes, verticals or {})
-            axes.legend(frameon=False, fontsize=9)
-    return figure
-
-
-def _draw_verticals(axes: Any, verticals: Mapping[str, float]) -> None:
-    """Dashed lines at these values, each with its label at the top."""
-    for label, value in verticals.items():
-        axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
-        place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-        axes.annotate(label, (value, 1.0), color=GREY, fontsize=9, annotation_clip=False, **place)
-
-
-def interval_curve(points: Mapping[float, Sequence[float]], x_label: str, y_label: str) -> Figure:
-    """A line through values with their intervals, (value, low, high) by x, and a dashed line at the first value.
-
-    Raises ValueError without a point.
-    """
-    if not points:
-        raise ValueError("no points to draw")
-    x, (values, low, high) = sorted(points), zip(*(points[at] for at in sorted(points)), strict=True)
-    with styled_figure(6, 3.2) as figure:
-        axes = figure.subplots()
-        axes.axhline(values[0], color=GREY, linestyle="--", linewidth=1)
-        axes.vlines(x, low, high, color=PALETTE[0], linewidth=3, alpha=0.4)
-        axes.plot(x, values, "o-", color=PALETTE[0], linewidth=1.5)
-        for at, value in zip(x, values, strict=True):
-            axes.annotate(f"{value:.3f}", (at, value), (7, 5), textcoords="offset points", color=INK, fontsize=9)
-        axes.set(xlabel=x_label, ylabel=y_label, xticks=x)
-        axes.margins(x=0.12, y=0.15)
     return figure
 
 
@@ -257,32 +160,49 @@ def intervals(spans: Mapping[str, Sequence[float]], x_label: str) -> Figure:
     return figure
 
 
+def draw_verticals(axes: Any, verticals: Mapping[str, float]) -> None:
+    """Dashed lines at these values, each with its label at the top; the labels of two lines point outwards."""
+    sides = ("right", "left") if len(verticals) == 2 else ("center",) * len(verticals)
+    for (label, value), side in zip(verticals.items(), sides, strict=True):
+        axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
+        place = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "bottom"}
+        axes.annotate(label, (value, 1.0), color=GREY, fontsize=9, annotation_clip=False, **place)
+
+
 def histogram(
     values: Mapping[str, Sequence[float]],
     x_label: str,
     bins: int = 30,
-    log_y: bool = False,
+    log: bool = False,
     verticals: Mapping[str, float] | None = None,
 ) -> Figure:
     """Histograms with common bins, in per cent of each name's finite values. Raises ValueError without a name.
 
-    `log_y` draws a logarithmic vertical axis; `verticals` are dashed lines by label.
+    `log` makes both axes logarithmic, for values above 0; `verticals` are dashed lines by label.
     """
     if not values:
         raise ValueError("no values to count")
     finite = {name: np.array([v for v in part if math.isfinite(v)], float) for name, part in values.items()}
-    edges = np.histogram_bin_edges(np.concatenate([*finite.values()]), bins)
+    together = np.concatenate([*finite.values()])
+    if log:
+        edges = np.geomspace(together.min() / 1.001, together.max() * 1.001, bins + 1)
+    else:
+        edges = np.histogram_bin_edges(together, bins)
+    shares = {name: 100 * np.histogram(part, edges)[0] / max(1, len(part)) for name, part in finite.items()}
+    floor = min((s for part in shares.values() for s in part if s), default=1.0) / 2 if log else 0.0  # no log of 0
     with styled_figure(7, 3.4) as figure:
         axes = figure.subplots()
-        for i, (name, part) in enumerate(finite.items()):
-            heights, colour = 100 * np.histogram(part, edges)[0] / max(1, len(part)), PALETTE[i % len(PALETTE)]
-            axes.stairs(heights, edges, color=colour, fill=True, alpha=0.25)
-            axes.stairs(heights, edges, color=colour, linewidth=2, label=f"{short_name(name)} (n = {len(part):,})")
-        axes.set(xlabel=x_label, ylabel="% of values", ylim=(None if log_y else 0, None))
-        if log_y:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")  # the usual labels are formulas, which are off
-            axes.yaxis.set_minor_formatter("")
-        _draw_verticals(axes, verticals or {})
+        for i, (name, heights) in enumerate(shares.items()):
+            colour, label = PALETTE[i % len(PALETTE)], f"{short_name(name)} (n = {len(finite[name]):,})"
+            axes.stairs(np.maximum(heights, floor), edges, baseline=floor, color=colour, fill=True, alpha=0.25)
+            axes.stairs(np.maximum(heights, floor), edges, baseline=floor, color=colour, linewidth=2, label=label)
+        if log:
+            axes.set(xscale="log", yscale="log")
+            axes.set_xticks([tick for tick in LOG_TICKS if edges[0] <= tick <= edges[-1]])
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter("{x:g}")  # the usual labels are formulas, which are off
+                axis.set_minor_formatter("")
+        axes.set(xlabel=x_label, ylabel="% of values", ylim=(floor, None))
+        draw_verticals(axes, verticals or {})
         axes.legend(frameon=False)
     return figure

@@ -105,7 +105,7 @@ def test_intervals_from_the_top():
         charts.intervals({}, "share")
 
 
-@pytest.mark.parametrize("module", ["charts", "plots", "widgets"])
+@pytest.mark.parametrize("module", ["charts", "curves", "plots", "widgets"])
 def test_importing_loads_no_drawing_library(module):
     slow = "{'matplotlib', 'seaborn', 'pandas', 'ipywidgets'}"
     code = f"import sys, o3v.viz.{module}; print({slow} & set(sys.modules))"
@@ -120,43 +120,16 @@ def test_names_are_no_formulas():
     assert render_png(charts.learning_curves([{"$x_{$": 1, "$y_{$": 2}], "$x_{$", ["$y_{$"]))
 
 
-def test_named_curves_label_their_axes_and_leave_out_empty_panels():
-    rows = [{"step": 1, "a": 1.0, "b": 2.0, "c": None}, {"step": 2, "a": 3.0, "b": 4.0, "c": None}]
-    both = charts.CurvePanel("two", "share", {"a": "first", "b": "second", "gone": "third"})
-    empty = charts.CurvePanel("none", "s", {"c": "empty"})
-    (axes,) = charts.named_curves(rows, "step", [both, empty], smooth=1).axes
-    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("two", "step", "share")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["first", "second"]
-    assert [list(line.get_ydata()) for line in axes.lines[::2]] == [[1, 3], [2, 4]]
-    with pytest.raises(ValueError, match="no column to draw"):
-        charts.named_curves(rows, "step", [empty])
-
-
-def test_functions_have_one_panel_for_each_axis_and_marked_values():
-    figure = charts.functions({"gain": {"A": [0, 1], "B": [1, 0]}, "slope": {"A": [1, 1]}}, [0, 2], "s", {"1 + ε": 1.2})
-    gain, slope = figure.axes
-    assert (gain.get_ylabel(), slope.get_ylabel(), slope.get_xlabel()) == ("gain", "slope", "s")
-    assert [list(line.get_ydata()) for line in gain.lines[:2]] == [[0, 1], [1, 0]]
-    assert list(slope.lines[-1].get_xdata()) == [1.2, 1.2] and "1 + ε" in texts_of(figure)
-    with pytest.raises(ValueError, match="no functions"):
-        charts.functions({}, [], "s")
-
-
-def test_an_interval_curve_is_sorted_and_has_the_line_of_its_start():
-    (axes,) = charts.interval_curve({40: (0.5, 0.4, 0.6), 0: (0.3, 0.3, 0.3)}, "step", "reward").axes
-    start, values = axes.lines
-    assert list(start.get_ydata()) == [0.3, 0.3]
-    assert (list(values.get_xdata()), list(values.get_ydata())) == ([0, 40], [0.3, 0.5])
-    assert [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()] == [[0.3, 0.3], [0.4, 0.6]]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "reward")
-    with pytest.raises(ValueError, match="no points"):
-        charts.interval_curve({}, "step", "reward")
-
-
-def test_a_histogram_can_have_a_log_axis_and_marked_values():
-    figure = charts.histogram({"a": [0, 1]}, "ratio", log_y=True, verticals={"1 − ε": 0.8})
-    assert figure.axes[0].get_yscale() == "log" and render_png(figure)
-    assert "1 − ε" in texts_of(figure) and not any("$" in text for text in texts_of(figure))
+def test_a_histogram_can_have_log_axes_and_marked_values():
+    """Three values at 1 and one at 10: 75% and 25% of a; all of b at 1. Empty bins stand at the floor."""
+    values = {"a": [1, 1, 1, 10], "b": [1]}
+    figure = charts.histogram(values, "ratio", bins=4, log=True, verticals={"1 − ε": 0.8, "1 + ε": 1.2})
+    (axes,) = figure.axes
+    assert list(axes.patches[0].get_data().values) == [75, 12.5, 12.5, 25]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log") and axes.get_ylim()[0] == 12.5
+    assert render_png(figure) and {"1 − ε", "1 + ε"} <= set(texts_of(figure))
+    assert not any("$" in text for text in texts_of(figure))
+    assert render_png(charts.histogram({"a": [1.0, 1.0]}, "ratio", log=True))
 
 
 def test_bars_can_have_a_label_of_their_axis():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+ROUNDING = 1e-5  # a panel with a smaller range shows rounding errors, and gets a wider range
+
+
 class CurvePanel(NamedTuple):
     """One panel of `named_curves`: its title, the label of its y axis with the unit, and the label of each column."""
 
@@ -53,6 +56,9 @@ def named_curves(
                 axes.plot(part[x], mean, color=colour, linewidth=2.2, label=short_name(label))
             axes.set_title(panel.title, fontsize=11)
             axes.set(xlabel=x, ylabel=panel.y_label)
+            low, high = axes.get_ylim()
+            if high - low < ROUNDING:
+                axes.set_ylim(low - 0.1, high + 0.1)
             if len(columns) > 1:
                 axes.legend(frameon=False, fontsize=9)
         for axes in grid.flat[len(shown) :]:

@@ -18,6 +18,13 @@ def test_named_curves_label_their_axes_and_leave_out_empty_panels():
         curves.named_curves(rows, "step", [empty])
 
 
+def test_rounding_errors_do_not_fill_a_panel():
+    rows = [{"step": n, "loss": n * 1e-7} for n in range(3)]
+    (axes,) = curves.named_curves(rows, "step", [curves.CurvePanel("loss", "loss", {"loss": "loss"})]).axes
+    low, high = axes.get_ylim()
+    assert low < -0.09 and high > 0.09
+
+
 def test_functions_have_one_panel_for_each_axis_and_marked_values():
     figure = curves.functions({"gain": {"A": [0, 1], "B": [1, 0]}, "slope": {"A": [1, 1]}}, [0, 2], "s", {"1 + ε": 1.2})
     gain, slope = figure.axes

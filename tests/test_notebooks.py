@@ -33,6 +33,12 @@ def code_of(cell: dict) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
 
 
+def heldout_rows(run_dir: Path) -> list[dict]:
+    """Returns the held-out answers that notebook 03 recorded."""
+    lines = (run_dir / "03_gspo/heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 @each_notebook
 def test_hygiene_of_parameters(path):
     parameters = read_notebook(path).parameters  # raises an error for anything but literals
@@ -87,6 +93,10 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
         assert json.loads((plan.run_dir / name / "results.json").read_text(encoding="utf-8"))
         assert (plan.run_dir / f"{name}.html").stat().st_size > 10_000
         assert "vnd.jupyter.widget" not in (plan.run_dir / f"{name}.ipynb").read_text(encoding="utf-8")
+    lesson = (plan.run_dir / "03_gspo.ipynb").read_text(encoding="utf-8")
+    for printed in ("A = +1: loss of the toy answer -1.200", "A = -1: loss of the toy answer +1.252", "1.078"):
+        assert printed in lesson  # as the text beside it says
+    assert {row["when"] for row in heldout_rows(plan.run_dir)} == {"before", "after"}
     metrics = json.loads((plan.run_dir / "05_evaluation/metrics.json").read_text(encoding="utf-8"))
     assert metrics.keys() == {"base", "sft", "sft_gspo"}
     assert all(values.keys() >= set(METRICS) for values in metrics.values())

@@ -29,7 +29,7 @@ CHIP = "blue car · 5 s"
 TRACE = "div:has(> div > p > input[type=range]):has([data-frame])"
 VIEWERS = {  # screenshot: notebook, and what to show of its page
     "audit-viewer": ("01_data_pipeline", "img[alt*=' cases: ']"),
-    "rollout-viewer": ("03_gspo", ".jp-RenderedHTML:has-text('· best')"),
+    "rollout-viewer": ("03b_reward_analysis", ".jp-RenderedHTML:has-text('· best')"),
     "frame-viewer": ("04_inference", "img[alt^='all 12 frames']"),
     "trace-viewer": ("04_inference", TRACE),
 }

@@ -6,6 +6,7 @@ from o3v.inference.answering import (
     check_question,
     file_questions,
     format_rate,
+    heldout_rewards,
     response_in_frames,
     score_examples,
 )

@@ -92,15 +92,32 @@ def score_examples(
     Returns one row per question: `id`, `task`, `response`, `relative_size` (`rewards.precision`), every term (None
     where it does not apply) and `total`.
     """
-    questions = [
-        Question(e.id, builder.root / e.media_path, partial(builder.for_example, e, training=True)) for e in examples
-    ]
-    return [
-        {"id": row["key"], "task": row["row"]["task"], "response": row["response"]}
-        | {"relative_size": relative_size(row["response"], row["row"])}
-        | score_completion(row["response"], row["row"], 1.0, reward_config)
-        for row in answer(vlm, questions, config, out, name)
-    ]
+    answers = answer(vlm, _example_questions(examples, builder), config, out, name)
+    return [_scored(row, reward_config) for row in answers]
+
+
+def heldout_rewards(
+    vlm: VideoModel,
+    examples: Sequence[Example],
+    builder: PromptBuilder,
+    config: InferenceConfig,
+    reward_config: RewardConfig,
+) -> list[Row]:
+    """As `score_examples`, without files: for the checkpoints of a training run."""
+    slices = batches(_example_questions(examples, builder), config.batch_size)
+    return [_scored(row, reward_config) for batch in slices for row in answer_batch(vlm, batch, config)]
+
+
+def _example_questions(examples: Sequence[Example], builder: PromptBuilder) -> list[Question]:
+    make = partial(builder.for_example, training=True)
+    return [Question(e.id, builder.root / e.media_path, partial(make, e)) for e in examples]
+
+
+def _scored(row: Row, reward_config: RewardConfig) -> Row:
+    """The answer with its terms, scored as at the end of training."""
+    scores = score_completion(row["response"], row["row"], 1.0, reward_config)
+    size = relative_size(row["response"], row["row"])
+    return {"id": row["key"], "task": row["row"]["task"], "response": row["response"], "relative_size": size} | scores
 
 
 def check_question(question: str) -> None:

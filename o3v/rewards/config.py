@@ -14,7 +14,8 @@ class RewardConfig:
     sigma_start_s: float = 4.0  # paper: σ from 4 …
     sigma_end_s: float = 1.0  # … to 1
     sigma_until: float = 0.75  # code: reached at p = 3/4
-    spatial_mean: Literal["timestamps", "claims"] = "timestamps"  # paper: over the M timestamps; code: over the claims
+    # paper: over the M timestamps; code: over the claims; VisionCoach: over the claims that pass the gate ("matched")
+    spatial_mean: Literal["timestamps", "claims", "matched"] = "timestamps"
     box_match: Literal["best_pair", "mean_over_truth"] = "best_pair"  # paper: v_m is the best IoU; code: best_object
     words: Literal["unicode", "ascii"] = "unicode"  # tokens of ROUGE; code: a–z and 0–9 only
     spatial_needs_answer: bool = False  # code: no spatial term without a closed answer

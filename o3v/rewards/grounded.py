@@ -21,6 +21,17 @@ from o3v.rewards.sample import Sample
 from o3v.schema import Example, Task
 
 TERMS = ("ans_acc", "ans_tiou", "ans_viou", "thk_temporal_point", "thk_temporal_segment", "thk_spatial", "format")
+TERM_NAMES: Mapping[str, str] = {  # for tables and figures
+    "ans_acc": "answer right",
+    "ans_tiou": "answered span, IoU",
+    "ans_viou": "answered box, IoU",
+    "thk_temporal_point": "claimed times near key times",
+    "thk_temporal_segment": "claimed times inside the span",
+    "thk_spatial": "claimed boxes, IoU",
+    "thk_recall": "claimed boxes, recall (ours)",
+    "format": "format",
+    "total": "reward",
+}
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def gated_spatial(
         key_boxes: annotated key frames.
         gate: key of GATES.
         gate_s: τ in seconds.
-        mean_over: "timestamps" (paper), or "claims" to divide by the number of claims with a time (code).
+        mean_over: "timestamps" (paper), "claims" with a time (code), or "matched": claims that pass the gate.
         box_match: key of BOX_MATCHES, the definition of v.
         same_name: count only boxes of the claimed name (ours).
 
@@ -186,13 +186,14 @@ def gated_spatial(
         return None
     passes, match = GATES[gate], BOX_MATCHES[box_match]
     timed = [(claim, claim.time_s) for claim in claims if claim.time_s is not None]
-    total = 0.0
+    total, matched = 0.0, 0
     for claim, time_s in timed:
         near = [key for key in key_boxes if math.isfinite(time_s) and passes(key[0] - time_s, gate_s)]
         if near:
             objects = min(near, key=lambda key: abs(key[0] - time_s))[1]
             total += match(claim.boxes, _named(claim.name, objects) if same_name else objects)
-    return total / max(1, len(timed) if mean_over == "claims" else n_times)
+            matched += 1
+    return total / max(1, {"timestamps": n_times, "claims": len(timed), "matched": matched}[mean_over])
 
 
 def _named(name: str, objects: Mapping[str, Sequence[Box]]) -> dict[str, Sequence[Box]]:

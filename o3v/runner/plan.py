@@ -18,7 +18,7 @@ from o3v.runner.notebook import Notebook, read_notebook
 from o3v.runner.paths import display_path
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-NUMBERED = "[0-9][0-9]_*.ipynb"
+NUMBERED = ("[0-9][0-9]_*.ipynb", "[0-9][0-9][a-z]_*.ipynb")  # 03b runs after 03 and before 04
 SET_BY_RUN = ("profile", "seed", "run_dir")
 MANIFEST = "manifest.json"
 
@@ -126,9 +126,10 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
 
 def _read_notebooks(folder: Path) -> tuple[Notebook, ...]:
     """Reads the numbered notebooks of a folder, in order. Raises ValueError if one lacks a parameter in SET_BY_RUN."""
-    books = tuple(read_notebook(path) for path in sorted(folder.resolve().glob(NUMBERED)))
+    paths = sorted(path for pattern in NUMBERED for path in folder.resolve().glob(pattern))
+    books = tuple(read_notebook(path) for path in paths)
     if not books:
-        raise ValueError(f"no notebooks named {NUMBERED} in {folder}")
+        raise ValueError(f"no notebooks named {' or '.join(NUMBERED)} in {folder}")
     for book in books:
         if missing := [name for name in SET_BY_RUN if name not in book.parameters]:
             raise ValueError(f"{book.path} has no parameter {missing[0]!r}")
@@ -136,9 +137,10 @@ def _read_notebooks(folder: Path) -> tuple[Notebook, ...]:
 
 
 def _find_notebook(books: Sequence[Notebook], name: str) -> Notebook:
-    """Returns a notebook by name (`03_gspo`) or number (`03`, `3`). Raises ValueError, which lists all notebooks."""
+    """Returns a notebook by name (`03_gspo`) or number (`03`, `3`, `03b`). Raises ValueError, which lists all."""
     for book in books:
-        if name.removesuffix(".ipynb") in (book.name, book.name[:2]) or name.zfill(2) == book.name[:2]:
+        number = book.name.partition("_")[0]
+        if name.removesuffix(".ipynb") in (book.name, number, number.removeprefix("0")):
             return book
     raise ValueError(f"there is no notebook {name!r}; choose one of {', '.join(book.name for book in books)}")
 

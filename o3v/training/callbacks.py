@@ -15,6 +15,7 @@ from o3v import files
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete"  # written into a checkpoint after everything else
+HELDOUT = "heldout"  # folder of the held-out rows in the output folder of a run
 
 
 class MarkComplete(TrainerCallback):
@@ -82,6 +83,31 @@ class KeepBest(TrainerCallback):
             kept = {**kept, "weights": weights}
         with files.atomic_path(path) as unfinished:
             torch.save({**kept, "scores": scores}, unfinished)
+
+
+class ScoreHeldout(TrainerCallback):
+    """Scores held-out questions at every checkpoint and keeps the rows by step, `heldout/step_NNNNN.jsonl`.
+
+    For a curve of the held-out reward; it decides nothing. `score` answers the questions and returns one row for each.
+    It must not draw random numbers: they would change the training run.
+    """
+
+    def __init__(self, score: Callable[[], list[dict[str, Any]]]) -> None:
+        self.score = score
+
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Scores the model and writes the rows."""
+        training = model.training
+        model.eval()
+        rows = self.score()
+        model.train(training)
+        files.write_jsonl(Path(args.output_dir) / HELDOUT / f"step_{state.global_step:05d}.jsonl", rows)
+
+
+def read_heldout(folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """Reads what `ScoreHeldout` kept in the output folder of a run: the rows by step, in order; {} without any."""
+    paths = sorted((folder / HELDOUT).glob("step_*.jsonl"))
+    return {int(path.stem.split("_")[1]): [row for _, row in files.read_jsonl(path)] for path in paths}
 
 
 def read_best(folder: Path) -> dict[str, Any] | None:

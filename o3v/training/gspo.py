@@ -20,7 +20,7 @@ from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
 from o3v.schema import Example, Row
 from o3v.training import trainer as shared
-from o3v.training.callbacks import KeepBest, StopOnCollapse
+from o3v.training.callbacks import KeepBest, ScoreHeldout, StopOnCollapse
 from o3v.training.gspo_trainer import GspoTrainer
 from o3v.training.reward_function import GroundedReward
 
@@ -98,6 +98,7 @@ def make_trainer(
     run: shared.TrainingRun,
     reward_config: RewardConfig | None = None,
     heldout_score: Callable[[], float] | None = None,
+    heldout_rows: Callable[[], list[Row]] | None = None,
 ) -> GspoTrainer:
     """The trainer of a GSPO run.
 
@@ -109,6 +110,7 @@ def make_trainer(
         run: output folder of checkpoints and rollouts, seed and tracker.
         reward_config: reading of the reward, default the paper's.
         heldout_score: scores the model at each checkpoint, so that the best can be taken (`callbacks.KeepBest`).
+        heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
     Raises ValueError if the completions of a step do not divide into forward passes.
     """
@@ -130,6 +132,8 @@ def make_trainer(
     trainer.add_callback(StopOnCollapse())
     if heldout_score:
         trainer.add_callback(KeepBest(heldout_score))  # before a checkpoint is marked complete
+    if heldout_rows:
+        trainer.add_callback(ScoreHeldout(heldout_rows))
     return shared.add_callbacks(trainer)
 
 

@@ -34,6 +34,31 @@ def kl_penalty(logp: torch.Tensor, logp_ref: torch.Tensor, mask: torch.Tensor) -
     return (((log_ratio.exp() - log_ratio - 1) * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 
+def clipped_gain(
+    ratio: torch.Tensor, advantage: torch.Tensor | float, epsilon: float, epsilon_high: float | None = None
+) -> torch.Tensor:
+    """min(s A, clip(s, 1−ε, 1+ε) A) of each ratio s, same shape. `epsilon_high` None is ε. Source: PPO.
+
+    >>> clipped_gain(torch.tensor([1.25, 0.5]), 1.0, 0.2), clipped_gain(torch.tensor([1.25, 0.5]), -1.0, 0.2)
+    (tensor([1.2000, 0.5000]), tensor([-1.2500, -0.8000]))
+    """
+    high = epsilon if epsilon_high is None else epsilon_high
+    return torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + high) * advantage)
+
+
+def clipped_share(
+    ratio: torch.Tensor, advantage: torch.Tensor | float, epsilon: float, epsilon_high: float | None = None
+) -> float:
+    """Share of the ratios that have no gradient because they are clipped.
+
+    >>> clipped_share(torch.tensor([1.25, 1.0]), 1.0, 0.2), clipped_share(torch.tensor([1.25, 1.0]), -1.0, 0.2)
+    (0.5, 0.0)
+    """
+    high, weight = epsilon if epsilon_high is None else epsilon_high, torch.as_tensor(advantage)
+    clipped = ((weight > 0) & (ratio > 1 + high)) | ((weight < 0) & (ratio < 1 - epsilon))
+    return clipped.float().mean().item()
+
+
 def grpo_loss(
     logp: torch.Tensor,
     logp_old: torch.Tensor,
@@ -46,9 +71,7 @@ def grpo_loss(
 
     logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: GRPO.
     """
-    ratio, advantage = token_ratios(logp, logp_old), advantage[:, None]
-    high = epsilon if epsilon_high is None else epsilon_high
-    gained = torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + high) * advantage)
+    gained = clipped_gain(token_ratios(logp, logp_old), advantage[:, None], epsilon, epsilon_high)
     return -((gained * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 
@@ -64,6 +87,4 @@ def gspo_loss(
 
     logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: paper, GSPO objective.
     """
-    ratio = sequence_ratio(logp, logp_old, mask)
-    high = epsilon if epsilon_high is None else epsilon_high
-    return -torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + high) * advantage).mean()
+    return -clipped_gain(sequence_ratio(logp, logp_old, mask), advantage, epsilon, epsilon_high).mean()

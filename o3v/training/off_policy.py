@@ -2,7 +2,7 @@
 
 On the first update the policy is the one that sampled the completions: every ratio is 1, and both losses have the same
 gradient. Later the ratios spread: GRPO clips tokens, GSPO clips whole completions. These are plain AdamW steps on a few
-questions, for notebook 03; training is in `training.gspo`.
+questions; notebook 03 shows the same loop in its cells, and training is in `training.gspo`.
 """
 
 import copy
@@ -30,6 +30,8 @@ class Rollouts:
     ids: torch.Tensor  # token ids of the completions, (rows, tokens), padded on the right
     mask: torch.Tensor  # 1 for tokens up to the end of a completion, (rows, tokens)
     advantage: torch.Tensor  # advantage of each completion in its group, (rows,)
+    texts: Sequence[str] = ()  # the completions as text
+    scores: Sequence[Mapping[str, float | None]] = ()  # reward of each completion, term by term
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ def sample_rollouts(
     ended = (ids == vlm.model.generation_config.eos_token_id).long()
     mask = (ended.cumsum(1) - ended == 0).long()
     texts = vlm.processor.batch_decode(ids, skip_special_tokens=True)
-    totals = [score_completion(t, p.row, 0.0, reward_config)["total"] for t, p in zip(texts, repeated, strict=True)]
-    groups = torch.tensor(totals).view(-1, config.num_generations)
-    return Rollouts(inputs, ids, mask, objective.advantages(groups).flatten())
+    scores = [score_completion(t, p.row, 0.0, reward_config) for t, p in zip(texts, repeated, strict=True)]
+    groups = torch.tensor([score["total"] for score in scores]).view(-1, config.num_generations)
+    return Rollouts(inputs, ids, mask, objective.advantages(groups).flatten(), texts, scores)
 
 
 def repeated_updates(
@@ -98,17 +100,17 @@ def repeated_updates(
         loss = LOSSES[loss_name](logp, old, rollouts.mask, rollouts.advantage, epsilon)
         loss.backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-        ratios, advantage = _ratios(loss_name, logp.detach(), old, rollouts)
-        clipped = ((advantage > 0) & (ratios > 1 + epsilon)) | ((advantage < 0) & (ratios < 1 - epsilon))
-        done.append(Update(loss_name, number, loss.item(), ratios, clipped.float().mean().item(), gradient))
+        ratios, advantage = clipped_ratios(loss_name, logp.detach(), old, rollouts)
+        clipped = objective.clipped_share(ratios, advantage, epsilon)
+        done.append(Update(loss_name, number, loss.item(), ratios, clipped, gradient))
         optimizer.step()
     return done
 
 
-def _ratios(
+def clipped_ratios(
     loss_name: str, logp: torch.Tensor, old: torch.Tensor, rollouts: Rollouts
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ratios that a loss clips, and the advantage that each is weighted with."""
+    """The ratios that a loss clips, one per token (GRPO) or completion (GSPO), and the advantage of each."""
     if loss_name == "GSPO":
         return objective.sequence_ratio(logp, old, rollouts.mask), rollouts.advantage
     present = rollouts.mask.bool()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
+LOG_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 @contextmanager
@@ -90,7 +91,9 @@ def learning_curves(
     return figure
 
 
-def before_after(table: pd.DataFrame | Mapping[str, Mapping[str, float | None]], value_format: str = ".1f") -> Figure:
+def before_after(
+    table: pd.DataFrame | Mapping[str, Mapping[str, float | None]], value_format: str = ".1f", y_label: str = ""
+) -> Figure:
     """Grouped bars: one group per metric (column), one colour per model (row), the value or a dash above each bar.
 
     Raises ValueError for an empty table.
@@ -112,6 +115,7 @@ def before_after(table: pd.DataFrame | Mapping[str, Mapping[str, float | None]],
         axes.set_xticks(range(num_metrics), [str(name) for name in rows.columns])
         axes.grid(visible=False, axis="x")
         axes.margins(y=0.12)
+        axes.set_ylabel(y_label)
         figure.legend(loc="outside upper center", ncols=num_models, frameon=False)
     return figure
 
@@ -156,18 +160,49 @@ def intervals(spans: Mapping[str, Sequence[float]], x_label: str) -> Figure:
     return figure
 
 
-def histogram(values: Mapping[str, Sequence[float]], x_label: str, bins: int = 30) -> Figure:
-    """Histograms with common bins, in per cent of each name's finite values. Raises ValueError without a name."""
+def draw_verticals(axes: Any, verticals: Mapping[str, float]) -> None:
+    """Dashed lines at these values, each with its label at the top; the labels of two lines point outwards."""
+    sides = ("right", "left") if len(verticals) == 2 else ("center",) * len(verticals)
+    for (label, value), side in zip(verticals.items(), sides, strict=True):
+        axes.axvline(value, color=GREY, linestyle="--", linewidth=1)
+        place = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "bottom"}
+        axes.annotate(label, (value, 1.0), color=GREY, fontsize=9, annotation_clip=False, **place)
+
+
+def histogram(
+    values: Mapping[str, Sequence[float]],
+    x_label: str,
+    bins: int = 30,
+    log: bool = False,
+    verticals: Mapping[str, float] | None = None,
+) -> Figure:
+    """Histograms with common bins, in per cent of each name's finite values. Raises ValueError without a name.
+
+    `log` makes both axes logarithmic, for values above 0; `verticals` are dashed lines by label.
+    """
     if not values:
         raise ValueError("no values to count")
     finite = {name: np.array([v for v in part if math.isfinite(v)], float) for name, part in values.items()}
-    edges = np.histogram_bin_edges(np.concatenate([*finite.values()]), bins)
+    together = np.concatenate([*finite.values()])
+    if log:
+        edges = np.geomspace(together.min() / 1.001, together.max() * 1.001, bins + 1)
+    else:
+        edges = np.histogram_bin_edges(together, bins)
+    shares = {name: 100 * np.histogram(part, edges)[0] / max(1, len(part)) for name, part in finite.items()}
+    floor = min((s for part in shares.values() for s in part if s), default=1.0) / 2 if log else 0.0  # no log of 0
     with styled_figure(7, 3.4) as figure:
         axes = figure.subplots()
-        for i, (name, part) in enumerate(finite.items()):
-            heights, colour = 100 * np.histogram(part, edges)[0] / max(1, len(part)), PALETTE[i % len(PALETTE)]
-            axes.stairs(heights, edges, color=colour, fill=True, alpha=0.25)
-            axes.stairs(heights, edges, color=colour, linewidth=2, label=f"{short_name(name)} (n = {len(part):,})")
-        axes.set(xlabel=x_label, ylabel="% of values", ylim=(0, None))
+        for i, (name, heights) in enumerate(shares.items()):
+            colour, label = PALETTE[i % len(PALETTE)], f"{short_name(name)} (n = {len(finite[name]):,})"
+            axes.stairs(np.maximum(heights, floor), edges, baseline=floor, color=colour, fill=True, alpha=0.25)
+            axes.stairs(np.maximum(heights, floor), edges, baseline=floor, color=colour, linewidth=2, label=label)
+        if log:
+            axes.set(xscale="log", yscale="log")
+            axes.set_xticks([tick for tick in LOG_TICKS if edges[0] <= tick <= edges[-1]])
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter("{x:g}")  # the usual labels are formulas, which are off
+                axis.set_minor_formatter("")
+        axes.set(xlabel=x_label, ylabel="% of values", ylim=(floor, None))
+        draw_verticals(axes, verticals or {})
         axes.legend(frameon=False)
     return figure

@@ -153,5 +153,6 @@ def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world,
     assert (row["id"], row["task"], row["response"]) == (example.id, example.task, text)
     assert row["ans_acc"] == row["format"] == 1 and row["ans_tiou"] is None
     assert row["thk_temporal_point"] == pytest.approx(math.exp(-2), abs=0.02)
+    assert inference.heldout_rewards(twin, [example], *place[:-1]) == [row]  # the same without files
     monkeypatch.delattr(answering, "generate")
     assert inference.score_examples(twin, [example], *place) == [row]

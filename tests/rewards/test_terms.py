@@ -152,6 +152,8 @@ def test_averages_over_timestamps_and_over_claims():
     claimed = [claim(10.0, (0, 0, 10, 10)), claim(11.0)]  # 1 and ½, and two more times without a claim
     assert gated_spatial(claimed, 4, [FRAME]) == pytest.approx(1.5 / 4)
     assert gated_spatial(claimed, 4, [FRAME], mean_over="claims") == pytest.approx(1.5 / 2)
+    assert gated_spatial([*claimed, claim(500.0)], 5, [FRAME], mean_over="matched") == pytest.approx(1.5 / 2)
+    assert gated_spatial([claim(500.0)], 1, [FRAME], mean_over="matched") == 0.0  # nothing passes the gate
 
 
 def test_several_boxes():

@@ -109,3 +109,15 @@ def test_a_grid_gives_a_plan_for_each_combination(toys, tmp_path):
     assert {plan.seed for plan in plans} == {7}
     assert {plan.overrides["02_side.side"] for plan in plans} == {5.0}
     assert {plan.overrides["01_make.factor"] for plan in plans} == {1e-6, 2.0}
+
+
+def test_a_letter_after_the_number_runs_after_the_number(toys, tmp_path):
+    write_notebook(toys / "03b_more.ipynb", "1", 'profile = "smoke"\nseed = 0\nrun_dir = ""\n')
+    write_notebook(toys / "04_last.ipynb", "1", 'profile = "smoke"\nseed = 0\nrun_dir = ""\n')
+
+    def names(**options):
+        return [book.name for book in plan_run("smoke", 0, tmp_path, notebooks=toys, **options).selected]
+
+    assert names() == ["01_make", "02_side", "03_use", "03b_more", "04_last"]
+    assert names(only="3") == ["03_use"] and names(only="03b") == names(only="3b") == ["03b_more"]
+    assert names(start_from="03b_more") == ["03b_more", "04_last"]

@@ -170,6 +170,17 @@ def test_the_best_weights_are_loaded_also_after_an_interruption(twin, _twin, rl_
     assert training.read_best(tmp_path / "whole")["step"] == 2
 
 
+def test_held_out_rows_are_kept_at_each_checkpoint_and_change_nothing(twin, _twin, rl_examples, world, tmp_path):
+    rows = [{"id": "a", "total": 1.0}]
+    place = (rl_examples, builder_of(world), CONFIG)
+    training.train(gspo.make_trainer(twin, *place, TrainingRun(tmp_path / "scored", 1), heldout_rows=lambda: rows))
+    training.train(gspo.make_trainer(copy.deepcopy(_twin), *place, TrainingRun(tmp_path / "plain", 1)))
+    parts = [sorted(p.read_text() for p in (tmp_path / f / "rollouts").iterdir()) for f in ("scored", "plain")]
+    assert parts[0] == parts[1]
+    assert training.read_heldout(tmp_path / "scored") == {1: rows, 2: rows, 3: rows}
+    assert training.read_heldout(tmp_path / "plain") == {}
+
+
 def test_a_kl_term_needs_a_saved_start_and_starts_at_zero(twin, rl_examples, world, tmp_path):
     from o3v import models
 

@@ -74,3 +74,14 @@ def test_a_repeated_checkpoint_counts_once(tmp_path):
         torch.nn.init.constant_(model.weight, value)
         callbacks.KeepBest(lambda: 0.5).on_save(args, SimpleNamespace(global_step=7), None, model=model)
     assert callbacks.load_best(SimpleNamespace(model=model, args=args)) == {7: 0.5} and model.weight.item() == 5
+
+
+def test_held_out_rows_are_kept_by_step(tmp_path):
+    model, args, modes = Model(), SimpleNamespace(output_dir=str(tmp_path)), []
+    score = callbacks.ScoreHeldout(lambda: modes.append(model.training) or [{"id": "a", "total": float(len(modes))}])
+    assert callbacks.read_heldout(tmp_path) == {}
+    for step in (20, 100, 100):  # the last checkpoint was made again
+        score.on_save(args, SimpleNamespace(global_step=step), None, model=model)
+    kept = callbacks.read_heldout(tmp_path)
+    assert list(kept) == [20, 100] and kept[100] == [{"id": "a", "total": 3.0}]
+    assert modes == [False] * 3 and model.training

@@ -105,7 +105,7 @@ def test_intervals_from_the_top():
         charts.intervals({}, "share")
 
 
-@pytest.mark.parametrize("module", ["charts", "plots", "widgets"])
+@pytest.mark.parametrize("module", ["charts", "curves", "plots", "widgets"])
 def test_importing_loads_no_drawing_library(module):
     slow = "{'matplotlib', 'seaborn', 'pandas', 'ipywidgets'}"
     code = f"import sys, o3v.viz.{module}; print({slow} & set(sys.modules))"
@@ -118,3 +118,19 @@ def test_names_are_no_formulas():
     assert render_png(charts.histogram({"$x_{$": [1.0]}, "$x_{$"))
     assert render_png(charts.before_after({"$x_{$": {"$a_{$": 1.0}}))
     assert render_png(charts.learning_curves([{"$x_{$": 1, "$y_{$": 2}], "$x_{$", ["$y_{$"]))
+
+
+def test_a_histogram_can_have_log_axes_and_marked_values():
+    """Three values at 1 and one at 10: 75% and 25% of a; all of b at 1. Empty bins stand at the floor."""
+    values = {"a": [1, 1, 1, 10], "b": [1]}
+    figure = charts.histogram(values, "ratio", bins=4, log=True, verticals={"1 − ε": 0.8, "1 + ε": 1.2})
+    (axes,) = figure.axes
+    assert list(axes.patches[0].get_data().values) == [75, 12.5, 12.5, 25]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log") and axes.get_ylim()[0] == 12.5
+    assert render_png(figure) and {"1 − ε", "1 + ε"} <= set(texts_of(figure))
+    assert not any("$" in text for text in texts_of(figure))
+    assert render_png(charts.histogram({"a": [1.0, 1.0]}, "ratio", log=True))
+
+
+def test_bars_can_have_a_label_of_their_axis():
+    assert charts.before_after({"a": {"x": 1.0}}, y_label="seconds").axes[0].get_ylabel() == "seconds"

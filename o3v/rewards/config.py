@@ -21,14 +21,16 @@ class RewardConfig:
     spatial_needs_answer: bool = False  # code: no spatial term without a closed answer
     format: Literal["strict", "counting"] = "strict"  # paper: correct tags; code: equal numbers of tags
     not_applicable: float | None = None  # code: 0
-    names: Literal["ignored", "required"] = "ignored"  # must a claim name its box? paper and code: no
+    # must a claim name its box? paper and code: no; VisionCoach: soft or strict ("required"), with a gate of 1 s
+    names: Literal["ignored", "soft", "required"] = "ignored"
     recall_weight: float = 0.0  # ours: weight of the recall of annotated evidence
+    span_distance_weight: float = 0.0  # ours: weight of a temporal term that pays spans near the true one
 
     def __post_init__(self) -> None:
         if min(self.sigma_start_s, self.sigma_end_s) <= 0 or not 0 <= self.sigma_until <= 1:
             raise ValueError(f"{self}: σ must be positive and sigma_until in 0–1")
-        if min(self.gate_s, self.recall_weight) < 0:
-            raise ValueError(f"{self}: gate_s and recall_weight must not be negative")
+        if min(self.gate_s, self.recall_weight, self.span_distance_weight) < 0:
+            raise ValueError(f"{self}: gate_s, recall_weight and span_distance_weight must not be negative")
 
     @classmethod
     def paper(cls) -> Self:

@@ -29,6 +29,7 @@ TERM_NAMES: Mapping[str, str] = {  # for tables and figures
     "thk_temporal_segment": "claimed times inside the span",
     "thk_spatial": "claimed boxes, IoU",
     "thk_recall": "claimed boxes, recall (ours)",
+    "ans_tdist": "answered span, distance (ours)",
     "format": "format",
     "total": "reward",
 }
@@ -47,13 +48,13 @@ class TaskRule:
 
 def _spatial(sample: Sample) -> float | None:
     parsed, config = sample.parsed, sample.config
-    options = (config.gate, config.gate_s, config.spatial_mean, config.box_match, config.names == "required")
+    options = (config.gate, config.gate_s, config.spatial_mean, config.box_match, config.names)
     return terms.gated_spatial(parsed.claims, len(parsed.times_s), sample.key_boxes(), *options)
 
 
 def _recall(sample: Sample) -> float | None:
     config, claims = sample.config, sample.parsed.claims
-    recall = terms.evidence_recall(claims, sample.key_boxes(), config.gate_s, config.names == "required")
+    recall = terms.evidence_recall(claims, sample.key_boxes(), config.gate_s, config.names)
     return None if recall is None else config.recall_weight * recall
 
 
@@ -64,6 +65,11 @@ def _point(sample: Sample) -> float | None:
 
 def _span(sample: Sample) -> float | None:
     return terms.answered_span(answer_span(sample.answer), sample.true_span_s())
+
+
+def _distance(sample: Sample) -> float:
+    value = terms.span_distance(answer_span(sample.answer), sample.true_span_s())
+    return sample.config.span_distance_weight * value
 
 
 def _segment(sample: Sample) -> float | None:
@@ -152,4 +158,6 @@ def score_completion(
     scores["format"] = FORMATS[config.format](sample, rule)
     if config.recall_weight and "thk_spatial" in rule.terms and plain["task"] != Task.SPATIAL:
         scores["thk_recall"] = _recall(sample)
+    if config.span_distance_weight and "ans_tiou" in rule.terms:
+        scores["ans_tdist"] = _distance(sample)
     return scores | {"total": sum(value for value in scores.values() if value is not None)}

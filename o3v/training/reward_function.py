@@ -99,5 +99,6 @@ class GroundedReward:
             reward.__name__ = term
             return reward
 
-        names = [*TERMS, "thk_recall"] if self.config.recall_weight else list(TERMS)
+        added = {"thk_recall": self.config.recall_weight, "ans_tdist": self.config.span_distance_weight}
+        names = [*TERMS, *(name for name, weight in added.items() if weight)]
         return [function(name) for name in names]

@@ -12,13 +12,21 @@ from typing import Any, Self
 import torch
 from transformers import Cache, GenerationConfig
 
-# settings that `decode` does not implement, with the values (or None) that change nothing
+# settings that `Decoding` follows or that do not concern it; any other one needs transformers' loop
+FOLLOWED = (
+    *("max_new_tokens", "min_new_tokens", "do_sample", "temperature", "top_p", "top_k", "suppress_tokens"),
+    *("eos_token_id", "pad_token_id", "bos_token_id", "use_cache", "disable_compile", "max_length"),
+    *("transformers_version", "_from_model_config"),
+)
+# values of other settings that change nothing
 NEUTRAL = {
     "num_beams": 1,
+    "num_return_sequences": 1,
     "repetition_penalty": 1.0,
     "min_p": 0.0,
     "no_repeat_ngram_size": 0,
-    "num_return_sequences": 1,
+    "min_length": 0,
+    "typical_p": 1.0,
 }
 SHRINK_BELOW = 0.85  # of the rows still running: below it, copying the cache costs less than computing ended rows
 
@@ -34,13 +42,15 @@ class Decoding:
     top_p: float = 1.0
     top_k: int = 0
     suppressed: tuple[int, ...] = ()
+    min_new_tokens: int = 0  # no row ends before
 
     @classmethod
     def from_config(cls, config: GenerationConfig) -> Self | None:
         """The settings of a GenerationConfig, None if it has settings that are not implemented here."""
-        if any(getattr(config, name, None) not in (None, value) for name, value in NEUTRAL.items()):
-            return None
-        if config.max_new_tokens is None:
+        others = {name: value for name, value in config.to_diff_dict().items() if name not in FOLLOWED}
+        if config.max_new_tokens is None or any(
+            value not in (None, False, NEUTRAL.get(name)) for name, value in others.items()
+        ):
             return None
         eos = config.eos_token_id
         eos_ids = () if eos is None else tuple(eos) if isinstance(eos, list) else (eos,)
@@ -51,6 +61,7 @@ class Decoding:
             eos_ids[0] if config.pad_token_id is None and eos_ids else config.pad_token_id or 0,
             **(sampled if config.do_sample else {}),
             suppressed=tuple(config.suppress_tokens or ()),
+            min_new_tokens=config.min_new_tokens or 0,
         )
 
     def choose(self, logits: torch.Tensor) -> torch.Tensor:
@@ -95,6 +106,8 @@ def decode(
     new = torch.full((len(mask), settings.max_new_tokens), settings.pad_id, device=mask.device)
     running = torch.ones_like(rows, dtype=torch.bool)
     for number in range(settings.max_new_tokens):
+        if number < settings.min_new_tokens:
+            logits[:, eos] = -torch.inf
         tokens = settings.choose(logits)
         new[rows[running], number] = tokens[running]
         running = running & ~torch.isin(tokens, eos)
@@ -110,8 +123,8 @@ def decode(
     return new
 
 
-def generation_config(model: Any, options: dict[str, Any]) -> GenerationConfig:
-    """The model's GenerationConfig with `options` of `generate` (themselves with a `generation_config`, or not)."""
+def read_settings(model: Any, options: dict[str, Any]) -> Decoding | None:
+    """The settings of a call of `model.generate` with `options`, None if they need transformers' own loop."""
     config = GenerationConfig.from_dict((options.get("generation_config") or model.generation_config).to_dict())
-    config.update(**{name: value for name, value in options.items() if name != "generation_config"})
-    return config
+    unused = config.update(**{name: value for name, value in options.items() if name != "generation_config"})
+    return None if any(value is not None for value in unused.values()) else Decoding.from_config(config)

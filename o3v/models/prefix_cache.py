@@ -181,7 +181,7 @@ def generate(model: Any, repeats: int = 1, **inputs: Any) -> torch.Tensor:
     cache = Cache(layers=[PreallocatedCacheLayer() for _ in prefix.cache.layers])
     for number, layer in enumerate(prefix.cache.layers):
         cache.update(layer.keys[prefix.index], layer.values[prefix.index], number)
-    settings = decoding.Decoding.from_config(decoding.generation_config(base, inputs))
+    settings = decoding.read_settings(base, inputs)
     if settings is None:
         cache.crop(-1)  # `generate` runs the last prompt token again, to start from its logits
         mask = text["attention_mask"].repeat_interleave(repeats, 0)

@@ -64,9 +64,9 @@ def test_a_broken_row_with_many_spaces_is_found_quickly(tmp_path, text):
     """40,000 spaces took 12 s."""
     path = tmp_path / "rows.json"
     path.write_text('[{"id": "a" x' + text + "{1}", encoding="utf-8")
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     rows = list(stgr.read_stgr(path))
-    assert time.perf_counter() - start_s < 1
+    assert time.process_time() - start_s < 1
     assert not [row for row in rows if isinstance(row, Example)]
 
 

@@ -187,11 +187,14 @@ def assert_no_secret_in_files(folder):
 
 @pytest.mark.parametrize("fail", [False, True])
 def test_no_file_of_a_run_holds_a_key_after_success_or_failure(tmp_path, fail):
-    done = subprocess.run(run_command(tmp_path, f"01.fail={fail}"), capture_output=True, text=True, check=False)
+    """Also, all files respect the umask; they were readable by all."""
+    command = run_command(tmp_path, f"01.fail={fail}")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
     assert done.returncode == int(fail)
     assert KEY not in done.stdout + done.stderr and PASSWORD not in done.stdout + done.stderr
     page = next((tmp_path / "runs").rglob("01_show.html")).read_text(encoding="utf-8")
     assert "***" in page and ("wrong key ***" in page) == fail
+    assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
     assert_no_secret_in_files(tmp_path / "runs")
 
 

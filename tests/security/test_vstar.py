@@ -87,11 +87,11 @@ def test_an_odd_judgement_counts_as_none(score):
     "text", ["9" * 401 + " s to 5 s", "1:" * 100_000, "9 " * 200_000, "<think>" * 50_000, "1 m " * 50_000]
 )
 def test_an_odd_spoken_span_is_wrong_and_quick(text):
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     spoken = RIGHT | {"answer_temporal": [], "answer_temporal_pre": text}
     for protocol in ("official", "fixed"):
         assert score_items([spoken, RIGHT], protocol)["overall"]["m_tiou"] == [0.5, 1.0]
-    assert time.perf_counter() - start_s < 4 * max(1, len(text) / 100_000)
+    assert time.process_time() - start_s < 4 * max(1, len(text) / 100_000)
 
 
 def test_a_length_without_end_is_long():

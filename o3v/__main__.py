@@ -1,13 +1,16 @@
 """The command line `o3v`. Wrong arguments print one line to stderr and give exit code 2. A failed notebook gives 1."""
 
 import argparse
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import o3v
 from o3v.cli import data, run
+from o3v.text import printable, redact
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,7 +18,33 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and ends the program with exit code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {_one_line(message)} (see {self.prog} --help)\n")
+
+
+class Output(logging.StreamHandler):
+    """Prints messages with escape codes for what would act on the terminal. After a closed pipe, prints nothing more.
+
+    Characters that the encoding of the output lacks are printed as escape codes too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message without level or name of the logger."""
+        return printable(record.getMessage())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Lets the command finish its work when the reader of its output has gone (`o3v … | head`)."""
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _one_line(message: object) -> str:
+    return printable(redact(" ".join(str(message).split())))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,15 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_command(commands)
     data.add_commands(commands)
     options = parser.parse_args(arguments)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("o3v")
     logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [handler], False
+    logger.handlers, logger.propagate = [Output()], False
     try:
         return options.command(options)
     except (OSError, ValueError, ImportError) as error:
-        sys.stderr.write(f"o3v: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"o3v: {_one_line(error)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("o3v: interrupted; run the same command again to continue\n")

@@ -33,12 +33,12 @@ MAY_IMPORT = {
     "viz": BASICS | {"data", "evaluation", "rewards"},
     "runner": CORE,
     "cli": BASICS | {"data", "evaluation", "rewards", "models", "training", "inference", "viz", "runner", "toyworld"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "text"},
 }
 WITH_TORCH = {"models", "training", "inference", "tinybase"}
 TORCH = {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}
 MAX_LAYERS = 8
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "google": "google-genai", "rouge_score": "rouge-score"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "rouge_score": "rouge-score"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+from helpers.lab import JupyterLab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -127,25 +125,8 @@ def lab(run, tmp_path):
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings")}
-    environment.pop("O3V_HEADLESS", None)
-    options = [f"--port={port}", "--IdentityProvider.token=", "--allow-root", "--no-browser"]
-    with (tmp_path / "lab.log").open("wb") as log:
-        command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={tmp_path}", *options]
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}/lab"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            break
-        except OSError:
-            time.sleep(0.5)
-    yield f"{address}/tree/04.ipynb?reset"
-    server.terminate()
-    server.wait(30)
+    with JupyterLab(tmp_path, JUPYTERLAB_SETTINGS_DIR=str(tmp_path / "settings")) as server:
+        yield f"{server.url}/lab/tree/04.ipynb?reset&token={server.token}"
 
 
 def test_a_live_notebook_moves_with_slider_and_chips(lab, page):

@@ -1,6 +1,7 @@
 """The command line `o3v`."""
 
-from argparse import Namespace
+import math
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,4 +27,23 @@ def table_text(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "–" if value is None else str(value)
+    text = f"{value:.3f}" if isinstance(value, float) else "–" if value is None else str(value)
+    return " ".join(text.split())  # a cell is one line
+
+
+def number_above_0(text: str) -> float:
+    """Reads an argument that is a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ArgumentTypeError(f"must be a number above 0, found {text!r:.40}")
+    return number
+
+
+def count_above_0(text: str) -> int:
+    """Reads an argument that is a whole number above 0."""
+    if not text.isdecimal() or not 0 < float(text) < 1e9:
+        raise ArgumentTypeError(f"must be a whole number above 0, found {text!r:.40}")
+    return int(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from o3v import files, video
-from o3v.cli import add_parser, table_text
+from o3v.cli import add_parser, count_above_0, number_above_0, table_text
 from o3v.config import load_profile
 from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding, stgr
 from o3v.data.check import check_file, good_rows
@@ -18,11 +18,12 @@ from o3v.evidence import open_think, problem_shares
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
-from o3v.schema import SchemaError, Task
+from o3v.schema import Example, SchemaError, Task
 
 log = logging.getLogger("o3v.data")
 FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}
-WORKERS = {"dest": "num_workers", "type": int, "metavar": "N"}
+WORKERS = {"dest": "num_workers", "type": count_above_0, "metavar": "N"}
+LOCK_WAIT_S = 1.0
 
 
 def add_commands(commands: Any) -> None:
@@ -47,14 +48,20 @@ def add_commands(commands: Any) -> None:
     add("--annotator", default="gemini", help="gemini, or openai for any server with the same API (default: gemini)")
     add("--model", metavar="NAME", default="", help="name of the annotator's model")
     add("--endpoint", default="", metavar="URL", help="address of the server (default: the service's own)")
-    add("--per-minute", type=float, default=60.0, help="maximum number of requests per minute (default: 60)")
+    add("--per-minute", type=number_above_0, default=60.0, help="maximum number of requests per minute (default: 60)")
     add("--workers", **WORKERS, default=8, help="number of parallel requests (default: 8)")
+    add(
+        "--max-requests", type=count_above_0, metavar="N", help="stop after this number of requests (default: no limit)"
+    )
+    add("--max-cost", type=number_above_0, metavar="USD", help="stop when the replies have cost this; needs --prices")
+    prices = {"nargs": 2, "type": number_above_0, "metavar": ("IN", "OUT")}
+    add("--prices", **prices, help="US dollars for a million tokens of input and of output")
     add("--judge", default="", metavar="MODEL", help="model that checks crops and sentences")
 
     add = add_parser(commands, "score", score_file, "compute the reward of completions, with all its terms")
     add("completions_file", **FILE, help="JSON lines with completion (or response), row, progress")
     add("--reading", choices=("paper", "official"), default="paper", help="whose reward to compute (default: paper)")
-    add("--progress", type=float, default=1.0, help="share of training done, for lines without it (default: 1.0)")
+    add("--progress", default=1.0, type=float, help="share of training done, for lines without it (default: 1.0)")
     add("--out", dest="terms_file", **FILE, help="write the terms of each completion as JSON lines")
 
     add = add_parser(commands, "ask", ask_video, "answer a question about a video, with evidence and an HTML page")
@@ -62,7 +69,7 @@ def add_commands(commands: Any) -> None:
     add("question", metavar="QUESTION", help="question about the video")
     add("--model", dest="model_folder", **FOLDER, help="trained model (default: newest model in runs/)")
     add("--profile", default="tiny", help="profile that sets number and size of the frames (default: tiny)")
-    add("--out", dest="page", **FILE, help="HTML page (default: name of VIDEO with .html)")
+    add("--out", dest="page", **FILE, help="HTML page (default: name of VIDEO with .html, and a number if it exists)")
 
 
 def check_data(options: Namespace) -> int:
@@ -73,11 +80,15 @@ def check_data(options: Namespace) -> int:
         raise FileNotFoundError(f"{root} is not a folder with .json or .jsonl files; name the files")
     if out and len({path.stem for path in paths}) < len(paths):
         raise ValueError(f"two of the files have the same name, and --out would write both to {out}; check them apart")
+    ending = f".{options.export}.jsonl" if options.export else ".json"
+    outputs = {path: out / f"{path.stem}{ending}" for path in paths} if out else {}
+    for output in outputs.values():
+        files.refuse_overwriting(output, *paths)
     num_bad = 0
     for path in paths:
         try:
             coverage = check_file(root, path, options.num_workers)
-        except SchemaError as error:
+        except (SchemaError, FileExistsError) as error:
             if options.stgr_files:
                 raise
             log.info("%s\n", error)
@@ -88,11 +99,12 @@ def check_data(options: Namespace) -> int:
             count = sum(source.problems[kind] for source in coverage.sources.values())
             log.info("%s, %d rows:\n  %s\n", kind, count, "\n  ".join(cases))
         num_bad += len(coverage.bad_rows)
-        if out and options.export:
-            rows = export_rows(good_rows(path, coverage), options.export)
-            files.write_jsonl(out / f"{path.stem}.{options.export}.jsonl", rows)
-        elif out:
-            stgr.write_stgr(out / f"{path.stem}.json", good_rows(path, coverage))
+        if out:
+            with files.as_private_as(path):
+                if options.export:
+                    files.write_jsonl(outputs[path], export_rows(good_rows(path, coverage), options.export))
+                else:
+                    stgr.write_stgr(outputs[path], good_rows(path, coverage))
     if num_bad:
         log.info("%d rows %s", num_bad, "dropped" if allowed else "have problems; --allow-missing drops them")
     return 1 if num_bad and not allowed else 0
@@ -100,30 +112,51 @@ def check_data(options: Namespace) -> int:
 
 def sift_rows(options: Namespace) -> int:
     """Writes shards to DIR/in, filtered shards to DIR/out, kept rows to DIR/kept.json and counts to DIR/audit.json."""
-    out, bad_rows = options.output_folder, options.output_folder / "in/faults.jsonl"
-    shards = sharding.split_into_shards(options.stgr_file, out / "in")
-    log.info("%d rows could not be read; they are listed in %s", len(list(files.read_jsonl(bad_rows))), bad_rows)
-    return _filter_shards(shards, out / "out", filters.MODEL_FREE_STAGES, options.engine, options.num_workers)
+    source, out, bad_rows = options.stgr_file, options.output_folder, options.output_folder / "in/faults.jsonl"
+    files.regular(source)
+    for name in ("kept.json", "audit.json", "in", "out"):
+        files.refuse_overwriting(out / name, source)
+    with files.as_private_as(source), files.locked(out, LOCK_WAIT_S, "o3v sift"):
+        shards = sharding.split_into_shards(source, out / "in")
+        log.info("%d rows could not be read; they are listed in %s", len(list(files.read_jsonl(bad_rows))), bad_rows)
+        return _filter_shards(shards, out / "out", filters.MODEL_FREE_STAGES, options.engine, options.num_workers)
 
 
 def annotate_videos(options: Namespace) -> int:
-    """Writes answers to DIR/answers and unreadable answers to DIR/unread.jsonl, then filters as `sift_rows` does."""
-    videos, out, judge = options.videos_folder, options.output_folder, options.judge
+    """Writes answers to DIR/answers and unreadable answers to DIR/unread.jsonl, then filters as `sift_rows` does.
+
+    After a budget is reached, filters the rows that there are.
+    """
+    videos, out = options.videos_folder, options.output_folder
+    files.refuse_overwriting(out, videos)
+    limits = annotation_requests.RequestLimits(
+        workers=options.num_workers,
+        per_minute=options.per_minute,
+        max_requests=options.max_requests,
+        max_cost_usd=options.max_cost,
+        prices_usd=options.prices and tuple(options.prices),
+    )
+    annotator = annotation_clients.make_annotator(options.annotator, videos, options.model, options.endpoint)
     items, errors = annotation.find_videos(videos)
     for error in errors:
         log.info("video left out: %s", error)
-    annotator = annotation_clients.make_annotator(options.annotator, videos, options.model, options.endpoint)
-    limits = annotation_requests.RequestLimits(options.num_workers, options.per_minute)
-    report = annotation_requests.RequestReport()
-    answers = annotation_requests.annotate(items, annotator, out / "answers", limits, report)
-    examples, dropped = annotation.read_annotations(answers)
-    files.write_jsonl(out / "unread.jsonl", ({"id": row.id, "reason": row.detail} for row in dropped))
-    log.info("%d rows, %d invalid answers, %d videos without an answer", len(examples), len(dropped), report.failed)
-    log.info("%d requests sent, %d answers from an earlier run", report.requests, report.cached)
-    if not examples:
-        stgr.write_stgr(out / "kept.json", [])
-        log.info("no rows; the reasons are in %s", out / "unread.jsonl")
-        return 0
+    with files.locked(out, LOCK_WAIT_S, "o3v annotate"):
+        report = annotation_requests.RequestReport()
+        answers = annotation_requests.annotate(items, annotator, out / "answers", limits, report)
+        examples, dropped = annotation.read_annotations(answers)
+        files.write_jsonl(out / "unread.jsonl", ({"id": row.id, "reason": row.detail} for row in dropped))
+        log.info("%d rows, %d invalid answers, %d videos without an answer", len(examples), len(dropped), report.failed)
+        log.info("%d requests sent, %d answers from an earlier run", report.requests, report.cached)
+        if report.not_asked:
+            log.info("the budget is used up: %d videos not asked; a higher one continues", report.not_asked)
+        if not examples:
+            stgr.write_stgr(out / "kept.json", [])
+            log.info("no rows; the reasons are in %s", out / "unread.jsonl")
+            return 0
+        return _filter_annotations(examples, videos, out, options.judge)
+
+
+def _filter_annotations(examples: list[Example], videos: Path, out: Path, judge: str) -> int:
     stages: Mapping[str, Any] = filters.MODEL_FREE_STAGES
     if judge:
         from o3v import models
@@ -158,25 +191,36 @@ def score_file(options: Namespace) -> int:
     """
     config, path = getattr(RewardConfig, options.reading)(), options.completions_file
     scores, completions, errors = [], [], []
+    if options.terms_file:
+        files.refuse_overwriting(options.terms_file, path)
     for number, line in files.read_jsonl(path, errors):
         try:
             completion = open_think(line["completion"] if "completion" in line else line["response"])
-            terms = score_completion(completion, line["row"], line.get("progress", options.progress), config)
+            terms = score_completion(completion, line["row"], _progress(line, options.progress), config)
             json.dumps(terms, allow_nan=False)  # ValueError for NaN
             scores.append({"task": line["row"]["task"], **terms})
             completions.append(completion)
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
-            errors.append(f"{path}, line {number}: no valid completion and row: {error!r}")
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError, RecursionError) as error:
+            errors.append(f"{path}, line {number}: no valid completion and row: {error!r:.300}")
     if not scores:
         raise ValueError(errors[0] if errors else f"{path} holds no completions")
     if options.terms_file:
-        files.write_jsonl(options.terms_file, scores)
+        with files.as_private_as(path):
+            files.write_jsonl(options.terms_file, scores)
+        files.sweep(options.terms_file.parent)
     log.info("%s", table_text([_mean_terms(task, scores) for task in dict.fromkeys(s["task"] for s in scores)]))
     problems = [f"{kind} {share:.1%}" for kind, share in problem_shares(completions).items()]
     log.info("completions with format problems: %s", ", ".join(problems) or "none")
     for error in errors:
         log.info("left out: %s", error)
     return int(bool(errors))
+
+
+def _progress(line: Mapping[str, Any], default: float) -> float:
+    value = line.get("progress", default)
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"field 'progress' is {value!r:.40}, not a share of training done, 0–1")
+    return value
 
 
 def _mean_terms(task: str, scores: list[dict[str, Any]]) -> dict[str, object]:
@@ -194,10 +238,12 @@ def ask_video(options: Namespace) -> int:
     settings = load_profile(options.profile)
     inference.check_question(options.question)  # before the model is loaded
     video.probe(options.video)
-    checkpoints = sorted(Path("runs").glob("*/03_gspo/checkpoint"), key=lambda path: path.stat().st_mtime)
-    if not options.model_folder and not checkpoints:
-        raise FileNotFoundError("no trained model in runs/; run `make reproduce` or choose a model with --model")
-    vlm = models.load(options.model_folder or checkpoints[-1])
+    folder = options.model_folder or _newest_model()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; --model takes the folder of a trained model")
+    if options.page:
+        files.refuse_overwriting(options.page, options.video, folder)
+    vlm = models.load(folder)
     builder = PromptBuilder(Path(), settings.frames, vlm.box_space)
     prompt = builder.for_video(Task.SPATIO_TEMPORAL, options.question, options.video)
     (text,) = models.generate(vlm, [prompt], settings.inference.max_new_tokens)
@@ -210,10 +256,18 @@ def ask_video(options: Namespace) -> int:
         log.info("  %s %s%s", claim.name, " ".join(str([round(v) for v in box]) for box in claim.boxes), time)
     if response.problems:
         log.info("  malformed: %s", ", ".join(dict.fromkeys(problem.kind for problem in response.problems)))
-    page = options.page or Path(f"{options.video.stem}.html")
     body = trace.trace_html(frames, trace.ShownResponse(response), options.question)
     if settings.pretrain:
         body += "<p>This model was trained on the synthetic world only; do not rely on it for other videos.</p>"
+    page = options.page or files.free_path(Path(f"{options.video.stem}.html"))
     files.write_text(page, trace.html_page(body, options.question))
+    files.sweep(page.parent)
     log.info("%s", page)
     return 0
+
+
+def _newest_model() -> Path:
+    checkpoints = sorted(Path("runs").glob("*/03_gspo/checkpoint"), key=lambda path: path.stat().st_mtime)
+    if not checkpoints:
+        raise FileNotFoundError("no trained model in runs/; run `make reproduce` or choose a model with --model")
+    return checkpoints[-1]

@@ -10,13 +10,14 @@ from typing import Any
 import yaml
 
 from o3v.cli import add_parser, table_text
-from o3v.files import read_json
+from o3v.files import open_text, read_json
 from o3v.runner import driver
 from o3v.runner.paths import display_path
 from o3v.runner.plan import NOTEBOOKS, Plan, plan_matrix, plan_resumed, plan_run, read_manifest
 
 log = logging.getLogger("o3v.run")
 
+MAX_GRID_CHARS, MAX_GRID_DEPTH = 100_000, 20
 METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm", "format_rate")
 
 
@@ -78,7 +79,20 @@ def _plans(options: Namespace) -> list[Plan]:
     if options.matrix is None:
         return [plan_run(**fixed, out=out, overrides=overrides, **selection)]
     try:
-        grid = yaml.safe_load(options.matrix.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{options.matrix} is not YAML: {error}") from None
+        with open_text(options.matrix) as file:
+            grid = _read_yaml(file.read(MAX_GRID_CHARS + 1))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{options.matrix} is no grid of parameters in YAML: {error!s:.300}") from None
     return plan_matrix(grid, out, fixed | overrides, **selection)
+
+
+def _read_yaml(text: str) -> Any:
+    """Reads a small YAML text. Raises ValueError for aliases, which can stand for gigabytes, and for deep nesting."""
+    if len(text) > MAX_GRID_CHARS:
+        raise ValueError(f"it has more than {MAX_GRID_CHARS:,} characters")
+    depth = 0
+    for event in yaml.parse(text):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_GRID_DEPTH:
+            raise ValueError(f"it has aliases (*name) or more than {MAX_GRID_DEPTH} levels")
+    return yaml.safe_load(text)

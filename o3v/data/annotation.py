@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from o3v import evidence, video
 from o3v.schema import DroppedRow, Example, SchemaError, Task, resolve_inside
+from o3v.text import printable
 
 MAX_REPLY_CHARS = 1_000_000
 MAX_JSON_STARTS = 10_000  # maximum number of places in a reply where a JSON object may start
@@ -39,18 +40,20 @@ def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
     """Returns an item for each video of a folder, sorted by name, and a message for each file that is not one.
 
     Tries to open every file, with any ending. The id of an item is its path without the ending, or its whole path where
-    that is not unique. Skips hidden files, such as unfinished ones of a killed run. Raises FileNotFoundError for a
-    folder without files.
+    that is not unique. Links to folders and folders that cannot be read are messages too. Skips hidden files, such as
+    unfinished ones of a killed run. Raises FileNotFoundError for a folder without files.
     """
-    names = [p.relative_to(folder).as_posix() for p in sorted(Path(folder).rglob("[!.]*")) if not p.is_dir()]
-    if not names:
+    names, errors = _walk(Path(folder))
+    if not Path(folder).is_dir() or not (names or errors):
         raise FileNotFoundError(f"{folder} holds no files")
     taken = Counter(names) + Counter(_stem(name) for name in names)
-    items, errors = [], []
+    items = []
     for name in names:
-        printable = os.fsencode(name).decode(errors="backslashreplace")
-        if printable != name:
-            errors.append(f"{printable}: the name is not UTF-8; rename the file")
+        shown = printable(os.fsencode(name).decode(errors="backslashreplace"))
+        shown = shown.replace("\n", "\\n").replace("\t", "\\t")
+        if shown != name:
+            problem = "is not UTF-8" if any("\ud800" <= c <= "\udfff" for c in name) else "has control characters"
+            errors.append(f"{shown}: the name {problem}; rename the file")
             continue
         try:
             info = video.probe(resolve_inside(folder, name))
@@ -61,6 +64,22 @@ def find_videos(folder: Path | str) -> tuple[list[AnnotationItem], list[str]]:
             fps = len(info.times_s) / info.duration_s
             items.append(AnnotationItem(item_id, "own", name, info.duration_s, fps))
     return items, errors
+
+
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """The paths of all files below a folder, sorted, and a message for each folder that is not entered."""
+    names: list[str] = []
+    errors: list[str] = []
+
+    def failed(error: OSError) -> None:
+        errors.append(str(error))
+
+    for parent, folders, files in os.walk(folder, onerror=failed):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        errors.extend(f"{os.path.join(parent, name)}: a link to a folder; copy the folder there" for name in links)
+        paths = [Path(parent, name) for name in files if not name.startswith(".")]
+        names += [path.relative_to(folder).as_posix() for path in paths]
+    return sorted(names), errors
 
 
 def _stem(name: str) -> str:

@@ -6,22 +6,21 @@ the paper (annotation pipeline, step 1). This module does not know retries or ca
 """
 
 import base64
-import importlib
 import io
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
 
 from PIL import Image
 
 from o3v import video
 from o3v.data.annotation import ANNOTATION_SCHEMA, AnnotationItem
-from o3v.data.annotation_requests import Annotator, Reply, ServiceUnavailable
-from o3v.schema import resolve_inside
+from o3v.data.annotation_http import RequestRefused, ServiceUnavailable, check_endpoint, post_json, read_key
+from o3v.data.annotation_requests import Annotator, Reply
+from o3v.schema import SchemaError, resolve_inside
 
 _RULES = """Make one training example for a model that must show evidence for its answers.
 Ask one question about a specific object or person, such that one has to watch to answer it, and answer it briefly.
@@ -37,14 +36,14 @@ ANNOTATION_PROMPTS: Mapping[str, str] = {  # by kind of item
     "{notes}\n" + _RULES.format(at="the frame index", at_tag="frame index"),
 }
 
-BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which a retry may help
+MAX_TOKENS = 1 << 40  # of one reply; a larger count is an error of the server
 
 
 def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str = "") -> Annotator:
     """Returns the annotator "gemini" or "openai" for the videos below `root`.
 
     "openai" needs a `model`. An empty `endpoint` means the URL of the service itself. Raises ValueError for
-    another name or a missing model.
+    another name, a missing model, or an endpoint that is no URL or holds a password.
     """
     if name == "gemini":
         return Gemini(root, model or Gemini.model, base_url=endpoint or None)
@@ -57,7 +56,7 @@ def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str =
 class _Client:
     """Base class of both clients. `root` is the folder that the items' paths start from.
 
-    A video becomes `n_frames` JPEG images of at most `max_pixels`. A request may take `timeout_s`.
+    A video becomes `n_frames` JPEG images of at most `max_pixels`. A request with its reply may take `timeout_s`.
     """
 
     root: Path | str
@@ -67,111 +66,107 @@ class _Client:
     timeout_s: float = 120.0
     base_url: str | None = None
     deterministic: bool = field(default=False, init=False)
+    service: ClassVar[str]  # its own address
+
+    def __post_init__(self) -> None:
+        check_endpoint(self.base_url or self.service)
 
     @property
     def name(self) -> str:
         """Everything that determines the answers."""
-        return f"{type(self).__name__} {self.model} {self.n_frames}×{self.max_pixels} {ANNOTATION_PROMPTS!r}"
+        server = f" {check_endpoint(self.base_url)}" if self.base_url else ""
+        return f"{type(self).__name__} {self.model} {self.n_frames}×{self.max_pixels} {ANNOTATION_PROMPTS!r}{server}"
 
     def __call__(self, item: AnnotationItem) -> Reply:
-        """Sends one request. Raises ServiceUnavailable for a busy or slow service or a broken reply.
+        """Sends one request. Raises the errors of `annotation_http.post_json`, and ValueError without a key.
 
-        Raises ValueError without a key, and ImportError without the library of the client.
+        Raises RequestRefused for a video that cannot be read.
         """
         notes = "\n".join(f"From {start:g} to {end:g}: {text}" for start, end, text in item.notes)
         prompt = ANNOTATION_PROMPTS[item.kind].format(duration_s=item.duration_s, fps=item.fps, notes=notes)
-        frames = video.sample_frames(resolve_inside(self.root, item.video_path), self.n_frames, self.max_pixels)
+        try:
+            frames = video.sample_frames(resolve_inside(self.root, item.video_path), self.n_frames, self.max_pixels)
+        except (video.VideoError, SchemaError, OSError) as error:
+            raise RequestRefused(f"the video cannot be read: {error}") from None
         captioned = []
         for index, time_s, image in zip(frames.indices, frames.times_s, frames.images, strict=True):
             jpeg = io.BytesIO()
             Image.fromarray(image).save(jpeg, "JPEG", quality=85)
-            captioned.append((f"Frame {int(index)} at {time_s:.1f}s:", jpeg.getvalue()))
+            captioned.append((f"Frame {int(index)} at {time_s:.1f}s:", base64.b64encode(jpeg.getvalue()).decode()))
+        path, headers, body = self._request(prompt, captioned)
+        server = check_endpoint(self.base_url or self.service)
+        return self.read_reply(post_json(f"{server}/{path}", headers, body, self.timeout_s))
+
+    def read_reply(self, reply: Any) -> Reply:
+        """Reads the JSON of a reply. Raises ServiceUnavailable if it has another form."""
         try:
-            return self._send(prompt, captioned)
-        except Exception as error:
-            if reason := self._temporary_fault(error):
-                raise ServiceUnavailable(f"{self.model}: {reason}") from None
-            raise
+            return self._read(reply)
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+            raise ServiceUnavailable(f"{self.model}: a reply of another form ({type(error).__name__})") from None
+
+
+def _tokens(usage: Any, *names: str) -> int:
+    """The sum of some counts of a reply; a count that is missing or impossible is 0."""
+    counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
+    return sum(count for count in counts if type(count) is int and 0 <= count < MAX_TOKENS)
 
 
 @dataclass(frozen=True)
 class Gemini(_Client):
-    """Google's Gemini, through google-genai. Reads the API key from GEMINI_API_KEY."""
+    """Google's Gemini. Reads the API key from GEMINI_API_KEY. Protocol: ai.google.dev/api/generate-content."""
 
     model: str = "gemini-2.5-pro"
+    service: ClassVar[str] = "https://generativelanguage.googleapis.com"
 
-    @cached_property
-    def _client(self) -> Any:
-        options = {"base_url": self.base_url, "timeout": round(self.timeout_s * 1000)}
-        return _import("google.genai").Client(api_key=_key("GEMINI_API_KEY"), http_options=options)
-
-    def _send(self, prompt: str, frames: list[tuple[str, bytes]]) -> Reply:
-        types = _import("google.genai.types")
-        parts: list[Any] = [prompt]
+    def _request(self, prompt: str, frames: list[tuple[str, str]]) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """Path, headers and body of a request."""
+        parts: list[dict[str, Any]] = [{"text": prompt}]
         for caption, jpeg in frames:
-            parts += [caption, types.Part.from_bytes(data=jpeg, mime_type="image/jpeg")]
-        config = types.GenerateContentConfig(
-            response_mime_type="application/json", response_json_schema=dict(ANNOTATION_SCHEMA), temperature=0.0
-        )
-        response = self._client.models.generate_content(model=self.model, contents=parts, config=config)
-        usage = response.usage_metadata
-        if not usage:
-            return Reply(response.text or "")
-        tokens_out = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-        return Reply(response.text or "", usage.prompt_token_count or 0, tokens_out)
+            parts += [{"text": caption}, {"inlineData": {"mimeType": "image/jpeg", "data": jpeg}}]
+        config = {
+            "responseMimeType": "application/json",
+            "responseJsonSchema": dict(ANNOTATION_SCHEMA),
+            "temperature": 0.0,
+        }
+        body = {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
+        path = f"v1/models/{quote(self.model.removeprefix('models/'))}:generateContent"
+        return path, {"x-goog-api-key": read_key("GEMINI_API_KEY")}, body
 
-    def _temporary_fault(self, error: Exception) -> object:
-        """Status or type of an error after which a retry may help, else None."""
-        errors = _import("google.genai.errors")
-        if isinstance(error, errors.APIError):
-            return error.code if error.code in BUSY else None
-        # google-genai passes on the errors of its HTTP library, which depends on the installation
-        broken = isinstance(error, json.JSONDecodeError | errors.UnknownApiResponseError | OSError)
-        broken = broken or type(error).__module__.startswith(("httpx", "httpcore", "aiohttp"))
-        return type(error).__name__ if broken else None
+    def _read(self, reply: Any) -> Reply:
+        """Reads a reply. A blocked answer has no parts, and its text is empty."""
+        candidates = reply.get("candidates") or [{}]
+        parts = (candidates[0].get("content") or {}).get("parts") or []
+        text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
+        usage = reply.get("usageMetadata")
+        tokens_out = _tokens(usage, "candidatesTokenCount", "thoughtsTokenCount")
+        return Reply(text, _tokens(usage, "promptTokenCount"), tokens_out)
 
 
 @dataclass(frozen=True)
 class OpenAICompatible(_Client):
     """Any server with the OpenAI API. Reads the API key from OPENAI_API_KEY; optional for your own server."""
 
-    @cached_property
-    def _client(self) -> Any:
-        key = os.environ.get("OPENAI_API_KEY", "none") if self.base_url else _key("OPENAI_API_KEY")
-        return _import("openai").OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout_s, max_retries=0)
+    service: ClassVar[str] = "https://api.openai.com/v1"
 
-    def _send(self, prompt: str, frames: list[tuple[str, bytes]]) -> Reply:
+    def _request(self, prompt: str, frames: list[tuple[str, str]]) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """Path, headers and body of a request."""
+        own_server = self.base_url and not os.environ.get("OPENAI_API_KEY")
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         for caption, jpeg in frames:
-            url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-            content += [{"type": "text", "text": caption}, {"type": "image_url", "image_url": {"url": url}}]
+            image = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{jpeg}"}}
+            content += [{"type": "text", "text": caption}, image]
         schema = {"name": "annotation", "schema": dict(ANNOTATION_SCHEMA)}
-        response = self._client.chat.completions.create(
-            model=self.model,
-            messages=[{"role": "user", "content": content}],
-            response_format={"type": "json_schema", "json_schema": schema},
-            temperature=0.0,
-        )
-        usage, text = response.usage, response.choices[0].message.content or ""
-        return Reply(text, usage.prompt_tokens, usage.completion_tokens) if usage else Reply(text)
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": content}],
+            "response_format": {"type": "json_schema", "json_schema": schema},
+            "temperature": 0.0,
+        }
+        key = "none" if own_server else read_key("OPENAI_API_KEY")
+        return "chat/completions", {"Authorization": f"Bearer {key}"}, body
 
-    def _temporary_fault(self, error: Exception) -> object:
-        """Status or type of an error after which a retry may help, else None."""
-        openai = _import("openai")
-        if isinstance(error, openai.APIStatusError):
-            return error.status_code if error.status_code in BUSY else None
-        broken = openai.APIError | json.JSONDecodeError | AttributeError | IndexError | TypeError
-        return type(error).__name__ if isinstance(error, broken) else None
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ImportError(f"{module} is not installed; pip install 'o3v[annotate]'") from None
-
-
-def _key(name: str) -> str:
-    if not os.environ.get(name):
-        raise ValueError(f"the environment variable {name} is not set; set it to the API key of the service")
-    return os.environ[name]
+    def _read(self, reply: Any) -> Reply:
+        text, usage = reply["choices"][0]["message"]["content"] or "", reply.get("usage")
+        if not isinstance(text, str):
+            raise TypeError("the answer is not a text")
+        return Reply(text, _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens"))

@@ -8,20 +8,35 @@ is true (`filters`).
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 from tqdm.auto import tqdm
 
 from o3v import files
 from o3v.data.annotation import AnnotationError, AnnotationItem, parse_annotation
+from o3v.data.annotation_http import RequestRefused, ServiceUnavailable
+
+log = logging.getLogger(__name__)
+
+STORE_S = 1.0  # after an interrupt, how long replies that are just arriving may still be stored
 
 
 @dataclass(frozen=True)
@@ -43,18 +58,19 @@ class Annotator(Protocol):
     deterministic: bool
 
     def __call__(self, item: AnnotationItem) -> Reply:
-        """Returns the annotation of an item as JSON text. Raises `ServiceUnavailable` if a later retry may help."""
+        """Returns the annotation of an item as JSON text.
 
-
-class ServiceUnavailable(RuntimeError):
-    """The service is busy, slow or broken for now."""
+        Raises `ServiceUnavailable` if a later retry may help, `RequestRefused` if only this item cannot be annotated.
+        """
 
 
 @dataclass(frozen=True)
 class RequestLimits:
     """`workers` requests at a time, at most `per_minute` starts, at most `attempts` for an item.
 
-    Before a retry the wait is random, up to a limit that grows from `min_wait_s` to `max_wait_s`.
+    Before a retry the wait is random, up to a limit that grows from `min_wait_s` to `max_wait_s`. The budget:
+    at most `max_requests`, and none after the replies have cost `max_cost_usd` at `prices_usd` for a million tokens of
+    input and output; requests that are under way then are still paid. Raises ValueError for impossible limits.
     """
 
     workers: int = 8
@@ -62,15 +78,28 @@ class RequestLimits:
     attempts: int = 5
     min_wait_s: float = 1.0
     max_wait_s: float = 60.0
+    max_requests: int | None = None
+    max_cost_usd: float | None = None
+    prices_usd: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.attempts < 1 or not 0 < self.per_minute < float("inf"):
+            raise ValueError("workers, attempts and requests per minute must be above 0")
+        if self.max_cost_usd is not None and not self.prices_usd:
+            raise ValueError("a limit of the cost needs the prices of a million input and output tokens (--prices)")
 
 
 @dataclass
 class RequestReport:
-    """Counts of a run. Tokens are those of this run's requests; `cached` answers cost nothing."""
+    """Counts of a run. Tokens are those of this run's requests; `cached` answers cost nothing.
+
+    `not_asked` items are left because the budget is used up.
+    """
 
     requests: int = 0
     cached: int = 0
     failed: int = 0
+    not_asked: int = 0
     retries: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -88,23 +117,25 @@ def annotate(
     limits: RequestLimits,
     report: RequestReport | None = None,
 ) -> Iterator[tuple[AnnotationItem, str]]:
-    """Yields items with the text of their answers, in order. Skips items that get no answer.
+    """Yields items with the text of their answers, in order. Skips items that get no answer, and logs them.
+
+    An interrupt ends it at once: no request starts any more, and what has arrived is stored.
 
     Args:
         items: What to annotate; read lazily, a few items ahead of the results.
-        annotator: Called from several threads at a time. Errors other than ServiceUnavailable stop the run.
+        annotator: Called from several threads at a time. Errors other than those of `Annotator` stop the run.
         cache_dir: Folder of the stored answers. A stored answer is never requested again, even a malformed one.
-        limits: Number of parallel requests, rate and retries.
+        limits: Number of parallel requests, rate, retries and budget.
         report: Receives the counts of this run.
     """
     report, start_s = report or RequestReport(), time.perf_counter()
     answer_of = _CachedAnnotator(annotator, Path(cache_dir), limits, report)
     items, pending = iter(items), []
-    with ThreadPoolExecutor(limits.workers) as pool, tqdm(desc="annotating", mininterval=5) as bar:
+    with tqdm(desc="annotating", mininterval=5) as bar:
         try:
             while True:
                 fresh = list(islice(items, 2 * limits.workers - len(pending)))
-                pending += [(item, pool.submit(answer_of, item)) for item in fresh]
+                pending += [(item, answer_of.start(item)) for item in fresh]
                 if not pending:
                     break
                 item, future = pending.pop(0)
@@ -114,8 +145,15 @@ def annotate(
                     yield item, text
         finally:
             report.elapsed_s += time.perf_counter() - start_s
+            answer_of.stop.set()
+            deadline = time.monotonic() + STORE_S
             for _, future in pending:
-                future.cancel()
+                with suppress(Exception):  # the first error is already on its way
+                    future.result(max(0.0, deadline - time.monotonic()))
+
+
+class _BudgetUsedUp(Exception):
+    """No further request may start."""
 
 
 @dataclass
@@ -128,46 +166,89 @@ class _CachedAnnotator:
     report: RequestReport
     next_start_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.free = threading.Semaphore(self.limits.workers)
+
+    def start(self, item: AnnotationItem) -> Future:
+        """Answers an item in a thread that does not keep the process alive, as those of an executor would."""
+        future: Future = Future()
+
+        def work() -> None:
+            try:
+                with self.free:
+                    future.set_result(self(item))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
 
     def __call__(self, item: AnnotationItem) -> str | None:
         """The stored or a new answer; None if no attempt gets an answer."""
         request = json.dumps([self.annotator.name, asdict(item)], sort_keys=True, ensure_ascii=False)
         path = self.cache_dir / f"{hashlib.sha256(request.encode()).hexdigest()[:32]}.json"
         if path.exists():
-            self._count(cached=1)
-            return files.read_json(path)["text"]
+            return self._stored(item, path)
         retrying = Retrying(
-            stop=stop_after_attempt(self.limits.attempts),
+            stop=stop_after_attempt(self.limits.attempts) | stop_when_event_set(self.stop),
             wait=wait_random_exponential(self.limits.min_wait_s, self.limits.max_wait_s),
             retry=retry_if_exception_type((ServiceUnavailable, AnnotationError)),
             before_sleep=lambda _: self._count(retries=1),
+            sleep=sleep_using_event(self.stop),
             reraise=True,
         )
         replies: list[Reply] = []
         try:
             retrying(self._request, item, replies)
-        except (ServiceUnavailable, AnnotationError) as error:
+        except (ServiceUnavailable, AnnotationError, RequestRefused, _BudgetUsedUp, RetryError) as error:
             if not replies:
-                self._count(failed=1)
-                tqdm.write(f"{item.id}: no annotation after {self.limits.attempts} attempts: {error}")
+                if isinstance(error, _BudgetUsedUp):
+                    self._count(not_asked=1)
+                elif not self.stop.is_set():
+                    self._count(failed=1)
+                    log.warning("%s: no annotation: %s", item.id, error)
                 return None
         # The last reply may be malformed. It is stored too: the filters report it.
         files.write_json(path, {"item": asdict(item), "annotator": self.annotator.name, **asdict(replies[-1])})
         return replies[-1].text
+
+    def _stored(self, item: AnnotationItem, path: Path) -> str | None:
+        """The text of a stored answer. None if the file was damaged: it was paid for, so it is not replaced."""
+        try:
+            text = files.read_json(path)["text"]
+            text.encode()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._count(failed=1)
+            log.warning("%s: the stored answer %s is damaged; remove it to ask again", item.id, path)
+            return None
+        self._count(cached=1)
+        return text
 
     def _request(self, item: AnnotationItem, replies: list[Reply]) -> None:
         """Makes one attempt and appends its reply. Raises AnnotationError for a malformed one, to retry."""
         with self.lock:  # space the starts evenly
             start_s = max(self.next_start_s, time.monotonic())
             self.next_start_s = start_s + 60 / self.limits.per_minute
-        time.sleep(max(0.0, start_s - time.monotonic()))
-        self._count(requests=1)
+        self.stop.wait(max(0.0, start_s - time.monotonic()))
+        self._start_within_budget()
         reply = self.annotator(item)
         text = reply.text.encode(errors="replace").decode()  # half of a surrogate pair cannot be stored
         replies.append(replace(reply, text=text))
         self._count(tokens_in=replies[-1].tokens_in, tokens_out=replies[-1].tokens_out)
         if not self.annotator.deterministic:
             parse_annotation(replies[-1].text)
+
+    def _start_within_budget(self) -> None:
+        """Counts a request. Raises _BudgetUsedUp if it may not start."""
+        limits, report = self.limits, self.report
+        with self.lock:
+            requests_left = limits.max_requests is None or report.requests < limits.max_requests
+            cost_left = limits.max_cost_usd is None or report.cost_usd(*limits.prices_usd) < limits.max_cost_usd
+            if self.stop.is_set() or not requests_left or not cost_left:
+                raise _BudgetUsedUp
+            report.requests += 1
 
     def _count(self, **counts: int) -> None:
         with self.lock:

@@ -5,8 +5,10 @@ leaves the data folder counts as missing. The command is `o3v check-data`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -85,12 +87,12 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
     examples = (e for e in stgr.read_stgr(path) if isinstance(e, Example))
     paths = sorted({_medium(example) for example in examples})
     inspect = partial(inspect_media, str(root))
-    progress = partial(tqdm, total=len(paths), desc="opening media", mininterval=5)
     if workers <= 1 or len(paths) < 2 * workers:
-        media = dict(zip(paths, progress(map(inspect, paths)), strict=True))
+        found = map(inspect, paths)
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            media = dict(zip(paths, progress(pool.map(inspect, paths, chunksize=16)), strict=True))
+        found = inspect_in_processes(inspect, paths, workers)
+    progress = tqdm(found, total=len(paths), desc="opening media", mininterval=5)
+    media = dict(zip(paths, progress, strict=True))
     coverage = Coverage(media)
     for number, row in enumerate(stgr.read_stgr(path), 1):
         if isinstance(row, BadRow):
@@ -105,6 +107,27 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
         for kind, detail in _problems(row, media[medium], root):
             coverage.add_problem(number, row.source, kind, f"{Path(path).name}, row {number} ({row.id}): {detail}")
     return coverage
+
+
+def inspect_in_processes(
+    inspect: Callable[[Medium], MediaInfo], media: Sequence[Medium], workers: int
+) -> Iterator[MediaInfo]:
+    """Opens media in processes, in order. One that ends its process (a decoder crashes, memory) is unreadable."""
+    done = 0
+    with suppress(BrokenProcessPool), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for info in pool.map(inspect, media, chunksize=16):
+            yield info
+            done += 1
+    alone: ProcessPoolExecutor | None = None
+    for medium in media[done:]:  # after a crash, one at a time, to find which medium it is
+        alone = alone or ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        try:
+            yield alone.submit(inspect, medium).result()
+        except BrokenProcessPool:
+            alone = None
+            yield MediaInfo(problem=UNREADABLE, detail="cannot be read: its decoder crashed or took all memory")
+    if alone:
+        alone.shutdown()
 
 
 def _problems(example: Example, medium: MediaInfo, root: Path | str) -> Iterator[tuple[str, str]]:
@@ -152,7 +175,7 @@ def _aspect(size_wh: Size) -> float:
 def _exists(root: Path | str, relative: str) -> bool:
     try:
         return resolve_inside(root, relative).is_file()
-    except (SchemaError, OSError, RuntimeError):  # a name that is too long, links in a circle
+    except SchemaError:
         return False
 
 

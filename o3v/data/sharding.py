@@ -4,6 +4,7 @@ A finished shard is complete on disk, so a killed run resumes with the next one.
 same order. Stages must be picklable.
 """
 
+import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -22,7 +23,8 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from o3v import files
-from o3v.data import filter_report, stgr
+from o3v.code_digest import code_digest
+from o3v.data import filter_report, filters, stgr
 from o3v.data.filters import Stage
 from o3v.schema import Example
 
@@ -56,14 +58,15 @@ def split_into_shards(
 ) -> list[Path]:
     """Splits the good rows of an STGR file into shards and lists the bad ones in `faults.jsonl`. Resumes a killed run.
 
-    `sources` decides which source names are valid. Raises ValueError for a folder with the shards of another file.
+    `sources` decides which source names are valid. Splits again if the code has changed. Raises ValueError for a folder
+    with the shards of another file.
     """
     folder, facts = Path(folder), {"source": files.hash_path(source), "rows": rows_per_shard}
-    record = folder / "cut.json"
-    if record.exists():
-        recorded = files.read_json(record)
-        if recorded["facts"] != facts:
-            raise ValueError(f"{folder} holds shards of another file; choose another folder or remove it")
+    record, code = folder / "cut.json", code_digest(stgr)
+    recorded = _read_record(record)
+    if recorded and recorded.get("facts") != facts:
+        raise ValueError(f"{folder} holds shards of another file; choose another folder or remove it")
+    if recorded and recorded.get("code") == code and all((folder / name).is_file() for name in recorded["shards"]):
         return [folder / name for name in recorded["shards"]]
     bad_rows, paths = [], []
 
@@ -80,19 +83,47 @@ def split_into_shards(
         paths.append(folder / f"part-{len(paths):05d}.parquet")
         write_shard(paths[-1], shard)
     files.write_jsonl(folder / "faults.jsonl", map(asdict, bad_rows))
-    files.write_json(record, {"facts": facts, "shards": [path.name for path in paths]})
+    files.write_json(record, {"facts": facts, "code": code, "shards": [path.name for path in paths]})
     return paths
 
 
-def filter_shard(path: Path, out: Path, stages: Mapping[str, Stage]) -> ShardResult:
-    """Filters one shard into the folder `out`, unless its result already exists there."""
-    kept_path, record = out / path.name, out / f"{path.stem}.json"
-    if not (kept_path.exists() and record.exists()):
+def _read_record(path: Path) -> dict[str, Any]:
+    """The record of finished work; empty if there is none or it is damaged, so that the work is done again."""
+    try:
+        record = files.read_json(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def stages_digest(stages: Mapping[str, Stage]) -> str:
+    """A hash of the stages: their names and settings in order, and the code of the filters.
+
+    A model that judges is not part of it; its rows need a folder of their own.
+    """
+    settings = []
+    for name, stage in stages.items():
+        keywords = stage.keywords if isinstance(stage, partial) else {}
+        settings.append([name, {k: v for k, v in keywords.items() if isinstance(v, str | int | float)}])
+    return hashlib.sha256(json.dumps([settings, code_digest(filters)]).encode()).hexdigest()
+
+
+def filter_shard(path: Path, out: Path, stages: Mapping[str, Stage], digest: str) -> ShardResult:
+    """Filters one shard into the folder `out`, unless the result of this shard and these stages is already there.
+
+    `digest` is the `stages_digest` of the stages.
+    """
+    kept_path, record_path = out / path.name, out / f"{path.stem}.json"
+    facts = {"shard": files.hash_path(path), "stages": digest}
+    record = _read_record(record_path)
+    if not kept_path.is_file() or record.get("of") != {**facts, "kept": files.hash_path(kept_path)}:
+        record_path.unlink(missing_ok=True)  # of another shard or other stages
         examples = read_shard(path)
         kept, lines = filter_report.filter_rows(examples, stages)
         write_shard(kept_path, kept)
-        files.write_json(record, {"rows": len(examples), "kept": len(kept), "audit": lines})
-    return files.read_json(record)
+        record = {"rows": len(examples), "kept": len(kept), "audit": lines}
+        files.write_json(record_path, record | {"of": {**facts, "kept": files.hash_path(kept_path)}})
+    return {name: record[name] for name in ("rows", "kept", "audit")}
 
 
 def filter_shards(
@@ -107,7 +138,7 @@ def filter_shards(
         engine: "local" or "ray". Raises ValueError for another name.
         workers: Number of processes.
     """
-    paths, work = list(paths), partial(filter_shard, out=Path(out), stages=stages)
+    paths, work = list(paths), partial(filter_shard, out=Path(out), stages=stages, digest=stages_digest(stages))
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} does not exist; choose one of {', '.join(ENGINES)}")
     progress = partial(tqdm, total=len(paths), desc="filtering", mininterval=5)
@@ -120,14 +151,21 @@ def filter_shards(
 
 
 def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], workers: int) -> None:
-    """Filters the shards in Ray Data, on this machine or on a connected cluster that shares the folders."""
+    """Filters the shards in Ray Data, on this machine or on a connected cluster that shares the folders.
+
+    Without a cluster (RAY_ADDRESS, or `ray.init` before), Ray listens on this machine only: whoever reaches its ports
+    can run code.
+    """
+    cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if not cluster:  # Ray's switch for "this machine only", off by default on Linux; it is read at the import
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError:
         raise ImportError("ray is not installed; pip install 'o3v[cluster]'") from None
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not send usage statistics
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        ray.init(log_to_driver=False, **({} if cluster else {"num_cpus": workers, "include_dashboard": False}))
 
     def task(item: dict[str, str]) -> dict[str, str]:
         work(Path(item["item"]))

@@ -16,15 +16,21 @@ from typing import Any, TextIO
 
 from o3v import evidence, files
 from o3v.schema import Example, SchemaError, Task
+from o3v.text import printable
 
 GROUNDING = tuple(f"STR_{name}" for name in ("activitynet", "coin", "didemo", "queryd", "qvhighlight"))
 OTHERS = ("STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa", "timerft", "videoespresso_train_video")
 PREFIXES = ("TVG_", "synth")  # the temporal grounding collections, and the rows of our synthetic world
 
 CHUNK = 1 << 20  # characters read at a time
-MAX_ROW_CHARS = 1 << 24  # a row with more characters is malformed
+MAX_ROW_CHARS = files.MAX_LINE_CHARS  # a row with more characters is malformed
 BETWEEN_ROWS = re.compile(r"[ \t\r\n,]*")
-NEXT_ROW = re.compile(r'\}\s*,?\s*(?=\{\s*"(?!(?:idx|time|path)"))')  # not the next key frame of the same row
+# not the next key frame of the same row; possessive, so that a long run of spaces is scanned once
+NEXT_ROW = re.compile(r'\}\s*+,?\s*+(?=\{\s*+"(?!(?:idx|time|path)"))')
+OVERLAP = 1_000  # characters of a row that is too long that are searched again with the next ones
+SHORTEN_CHARS = 1 << 16  # of rows that are done with
+DEEP_CHARS = 10_000  # about as many are read of a text that is nested too deep
+TRIES = 10  # how often, on average, a character of a broken file may be read
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,15 @@ def read_stgr(path: Path | str, sources: Callable[[str], bool] = known_source) -
                 raise SchemaError("", "id", "is also the id of an earlier row")
             seen_ids.add(key)
         except SchemaError as error:
-            yield BadRow(number, str(row.get("id", ""))[:60], error.field, error.reason)
+            row_id = str(row.get("id", ""))[:60]
+            yield BadRow(number, *map(printable, (row_id, error.field, error.reason)))
         else:
             yield example
 
 
 def _read_values(path: Path | str) -> Iterator[tuple[Any, str | None]]:
     """The values of a JSON list, or of a file with one object per line, each with the reason why it is not a row."""
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:  # a BOM is skipped
+    with files.open_text(path, "utf-8-sig", errors="surrogateescape") as file:  # a BOM is skipped
         first = file.read(1)
         while first.isspace():
             first = file.read(1)
@@ -84,8 +91,11 @@ def _read_values(path: Path | str) -> Iterator[tuple[Any, str | None]]:
         if first == "[":
             yield from _list_items(file)
             return
-        for line in chain([first + file.readline()], file):
-            if line.strip():
+        lines = files.read_lines(file)
+        for line in chain([first + (next(lines, "") or "")], lines):
+            if line is None:
+                yield None, f"has more than {MAX_ROW_CHARS:,} characters"
+            elif line.strip():
                 try:
                     value = json.loads(line)
                 except (ValueError, RecursionError) as error:  # also very long numbers and very deep lists
@@ -96,27 +106,41 @@ def _read_values(path: Path | str) -> Iterator[tuple[Any, str | None]]:
 
 def _list_items(file: TextIO) -> Iterator[tuple[Any, str | None]]:
     """The items of a list whose opening bracket is already read, as in `_read_values`."""
-    decoder, text, at = json.JSONDecoder(), "", 0
+    decoder, text, at, budget = json.JSONDecoder(), "", 0, 0
     while not text.startswith("]", at := BETWEEN_ROWS.match(text, at).end()):
+        if at > SHORTEN_CHARS:  # an error counts the lines of the text before it
+            text, at = text[at:], 0
         try:
             value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             if len(text) - at < MAX_ROW_CHARS and (more := file.read(max(CHUNK, len(text) - at))):
-                text, at = text[at:] + more, 0
+                text, at, budget = text[at:] + more, 0, budget + TRIES * len(more)
             elif at == len(text):
                 yield None, "is missing: the file ends before its list does"
                 return
-            elif next_row := NEXT_ROW.search(text, at):
-                yield None, f"is not JSON: {error}"
-                at = next_row.end()
             else:
-                yield None, f"is cut off or not JSON ({error}); the rest of the file cannot be read"
-                return
+                reached = min(getattr(error, "pos", at + DEEP_CHARS), len(text))
+                budget -= reached - at
+                # the next row may begin inside what was read, but nested rows without an end must not be read again
+                text, at = _skip_row(file, text, at if budget > 0 else reached)
+                if at < 0:
+                    yield None, f"is cut off or not JSON ({error}); the rest of the file cannot be read"
+                    return
+                yield None, f"is not JSON: {error}"
         else:
             yield value, _problem(value, text[at:end])
             at = end
     if (text[at + 1 :] + file.read(CHUNK)).strip():
         yield None, "and all text after it is not read: the list has ended; put all rows into one list"
+
+
+def _skip_row(file: TextIO, text: str, at: int) -> tuple[str, int]:
+    """The text with the place where the next row begins after `at`; −1 if none begins."""
+    while not (next_row := NEXT_ROW.search(text, at)):
+        if not (more := file.read(CHUNK)):
+            return text, -1
+        text, at = text[max(at, len(text) - OVERLAP) :] + more, 0
+    return text, next_row.end()
 
 
 def _problem(value: Any, text: str) -> str | None:

@@ -228,7 +228,7 @@ def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", 
 def duration_name(item: Mapping[str, Any]) -> str:
     """short < 60 s ≤ medium < 180 s ≤ long, by frame_count / fps rounded to hundredths (code)."""
     length_s = round(item["frame_count"] / item["fps"], 2)
-    return next(name for name, limit_s in DURATIONS.items() if length_s < limit_s)
+    return next((name for name, limit_s in DURATIONS.items() if length_s < limit_s), "long")
 
 
 def rounded(metrics: Any, digits: int = 4) -> Any:

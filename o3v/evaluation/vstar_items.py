@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from o3v.files import read_jsonl
+from o3v import files
 from o3v.geometry import Box, Span
 from o3v.schema import Row, SchemaError
+from o3v.schema.fields import FieldError, read_path
 
 CHAINS = ("", "_2")  # suffixes of the result fields
 EMPTY: tuple[Any, ...] = (None, "", [], (), {})
 TOO_LARGE = 1e15  # no second, pixel or score
+MAX_SPAN_CHARS = 1_000  # of a span as text
 
 
 def item_boxes(item: Mapping[str, Any]) -> dict[float, Box]:
@@ -52,8 +54,8 @@ def read_span(value: Any) -> Span | None:
     """An answered span [start, end] in seconds, a list or its text. None for anything else."""
     if isinstance(value, str):
         try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = ast.literal_eval(value) if len(value) <= MAX_SPAN_CHARS else None
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: "{[]}"
             return None
     return (value[0], value[1]) if is_numbers(value, 2) else None
 
@@ -100,16 +102,19 @@ def read_items(path: Path | str) -> list[Row]:
     """
     try:
         if Path(path).suffix == ".jsonl":
-            rows = [row for _, row in read_jsonl(path)]
+            rows = [row for _, row in files.read_jsonl(path)]
         else:
-            rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            with files.open_text(path, "utf-8-sig") as file:
+                rows = json.load(file)
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{path}: {error}") from None
+    if not isinstance(rows, list):
+        raise SchemaError(f"{path}: expected a JSON list of rows, or a .jsonl file with one row per line")
     for number, row in enumerate(rows):
         for name, is_good in _CHECKS.items():
             try:
                 good = is_good(row)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, FieldError):
                 good = False
             if not good:
                 raise SchemaError(f"{path}, row {number}: field {name!r} is missing or malformed")
@@ -117,6 +122,7 @@ def read_items(path: Path | str) -> list[Row]:
 
 
 _CHECKS: Mapping[str, Callable[[Row], bool]] = {
+    "vid": lambda row: read_path(row.get("vid", "unnamed"), "vid") is not None,
     "answer": lambda row: isinstance(row["answer"], str),
     "fps": lambda row: 0 < row["fps"] < TOO_LARGE,
     "frame_count": lambda row: 0 < row["frame_count"] < TOO_LARGE,

@@ -17,15 +17,22 @@ from o3v.geometry import Box, fit_size, rescale_box
 from o3v.inference.answering import Question, answer_batch
 from o3v.models.vlm import VideoModel, batches
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN, PromptBuilder, box_space_size
-from o3v.schema import Row, Task
+from o3v.schema import Row, Task, resolve_inside
 
 VSTAR_QUESTIONS = ("what", "when", "when_2", "where", "where_2")  # "_2": of chain 2
 
 
 def vstar_questions(items: Sequence[Row], builder: PromptBuilder) -> list[Question]:
-    """Five questions per item, in the order of VSTAR_QUESTIONS. Keys are `<position>/<name>`."""
+    """Five questions per item, in the order of VSTAR_QUESTIONS. Keys are `<position>/<name>`.
+
+    Raises SchemaError for a `vid` that leaves the root of the builder.
+    """
     return [
-        Question(f"{number}/{name}", builder.root / item["vid"], partial(builder.for_video, task, text, item["vid"]))
+        Question(
+            f"{number}/{name}",
+            resolve_inside(builder.root, item["vid"]),
+            partial(builder.for_video, task, text, item["vid"]),
+        )
         for number, item in enumerate(items)
         for name, (task, text) in _question_texts(item, builder).items()
     ]

@@ -60,11 +60,12 @@ def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
     coordinates are unknown here.
     """
     gpu = torch.cuda.is_available()
-    model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.bfloat16 if gpu else torch.float32)
+    dtype = torch.bfloat16 if gpu else torch.float32
+    model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=False)
     family = model.config.model_type
     if family not in BOX_SPACE:
         raise ValueError(f"{name}: model type {family!r} is none of {sorted(BOX_SPACE)}; add its box space there")
-    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     processor = FrameProcessor(FrameImageProcessor.from_pretrained(name), tokenizer, tokenizer.chat_template)
     if family == "qwen2_5_vl":
         apply_speedups(model)

@@ -6,23 +6,21 @@ depends on has changed. Any other stage starts with an empty folder. The driver 
 all files that it relies on are written atomically.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import platform
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import o3v
 from o3v.config import load_profile
-from o3v.files import write_json
-from o3v.runner.execution import execute
+from o3v.files import locked, write_json
+from o3v.runner.execution import Execution, execute
 from o3v.runner.fingerprint import base_digest, git_state, machine, package_versions, stage_key
 from o3v.runner.notebook import Notebook
 from o3v.runner.paths import display_path, path_from
@@ -31,7 +29,7 @@ from o3v.runner.stage import STAGE, read_stage, unchanged
 
 log = logging.getLogger(__name__)
 
-LOCK_WAIT_S = 10.0  # seconds; after its driver was killed, a kernel ends itself within two seconds
+LOCK_WAIT_S = 10.0  # seconds; after its driver was killed, a kernel ends at once (Linux) or within two seconds
 # What a stage starts from, and the reason to start again if it differs.
 CHANGES = {
     "key": "the notebook, its parameters, the code or the packages have changed",
@@ -44,33 +42,14 @@ def run(plan: Plan, timeout_s: int | None = None) -> str | None:
 
     `timeout_s` limits each cell, in seconds. Raises BlockingIOError if another process uses the same run.
     """
-    plan.run_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(plan.run_dir) as lock_fd:
+    with locked(plan.run_dir, LOCK_WAIT_S, "o3v run") as lock_fd:  # free when all kernels have ended too
         manifest = _open_manifest(plan)
         errors = (_run_stage(plan, notebook, manifest, timeout_s, lock_fd) for notebook in plan.selected)
         return next(filter(None, errors), None)
 
 
-@contextmanager
-def _locked(run_dir: Path) -> Iterator[int]:
-    """Holds the run's lock and yields its file descriptor. The lock is free again when all kernels have ended too."""
-    deadline = time.monotonic() + LOCK_WAIT_S
-    with (run_dir / ".lock").open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise BlockingIOError(f"{display_path(run_dir)} is used by another `o3v run`") from None
-                time.sleep(0.2)
-        yield lock.fileno()
-
-
 def _open_manifest(plan: Plan) -> dict[str, Any]:
     """Returns the manifest with the stages of earlier calls and the facts of this call, and writes it."""
-    for leftover in plan.run_dir.glob(".manifest-*"):  # from a driver that was killed while it wrote the manifest
-        leftover.unlink()
     manifest = {
         "run_id": plan.run_dir.name,
         "profile": plan.profile,
@@ -107,12 +86,16 @@ def _run_stage(
     write_json(plan.run_dir / MANIFEST, manifest)
     executed = plan.run_dir / f"{name}.ipynb"
     parameters["run_dir"] = path_from(notebook.path.parent, plan.run_dir)
-    execution = execute(notebook.path, executed, parameters, timeout_s=timeout_s, lock_fd=lock_fd)
+    try:
+        execution = execute(notebook.path, executed, parameters, timeout_s=timeout_s, lock_fd=lock_fd)
+    except OSError as error:  # the disk is full, or a page cannot be written
+        execution = Execution(f"a file that cannot be written: {error}", 0.0, 0.0)
     recorded = read_stage(plan.run_dir, name)
     problem = execution.error or (None if recorded else "its end: it recorded no results")
     stage |= {"duration_s": round(execution.duration_s, 1), "peak_memory_mb": round(execution.peak_memory_mb)}
     stage |= {"status": "failed", "error": problem} if problem else {"status": "done", **recorded}
-    write_json(plan.run_dir / MANIFEST, manifest)
+    with suppress(*((OSError,) if problem else ())):  # on a full disk it stays "running", which is continued too
+        write_json(plan.run_dir / MANIFEST, manifest)
     if problem:
         return f"{name}.ipynb failed at {problem} (see {display_path(executed.with_suffix('.html'))})"
     duration = timedelta(seconds=round(stage["duration_s"]))
@@ -124,9 +107,9 @@ def _is_done(run_dir: Path, name: str, key: str, stage: Mapping[str, Any]) -> bo
     """Returns True if running the stage again would give the same files as those in its folder."""
     return (
         stage.get("status") == "done"
-        and stage["key"] == key
+        and stage.get("key") == key
         and all((run_dir / f"{name}{ending}").exists() for ending in (".ipynb", ".html"))
-        and read_stage(run_dir, name) == {"inputs": stage["inputs"], "outputs": stage["outputs"]}
+        and read_stage(run_dir, name) == {part: stage.get(part) for part in ("inputs", "outputs")}
         and unchanged(run_dir, name)
     )
 

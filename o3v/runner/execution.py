@@ -5,8 +5,11 @@ kernel as failed, and writes pages without paths of this machine. It does not kn
 """
 
 import contextlib
+import ctypes
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -16,7 +19,10 @@ from typing import IO, Any, Self
 
 from o3v.files import write_text
 from o3v.runner.paths import hide_repository
+from o3v.text import printable, redact
 
+MAX_CELL_CHARS = 100_000  # of the text that a cell prints, in its page; a longer one is cut in the middle
+PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 SAMPLE_S = 0.5  # seconds between two memory measurements
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -46,14 +52,30 @@ def execute(
     """
     kernel_log, started = output.with_suffix(".log"), time.monotonic()
     output.unlink(missing_ok=True)
-    with _Monitor(source.stem) as monitor, kernel_log.open("wb") as log_file:
-        options = {"execution_timeout": timeout_s, "kernel_manager_class": _kernel_manager(log_file, lock_fd)}
-        error = _run_cells(source, output, parameters, on_cell_execute=monitor.start_cell, **options)
-    if not kernel_log.stat().st_size:
-        kernel_log.unlink()
-    finish_pages(output, source.parent, monitor.cell, error)
-    message = error and hide_repository(f"{monitor.location}: {error}")
+    error: str | None = "interrupted"
+    try:
+        with _Monitor(source.stem) as monitor, kernel_log.open("wb") as log_file:
+            options = {"execution_timeout": timeout_s, "kernel_manager_class": _kernel_manager(log_file, lock_fd)}
+            error = _run_cells(source, output, parameters, on_cell_execute=monitor.start_cell, **options)
+    finally:  # also after an interrupt, so that the pages never hold paths of this machine or secrets
+        _finish_log(kernel_log)
+        finish_pages(output, source.parent, monitor.cell, error)
+    message = error and clean(f"{monitor.location}: {error}")
     return Execution(message, time.monotonic() - started, monitor.peak_mb)
+
+
+def clean(text: str) -> str:
+    """The text without paths of this repository and without secrets (`text.redact`)."""
+    return redact(hide_repository(text))
+
+
+def _finish_log(path: Path) -> None:
+    """Removes secrets from the kernel's log, and the log if it is empty."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text:
+        path.unlink()
+    elif redact(text) != text:
+        write_text(path, redact(text))
 
 
 def _run_cells(source: Path, output: Path, parameters: Mapping[str, Any], **options: Any) -> str | None:
@@ -84,14 +106,22 @@ def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | No
 
     Removes the path of the repository and all widgets (mostly progress bars), which cannot be drawn without a kernel.
     Marks the failed cell if papermill has not: `cell_number` counts code cells that are not empty, from 1, and is 0 if
-    none has started. Image paths start at `folder`. Nothing happens if `executed` does not exist.
+    none has started. Image paths start at `folder`. Removes a notebook that is written in part only. Nothing happens if
+    `executed` does not exist.
     """
     import nbformat
     from nbconvert import HTMLExporter
 
     if not executed.exists():
         return
-    book = nbformat.reads(hide_repository(executed.read_text(encoding="utf-8")), as_version=4)
+    try:
+        book = nbformat.reads(executed.read_text(encoding="utf-8"), as_version=4)
+    except ValueError:  # papermill could not write all of it
+        executed.unlink()
+        return
+    for cell in book.cells:
+        _cut_long_text(cell.get("outputs", []))
+    book = nbformat.reads(clean(nbformat.writes(book)), as_version=4)
     book.metadata.pop("widgets", None)
     code_cells = [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
     for cell in code_cells:
@@ -99,7 +129,7 @@ def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | No
     if error and cell_number:
         failed = code_cells[cell_number - 1]
         if not failed.metadata.setdefault("papermill", {}).get("exception"):
-            error = hide_repository(error)
+            error = clean(error)
             name, _, message = error.partition(": ")
             failed.outputs.append(nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[error]))
             failed.metadata.papermill.update(status="failed", exception=True)
@@ -107,7 +137,28 @@ def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | No
     resources = {"metadata": {"name": executed.stem, "path": str(folder)}}
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(book, resources)
     # Scripts for widgets and formulas are loaded from the web. Without a network they must not block the page.
-    write_text(executed.with_suffix(".html"), page.replace('<script src="http', '<script defer src="http'))
+    page = page.replace('<script src="http', '<script defer src="http')
+    write_text(executed.with_suffix(".html"), printable(page))
+
+
+def _cut_long_text(outputs: list[Any]) -> None:
+    """Cuts the texts that a cell printed to MAX_CELL_CHARS in total, and says so. Images and HTML stay."""
+    left = MAX_CELL_CHARS
+    for output in outputs:
+        plain = output.get("data", {})
+        for holder, key in ((output, "text"), (output, "evalue"), (plain, "text/plain")):
+            if key in holder:
+                holder[key] = _cut(holder[key], left)
+                left = max(0, left - len(holder[key]))
+        if "traceback" in output:
+            output["traceback"] = [_cut("\n".join(output["traceback"]), max(left, 10_000))]
+
+
+def _cut(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return text
+    half = max_chars // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[len(text) - half :]}"
 
 
 def _kernel_manager(log_file: IO[bytes], lock_fd: int) -> type:
@@ -122,9 +173,19 @@ def _kernel_manager(log_file: IO[bytes], lock_fd: int) -> type:
             variables = {"O3V_HEADLESS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
             variables["PYTHONHASHSEED"] = "0"  # results must not depend on the order of a set
             streams = {"stdout": log_file, "stderr": log_file, "pass_fds": (lock_fd,)}
+            if sys.platform == "linux":
+                streams["preexec_fn"] = _end_with_driver
             await super().start_kernel(**{"env": os.environ | variables, **options}, **streams)
 
     return Manager
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_driver() -> None:
+    """Runs in the new process: the system kills it when its driver ends, also one that is killed or busy in C code."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Monitor:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)} | {"None": type(None)}
+MAX_LITERAL_CHARS = 10_000  # a longer text stays a text
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -69,8 +70,8 @@ def read_literal(text: str) -> Any:
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
+        return ast.literal_eval(text.strip()) if len(text) <= MAX_LITERAL_CHARS else text
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: {[]}
         return text
 
 

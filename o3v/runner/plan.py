@@ -7,6 +7,7 @@ Wrong arguments raise ValueError. This module knows the parameters of the notebo
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,14 @@ from o3v.config import REPOSITORY, load_profile
 from o3v.files import read_json
 from o3v.runner.notebook import Notebook, read_notebook
 from o3v.runner.paths import display_path
+from o3v.text import redact
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 NUMBERED = ("[0-9][0-9]_*.ipynb", "[0-9][0-9][a-z]_*.ipynb")  # 03b runs after 03 and before 04
 SET_BY_RUN = ("profile", "seed", "run_dir")
 MANIFEST = "manifest.json"
+STAGE_NUMBERS = ("duration_s", "peak_memory_mb")  # of a stage in the manifest
+MAX_PLANS = 10_000  # runs of one grid
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ def plan_run(
     run_dir = Path(out) / (f"{profile}-{seed}-{digest}" if checked else f"{profile}-{seed}")
     if start_from is not None and only is not None:
         raise ValueError("use either --from or --only, not both")
+    if books[0].path.parent.is_relative_to(run_dir.resolve()):
+        raise ValueError(f"the run {display_path(run_dir)} would overwrite its notebooks; choose another --out")
     selected = (_find_notebook(books, only),) if only is not None else books
     if start_from is not None:
         selected = books[books.index(_find_notebook(books, start_from)) :]
@@ -103,6 +109,8 @@ def plan_matrix(grid: Mapping[str, Any], out: Path | str, fixed: Mapping[str, An
             raise ValueError(f"the matrix must have a list of values for {key}, found {values!r:.60}")
         if fixed.get(key) is not None:
             raise ValueError(f"{key} is given twice, in the matrix and as an option")
+    if math.prod(map(len, grid.values())) > MAX_PLANS:
+        raise ValueError(f"the matrix has more than {MAX_PLANS:,} combinations; make it smaller")
     plans: dict[Path, Plan] = {}
     for values in itertools.product(*grid.values()):
         chosen = {"profile": None, "seed": None, **fixed, **dict(zip(grid, values, strict=True))}
@@ -119,8 +127,12 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"there is no run {run_dir.name}: {display_path(path)} does not exist")
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or not {"profile", "seed", "overrides", "stages"} <= manifest.keys():
-        raise ValueError(f"{path} is not the manifest of a run")
+    stages = manifest.get("stages") if isinstance(manifest, dict) else None
+    good = isinstance(stages, dict) and all(isinstance(stage, dict) for stage in stages.values())
+    numbers = [stage.get(name, 0) for stage in stages.values() for name in STAGE_NUMBERS] if good else []
+    good = good and all(isinstance(number, int | float) for number in numbers)
+    if not good or not isinstance(manifest.get("overrides"), dict) or not {"profile", "seed"} <= manifest.keys():
+        raise ValueError(f"{path} is not the manifest of a run; remove it, and the stages will run again")
     return manifest
 
 
@@ -164,4 +176,11 @@ def _check_overrides(books: Sequence[Notebook], overrides: Mapping[str, Any]) ->
             checked[name] = book.parameters[parameter].convert(value)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
+        try:
+            text = json.dumps(checked[name], ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{name} cannot be recorded as JSON: {error!s:.200}") from None
+        if redact(text) != text:
+            raise ValueError(f"{name} holds a key or password, and parameters are recorded; set it in the environment")
     return dict(sorted(checked.items()))

@@ -96,7 +96,10 @@ def read_stage(run_dir: Path, name: str) -> dict[str, dict[str, str]] | None:
     """Returns the hashes of `inputs` and `outputs` by path that a notebook recorded, or None without a valid record."""
     record = run_dir / name / STAGE
     try:
-        return read_json(record) if record.exists() else None
+        stage = read_json(record) if record.exists() else None
+        if stage is not None and not (isinstance(stage, dict) and set(map(type, stage.values())) <= {dict}):
+            raise ValueError(f"{record} is not the record of a stage")
+        return stage if stage is None else {part: stage.get(part, {}) for part in ("inputs", "outputs")}
     except ValueError as error:  # damaged from outside: records are written atomically
         log.warning("%s; treating %s as not run", error, name)
         return None

@@ -229,8 +229,16 @@ def _moment(frame: Any, field: str) -> tuple[int, float]:
 
 
 def resolve_inside(root: Path | str, relative: str) -> Path:
-    """The file of a row's path below `root`. Raises SchemaError if it leaves `root`, also through a link."""
+    """The file of a row's path below `root`.
+
+    Raises SchemaError if it leaves `root`, also through a link, and for links in a circle and names that are too long.
+    """
     path = Path(root) / relative
-    if not path.resolve().is_relative_to(Path(root).resolve()):
+    try:
+        inside = path.resolve().is_relative_to(Path(root).resolve())
+        path.is_file()  # OSError for a name that is too long
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, in Python 3.11 and 3.12
+        raise SchemaError(f"{relative!r:.100} is no path of a file: {error!s:.100}", "", "is no path") from None
+    if not inside:
         raise SchemaError(f"{relative!r} leaves the data folder {root}; copy the file there", "", "leaves the folder")
     return path

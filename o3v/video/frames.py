@@ -171,7 +171,7 @@ def _decode(
     converted: dict[int, Any] = {}
     try:
         with open_stream(info.path) as (container, stream):
-            stream.codec_context.options = options
+            stream.codec_context.options |= options
             for start, group in groupby(plan_requests(info, indices), key=lambda request: request.start):
                 if start or converted:
                     with suppress(av.FFmpegError):  # a format without seeking: its frames are missing, not wrong

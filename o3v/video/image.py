@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from o3v.files import regular
 from o3v.geometry import Size, clip_box, fit_size, is_box
-from o3v.video.opening import MissingVideoError, PathLike, VideoError
+from o3v.video.opening import MAX_FRAME_PIXELS, MissingVideoError, PathLike, VideoError
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # none that starts another program
 
 
 def letterbox(image: np.ndarray, size_wh: Size) -> np.ndarray:
@@ -40,16 +43,22 @@ def read_image(path: PathLike, max_pixels: int) -> tuple[np.ndarray, Size]:
     Also returns the upright size in the file. Raises VideoError (kind "open") for a file that is not a readable image,
     MissingVideoError for a missing one.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     name = os.fsdecode(path)
     try:
-        with Image.open(name) as image:
-            upright = _as_8_bit(ImageOps.exif_transpose(image)).convert("RGB")
+        regular(name)
+        with Image.open(name, formats=IMAGE_FORMATS) as image:
+            if image.width * image.height > MAX_FRAME_PIXELS:
+                raise ValueError(f"{image.width}×{image.height} are more than {MAX_FRAME_PIXELS:,} pixels; reduce it")
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _as_8_bit(image)
+            if upright.mode != "RGB" or upright is image:  # which closes
+                upright = upright.convert("RGB")
     except FileNotFoundError:
         raise MissingVideoError(name, "open", "no such file") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(name, "open", f"not a readable image ({error})") from None
+    except Exception as error:  # Pillow's decoders raise errors of a dozen types for damaged files
+        raise VideoError(name, "open", f"not a readable image ({error!s:.200})") from None
     return resize(np.asarray(upright), fit_size(upright.size, max_pixels)), upright.size
 
 
@@ -62,7 +71,9 @@ def _as_8_bit(image: Any) -> Any:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8).astype(np.uint8))
     if image.has_transparency_data:  # on white, as Qwen's reader does it
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        white, pixels = Image.new("RGB", image.size, "white"), image.convert("RGBA")
+        white.paste(pixels, mask=pixels.getchannel("A"))
+        return white
     return image
 
 

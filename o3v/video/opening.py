@@ -13,6 +13,7 @@ _CONTAINERS = "mov matroska avi mpegts mpegvideo flv ogg gif h264 hevc ivf m4v n
 _REFUSED = ("mpeg", "asf", "mxf", "rm")  # times of B-frames in decoding order or missing, inexact seeking
 CONTAINERS = (*_CONTAINERS.split(), *_REFUSED, "mp3", "wav", "flac")  # the last three too only for a clear error
 CONVERT = "convert it first: ffmpeg -i IN OUT.mp4"
+MAX_FRAME_PIXELS = 1 << 25  # 8192×4096: a file of a few kB can state frames that need gigabytes
 _TEXT_ART_CODECS = frozenset({"ansi", "xbin", "idf"})  # FFmpeg draws any .txt as a video
 
 
@@ -51,8 +52,9 @@ def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
     if not status.st_size:
         raise VideoError(name, "open", "the file is empty")
     try:
-        options = {"format_whitelist": ",".join(CONTAINERS)}
-        container = av.open(os.path.abspath(name), metadata_errors="ignore", container_options=options)
+        options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+        limits = {"options": {"max_pixels": str(MAX_FRAME_PIXELS)}, "container_options": options}
+        container = av.open(os.path.abspath(name), metadata_errors="ignore", **limits)
     except (av.FFmpegError, UnicodeError, MemoryError) as error:
         raise VideoError(name, "open", f"not a readable video ({error})") from None
     with container:
@@ -64,5 +66,9 @@ def open_stream(path: PathLike) -> Iterator[tuple[Any, Any]]:
             raise VideoError(name, "open", "not a video" if codec else "no decoder for its video stream")
         if container.format.name in _REFUSED:
             raise VideoError(name, "open", f"the times in this {container.format.name} file are not exact; {CONVERT}")
+        if codec.width * codec.height > MAX_FRAME_PIXELS:
+            size = f"{codec.width}×{codec.height}"
+            raise VideoError(name, "open", f"its frames ({size}) are too large, more than {MAX_FRAME_PIXELS:,} pixels")
         codec.thread_count, codec.thread_type = 1, "SLICE"
+        codec.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         yield container, streams[0]

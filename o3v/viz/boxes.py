@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from o3v.geometry import Box, Size, box_area, clip_box, is_box
+from o3v.text import printable
 
 # Okabe and Ito (2008): colour-blind readers can tell these apart.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
@@ -156,8 +157,11 @@ def font(size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def short_name(name: str, max_chars: int = NAME_CHARS) -> str:
-    """One line of at most `max_chars` characters: white space collapsed, lone surrogates replaced by "?"."""
-    text = " ".join(name.encode("utf-8", "replace").decode().split()) or "(no name)"
+    """One line of at most `max_chars` characters: white space collapsed, lone surrogates replaced by "?".
+
+    Other control characters become escape codes.
+    """
+    text = printable(" ".join(name.encode("utf-8", "replace").decode().split())) or "(no name)"
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 

@@ -6,6 +6,7 @@ goes through `|tojson`. Templates are Python strings, so that the code fingerpri
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -14,8 +15,9 @@ from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from o3v.evidence import Claim, Response
+from o3v.evidence import Claim, Problem, Response
 from o3v.geometry import clip_box, is_box
+from o3v.text import printable
 from o3v.video.frames import Frames
 from o3v.viz.boxes import ALARM, GREY, INK, PALETTE, claim_colours, ink_on, short_name
 from o3v.viz.plots import frame_of
@@ -78,12 +80,12 @@ class Mark(NamedTuple):
 
 
 def render(template: str, **values: object) -> str:
-    """Fills in a template. Characters that UTF-8 cannot encode (lone surrogates) become question marks.
+    """Fills in a template. Lone surrogates become question marks, other control characters their escape codes.
 
     >>> render('<b title="{{ name }}">', name='"<i>"')
     '<b title="&#34;&lt;i&gt;&#34;">'
     """
-    return _compiled(template).render(values).encode("utf-8", "replace").decode()
+    return printable(_compiled(template).render(values).encode("utf-8", "replace").decode())
 
 
 def escape(text: str) -> str:
@@ -115,13 +117,22 @@ def _link(claim: Claim, frames: Frames) -> tuple[int, list[list[float]]] | None:
 def segments(response: Response) -> list[tuple[int | None, str]]:
     """The text as HTML in order, problems marked: (index of a claim, its text), and (None, text between claims)."""
     parts, cursor = [], 0
+    problems = sorted(response.problems, key=_start)
     for index in sorted(range(len(response.claims)), key=lambda i: response.claims[i].start):
         claim = response.claims[index]
         start, end = max(claim.start, cursor), min(claim.end, len(response.text))
         if start < end:
-            parts += [(None, _marked(response, cursor, start)), (index, _marked(response, start, end))]
+            for part, a, b in ((None, cursor, start), (index, start, end)):
+                first = bisect_left(problems, a - LONG_PROBLEM, key=_start)
+                near = problems[first : bisect_right(problems, b, key=_start)]
+                parts.append((part, _marked(response.text, near, a, b)))
             cursor = end
-    return [*parts, (None, _marked(response, cursor, len(response.text), last=True))]
+    near = problems[bisect_left(problems, cursor - LONG_PROBLEM, key=_start) :]
+    return [*parts, (None, _marked(response.text, near, cursor, len(response.text), last=True))]
+
+
+def _start(problem: Problem) -> int:
+    return problem.start
 
 
 def claim_summary(claim: Claim) -> str:
@@ -147,20 +158,20 @@ def timeline_x(time_s: float, times_s: Sequence[float], duration_s: float) -> st
     return f"{20 + 960 * time_s / max(duration_s, *times_s, 1e-6):.1f}"
 
 
-def _marked(response: Response, start: int, end: int, last: bool = False) -> str:
+def _marked(text: str, problems: Sequence[Problem], start: int, end: int, last: bool = False) -> str:
     """The text from `start` to `end` as HTML with its problems marked; `last` includes signs at `end` itself."""
     spans, signs = [], []
-    for problem in response.problems:
+    for problem in problems:
         a, b = max(problem.start, start), min(problem.end, end)
         if 0 < problem.end - problem.start <= LONG_PROBLEM:
             spans += [(a, b, problem.message)] if a < b else []
-        elif start <= (at := min(problem.start, len(response.text))) < end + last:
+        elif start <= (at := min(problem.start, len(text))) < end + last:
             signs.append((at, problem.message))
     edges = sorted({start, end, *(edge for span in spans for edge in span[:2]), *(at for at, _ in signs)})
     runs = []
     for a, b in zip(edges, [*edges[1:], end], strict=True):
         notes = dict.fromkeys(message for first, stop, message in spans if first <= a < b <= stop)
-        pieces = re.split(r"(<[^<>]*>)", response.text[a:b])  # text and tags in turn
+        pieces = re.split(r"(<[^<>]*>)", text[a:b])  # text and tags in turn
         runs.append(([message for at, message in signs if at == a], "; ".join(notes), pieces))
     return render(_WORDS, runs=runs)
 

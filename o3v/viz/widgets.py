@@ -93,13 +93,16 @@ class TraceViewer:
         colours = claim_colours(claim.name for claim in response.claims)
         self.chips: list[Button] = []
         pieces: list[Widget] = []
+        text = ""  # between two chips, in one widget
         for number, words in segments(response):
             if number is not None and len(self.chips) < MAX_CHIPS:
-                claim = response.claims[number]
+                pieces += _text(text)
+                claim, text = response.claims[number], ""
                 pieces.append(self._chip(claim, colours[claim.name]))
                 self.chips.append(pieces[-1])
-            elif words.strip():
-                pieces.append(widgets.HTML(f'<span style="white-space:pre-wrap">{words}</span>'))
+            else:
+                text += words
+        pieces += _text(text)
         row = {"flex_flow": "row wrap", "align_items": "baseline", "max_width": "760px"}
         below = widgets.HTML(problem_list(response) + trace.result_html(shown))
         title = widgets.HTML(f"<b>{escape(question)}</b>")
@@ -120,6 +123,12 @@ class TraceViewer:
         )
         chip.on_click(lambda _: self.viewer.show(index, boxes))
         return chip
+
+
+def _text(words: str) -> list[Widget]:
+    import ipywidgets as widgets
+
+    return [widgets.HTML(f'<span style="white-space:pre-wrap">{words}</span>')] if words.strip() else []
 
 
 def frame_viewer(frames: Frames, boxes: BoxesPerFrame = (), notes: Notes = (), marks: Marks = ()) -> Widget | None:

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from math import sqrt
-from multiprocessing import get_context
 
 import pandas as pd
 
@@ -46,16 +43,15 @@ def main() -> None:
     parser.add_argument("--annotated", type=int, default=1_200, help="number of annotated videos")
     parser.add_argument("--share", type=float, default=0.6, help="share of annotations with a fault")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--imprecise", action="store_true", help="loose boxes, late and early moments")
     options = parser.parse_args()
     profile = load_profile("tiny")
     vlm = models.load(find_base(profile.base))
     judge = crop_judge.CropJudge(vlm, fit_size(toyworld.SIZE_WH, profile.frames.max_pixels))
-    numbers = range(FIRST_SCENE, FIRST_SCENE + options.annotated)
-    items = list(scripted_annotator.items("rl", options.seed, numbers))
-    annotator = scripted_annotator.ScriptedAnnotator(options.seed, options.share)
+    items = list(scripted_annotator.items("rl", options.seed, options.annotated, FIRST_SCENE))
+    annotator = scripted_annotator.ScriptedAnnotator(options.seed, options.share, precise=not options.imprecise)
     with tempfile.TemporaryDirectory() as root:
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            list(pool.map(partial(scripted_annotator.render_video, root=root), items, chunksize=16))
+        scripted_annotator.render_videos(items, root)
         examples, unread = annotation.read_annotations((item, annotator(item).text) for item in items)
         steps = filter_report.run_filters(
             examples, filters.pipeline_stages(filters.read_crops_from(root), judge, filters.IS_THIS_QUESTION)

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from o3v import files, inference, models, rewards, schema, toyworld
-from o3v.config import find_base, load_profile
+from o3v.config import Profile, find_base, load_profile
 from o3v.evaluation import vstar
 from o3v.evaluation.vstar_items import read_items
 from o3v.prompts import PromptBuilder
@@ -51,6 +51,10 @@ class ModelScores:
         found = inference.result_columns(vstar.summarise(scores, len(scores)))
         return np.array([*(found[name] for name in METRICS[:-1]), np.mean(rewarded)])
 
+    def all_metrics(self) -> np.ndarray:
+        """METRICS of all items and questions."""
+        return self.metrics(*map(range, self.sizes()))
+
     def sizes(self) -> tuple[int, int]:
         """Numbers of items and questions."""
         return len(self.scores), len(self.rewards)
@@ -66,11 +70,17 @@ def in_run(run_dir: Path, name: str) -> ModelScores:
 
 def on_more_videos(run_dir: Path, profile: str, seed: int, count: int, name: str) -> ModelScores:
     """The scores of the same model on `count` more videos and questions."""
-    settings, folder = load_profile(profile), RUNS / "seeds" / run_dir.name
-    root = folder / "world"
-    toyworld.make_dataset(root, {"rl": count, "eval": count}, SEED_OFFSET + seed)
-    items, examples = read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
+    settings = load_profile(profile)
     path = run_dir / MODELS[name] if MODELS[name] else find_base(settings.base)
+    return score_model(path, RUNS / "seeds" / run_dir.name, settings, seed, count, name)
+
+
+def score_model(path: Path | str, folder: Path, settings: Profile, seed: int, count: int, name: str) -> ModelScores:
+    """The scores of a model on `count` videos and questions that no run uses. Answers are kept below `folder`."""
+    root = folder / "world"
+    shares = settings.data.rl_shares
+    toyworld.make_dataset(root, {"rl": count, "eval": count}, SEED_OFFSET + seed, rl_shares=shares)
+    items, examples = read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
     vlm, work = models.load(path), folder / f"{name}-{count}-{files.hash_path(path)[:8]}"
     builder = PromptBuilder(root, settings.frames, vlm.box_space)
     questions = inference.vstar_questions(items, builder)
@@ -108,7 +118,7 @@ def main() -> None:
         for name, parts in models_scores.items():
             own = in_run(run_dir, name)
             parts.append(own + on_more_videos(run_dir, options.profile, seed, options.videos, name))
-    found = {name: [part.metrics(*map(range, part.sizes())) for part in parts] for name, parts in models_scores.items()}
+    found = {name: [part.all_metrics() for part in parts] for name, parts in models_scores.items()}
     formats = {name: [part.format_rate for part in parts] for name, parts in models_scores.items()}
     table = [
         {"seed": s, "model": n, "format": f} | dict(zip(METRICS, v, strict=True))

@@ -5,6 +5,7 @@ twenty minutes. `smoke` takes a few minutes and only checks that everything runs
 in `data/`. Where a small profile departs from the paper, a comment gives the reason.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -20,7 +21,8 @@ class DataConfig:
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
     dev_items: int = 0  # ours: additional items to choose GSPO's best checkpoint; 0 takes the last checkpoint
-    annotated_videos: int = 6_900  # videos to annotate; paper: 3.9k rows kept, and 2k of 3k
+    annotated_videos: int = 6_900  # annotations to make; paper: 3.9k rows kept, and 2k of 3k
+    rl_shares: Mapping[str, float] | None = None  # ours: weights of the RL sources; None: the paper's numbers of rows
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,24 @@ TINY = Profile(
         learning_rate=2e-3,
         num_measured=500,
     ),
-    data=DataConfig(sft_rows=3_000, rl_rows=800, eval_items=60, dev_items=48, annotated_videos=240),
+    data=DataConfig(
+        sft_rows=2_000,
+        rl_rows=1_000,
+        eval_items=60,
+        dev_items=48,
+        annotated_videos=920,  # the filters keep two fifths
+        # more questions with evidence than in the paper, whose shares would give each step one span and one box
+        rl_shares={
+            "synth_timerft": 25,
+            "synth_tvg_rl": 5,
+            "synth_gqa": 15,
+            "synth_str_tg": 13,
+            "synth_str_plm": 17,
+            "synth_videoespresso": 10,
+            "synth_videor1_mcq": 12,
+            "synth_videor1_free_form": 3,
+        },
+    ),
     # 12 frames of 84×84, nine vision tokens each; with 8 frames even a perfect detector has a tIoU of only 0.78
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.9M parameters needs about a thousand times the paper's learning rate
@@ -225,7 +244,7 @@ SMOKE = replace(
         num_measured=8,
         save_steps=4,
     ),
-    data=DataConfig(sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated_videos=16),
+    data=replace(TINY.data, sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated_videos=24),
     sft=replace(TINY.sft, save_steps=2, compared_steps=2),
     gspo=replace(
         TINY.gspo,

@@ -17,6 +17,7 @@ from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import Prompt, PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import format_score, score_completion
+from o3v.rewards.precision import relative_size
 from o3v.schema import Example, Row, Task
 from o3v.schema.fields import SPECIAL_TOKEN
 
@@ -88,7 +89,8 @@ def score_examples(
         reward_config: reading of the reward.
         out, name: as in `answer`.
 
-    Returns one row per question: `id`, `task`, `response`, every term (None where it does not apply) and `total`.
+    Returns one row per question: `id`, `task`, `response`, `relative_size` (`rewards.precision`), every term (None
+    where it does not apply) and `total`.
     """
     answers = answer(vlm, _example_questions(examples, builder), config, out, name)
     return [_scored(row, reward_config) for row in answers]
@@ -113,8 +115,9 @@ def _example_questions(examples: Sequence[Example], builder: PromptBuilder) -> l
 
 def _scored(row: Row, reward_config: RewardConfig) -> Row:
     """The answer with its terms, scored as at the end of training."""
-    scores = score_completion(row["response"], row["row"], 1.0, reward_config)
-    return {"id": row["key"], "task": row["row"]["task"], "response": row["response"]} | scores
+    text, truth = row["response"], row["row"]
+    kept = {"id": row["key"], "task": truth["task"], "response": text, "relative_size": relative_size(text, truth)}
+    return kept | score_completion(text, truth, 1.0, reward_config)
 
 
 def check_question(question: str) -> None:

@@ -95,30 +95,21 @@ def make_dataset(
         ValueError: for an unknown split or source, a negative count, or no workers.
         FileExistsError: when `root` has media that `make_dataset` did not write.
     """
-    if unknown := [split for split in counts if split not in SPLITS]:
-        raise ValueError(f"counts of {', '.join(unknown)}: splits are {', '.join(SPLITS)}")
-    if min(counts.values(), default=0) < 0 or workers < 1:
-        raise ValueError(f"counts {dict(counts)}, workers {workers}: at least 0 rows and 1 worker are needed")
-    if rl_shares and (unknown := [name for name in rl_shares if name not in SOURCES or not SOURCES[name].rl]):
-        raise ValueError(f"rl_shares of {', '.join(unknown)}: sources of rl are {_names('rl')}")
+    _check(counts, workers, rl_shares or {})
     started, root = time.perf_counter(), Path(root)
     _prepare_root(root, seed)
     weights = {split: _weights(split) for split in counts} | ({"rl": dict(rl_shares)} if rl_shares else {})
     jobs = [job for split, number in counts.items() for job in _jobs(root, split, number, seed, weights[split])]
     results = list(_run(jobs, workers, progress))
-    rows: dict[str, list[Row]] = {split: [] for split in counts}
-    for job, result in zip(jobs, results, strict=True):
-        rows[job.split] += result.rows
+    pairs = list(zip(jobs, results, strict=True))
+    rows = {split: [row for job, result in pairs if job.split == split for row in result.rows] for split in counts}
     for split in counts:
         files.write_jsonl(root / f"{split}.jsonl", rows[split])
     _remove_unused(root, {path for result in results for path in result.media})
-    summary = DatasetSummary(
-        root,
-        dict(Counter(job.split for job in jobs)),
-        {split: dict(Counter(row.get("source") or row["domain"] for row in rows[split])) for split in counts},
-        sum(result.video_s for result in results),
-        time.perf_counter() - started,
-    )
+    scenes = dict(Counter(job.split for job in jobs))
+    by_source = {split: dict(Counter(row.get("source") or row["domain"] for row in rows[split])) for split in counts}
+    video_s = sum(result.video_s for result in results)
+    summary = DatasetSummary(root, scenes, by_source, video_s, time.perf_counter() - started)
     log.info("Wrote %s to %s in %.1f s", {split: len(rows[split]) for split in counts}, root, summary.elapsed_s)
     return summary
 
@@ -139,8 +130,14 @@ def _prepare_root(root: Path, seed: int) -> None:
     files.write_json(root / STAMP, stamp)
 
 
-def _names(split: str) -> str:
-    return ", ".join(name for name, source in SOURCES.items() if getattr(source, split))
+def _check(counts: Mapping[str, int], workers: int, rl_shares: Mapping[str, float]) -> None:
+    if unknown := [split for split in counts if split not in SPLITS]:
+        raise ValueError(f"counts of {', '.join(unknown)}: splits are {', '.join(SPLITS)}")
+    if min(counts.values(), default=0) < 0 or workers < 1:
+        raise ValueError(f"counts {dict(counts)}, workers {workers}: at least 0 rows and 1 worker are needed")
+    known = [name for name, source in SOURCES.items() if source.rl]
+    if unknown := [name for name in rl_shares if name not in known]:
+        raise ValueError(f"rl_shares of {', '.join(unknown)}: sources of rl are {', '.join(known)}")
 
 
 def _weights(split: str) -> dict[str, float]:

@@ -11,8 +11,10 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,19 @@ def items(split: str, seed: int, count: int, start: int = 0) -> Iterator[Annotat
         yield AnnotationItem(f"{scene.scene_id}-{source}", source, path, scene.duration_s, scene.fps, notes)
 
 
-def render_video(item: AnnotationItem, root: Path | str) -> None:
-    """Renders the video of a synthetic item below `root`, unless it exists."""
-    path = Path(root) / item.video_path
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        render(_scene(item.video_path), path)
+def render_videos(items: Iterable[AnnotationItem], root: Path | str, workers: int = 2) -> int:
+    """Renders the missing videos of synthetic items below `root`, in `workers` processes. Returns how many."""
+    missing = sorted({item.video_path for item in items if not (Path(root) / item.video_path).exists()})
+    for path in missing:
+        (Path(root) / path).parent.mkdir(parents=True, exist_ok=True)
+    if missing:  # spawn, as a notebook's process has threads and cannot fork safely
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_render, missing, [str(root)] * len(missing), chunksize=4))
+    return len(missing)
+
+
+def _render(video_path: str, root: str) -> None:
+    render(_scene(video_path), Path(root) / video_path)
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,23 @@ def _truncated(annotation: Annotation, scene: Scene, rng: np.random.Generator) -
     ends = [match.end() for match in re.finditer("<box>", annotation["reasoning"])]
     cut = ends[int(rng.integers(len(ends)))] + int(rng.integers(1, 9))
     return annotation | {"reasoning": annotation["reasoning"][:cut]}
+
+
+def precision(examples: Iterable[Example], items: Iterable[AnnotationItem]) -> list[dict[str, float]]:
+    """How precise annotated boxes and moments are: one entry for each box whose object has a true box in the row.
+
+    `iou` is the IoU with the true box nearest in time, `late_s` its time minus the true time in seconds.
+    """
+    truth = {item.id: true_example(item) for item in items}
+    found = []
+    for example in examples:
+        for frame in example.key_frames:
+            for name, boxes in frame.items.items():
+                true = [(key.time_s, key.items[name][0]) for key in truth[example.id].key_frames if name in key.items]
+                if true:
+                    time_s, box = min(true, key=lambda entry: abs(entry[0] - frame.time_s))
+                    found += [{"iou": box_iou(other, box), "late_s": frame.time_s - time_s} for other in boxes]
+    return found
 
 
 MALFORMED, UNMENTIONED = "malformed JSON", "evidence without mention"

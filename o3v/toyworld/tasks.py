@@ -76,6 +76,16 @@ EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, "V-STAR", _WITH_EVIDENCE, 0.6)
 MIN_EVAL_SHARE = 0.15  # of the video: shortest span of an eval item
 
 
+def annotated_rows(total: int) -> int:
+    """How many of `total` SFT rows the annotation pipeline gives, by the paper's numbers of rows.
+
+    >>> annotated_rows(30_000)
+    5900
+    """
+    of_pipeline = sum(source.sft for source in SOURCES.values() if source.annotated)
+    return round(total * of_pipeline / sum(source.sft for source in SOURCES.values()))
+
+
 def rows_of(scene: Scene) -> list[Example]:
     """All rows of a scene, in the sources of its split (`eval`: in all sources), with the families mixed.
 

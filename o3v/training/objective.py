@@ -50,6 +50,15 @@ def clipped_share(
     return clipped.float().mean().item()
 
 
+def kl_penalty(logp: torch.Tensor, logp_ref: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over completions of the mean over tokens of π_ref/π − log(π_ref/π) − 1, an estimate of KL(π, π_ref) ≥ 0.
+
+    The loss is `gspo_loss` + β · `kl_penalty`. Inputs (completions, tokens). Source: GRPO, equation 4.
+    """
+    log_ratio = logp_ref - logp
+    return (((log_ratio.exp() - log_ratio - 1) * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
+
+
 def grpo_loss(
     logp: torch.Tensor,
     logp_old: torch.Tensor,
@@ -74,7 +83,7 @@ def gspo_loss(
     epsilon: float,
     epsilon_high: float | None = None,
 ) -> torch.Tensor:
-    """GSPO's loss, −mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε) A_i).
+    """GSPO's loss, −mean_i min(s_i A_i, clip(s_i, 1−ε, 1+ε_high) A_i); ε_high None is ε.
 
     logp, logp_old and mask: (completions, tokens); advantage: (completions,). Source: paper, GSPO objective.
     """

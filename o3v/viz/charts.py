@@ -120,8 +120,8 @@ def before_after(
     return figure
 
 
-def distribution(counts: Mapping[str, int], reference: Mapping[str, float]) -> Figure:
-    """Share of each name in per cent, with its count; below it the paper's share (`reference`, scaled to 100%).
+def distribution(counts: Mapping[str, int], reference: Mapping[str, float], reference_label: str = "paper") -> Figure:
+    """Share of each name in per cent, with its count; below it the share in `reference`, scaled to 100%.
 
     Raises ValueError when all counts, or all reference shares, are 0.
     """
@@ -136,7 +136,7 @@ def distribution(counts: Mapping[str, int], reference: Mapping[str, float]) -> F
         bars = axes.barh(y - 0.2, shares, 0.4, color=PALETTE[0], label=f"here ({total:,} rows)")
         axes.bar_label(bars, labels, padding=4, color=INK)
         shares = [100 * reference.get(name, 0) / reference_total for name in names]
-        bars = axes.barh(y + 0.2, shares, 0.4, color=PALETTE[1], label="paper")
+        bars = axes.barh(y + 0.2, shares, 0.4, color=PALETTE[1], label=reference_label)
         axes.bar_label(bars, fmt="{:.1f}%", padding=4, color=INK)
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
         axes.set(yticks=y, yticklabels=[short_name(name, 40) for name in names], xlabel="share of rows, %", xmargin=0.3)

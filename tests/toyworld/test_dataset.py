@@ -45,14 +45,13 @@ def test_two_workers_write_the_same_bytes(dataset, tmp_path):
 
 
 def test_proportions_are_those_of_the_paper(dataset):
-    # 30 rows of 30 thousand: 3.9 rounds up; 37 rows of 36.1 thousand: the three largest remainders round up
+    # 30 rows of 24.1 thousand without the annotated sources: 5.1, 6.2, 16.2, 2.49; one row to the largest remainder
+    # 37 rows of 36.1 thousand: the three largest remainders round up
     assert dataset.rows["sft"] == {
-        "synth_tvg": 4,
-        "synth_treevgr": 5,
-        "synth_str_tg": 4,
-        "synth_str_plm": 2,
-        "synth_videor1_mcq": 13,
-        "synth_videor1_free_form": 2,
+        "synth_tvg": 5,
+        "synth_treevgr": 6,
+        "synth_videor1_mcq": 16,
+        "synth_videor1_free_form": 3,
     }
     assert dataset.rows["rl"] == {
         "synth_timerft": 3,
@@ -101,3 +100,11 @@ def test_another_seed_replaces_the_media(tmp_path):
     make_dataset(tmp_path, {"sft": 4}, seed=1, workers=1, progress=False)
     make_dataset(tmp_path, {"sft": 4}, seed=2, workers=1, progress=False)
     assert [path.name for path in (tmp_path / "videos").rglob("*.mp4")] == ["sft-2-000000.mp4"]
+
+
+def test_shares_of_the_rl_sources(tmp_path):
+    shares = {"synth_gqa": 3, "synth_timerft": 1}
+    summary = make_dataset(tmp_path, {"rl": 8}, seed=1, workers=1, progress=False, rl_shares=shares)
+    assert summary.rows["rl"] == {"synth_gqa": 6, "synth_timerft": 2}
+    with pytest.raises(ValueError, match=r"rl_shares of synth_tvg: sources of rl are synth_timerft"):
+        make_dataset(tmp_path, {"rl": 8}, rl_shares={"synth_tvg": 1})

@@ -1,5 +1,7 @@
 """The scripted annotator's faults, and which of them the filters find, with a judge that knows the ground truth."""
 
+from pathlib import Path
+
 import pytest
 
 from o3v.data import annotation, filter_report, filters
@@ -11,8 +13,8 @@ from o3v.toyworld.scene import make_scene
 
 @pytest.fixture(scope="module")
 def annotated():
-    annotator = scripted_annotator.ScriptedAnnotator(seed=1, share=0.5)
-    items = list(scripted_annotator.items("sft", 0, range(160)))
+    annotator = scripted_annotator.ScriptedAnnotator(seed=1, share=0.5, precise=True)
+    items = list(scripted_annotator.items("sft", 0, 160))
     examples, unread = [], []
     for item in items:
         try:
@@ -24,7 +26,7 @@ def annotated():
 
 def true_crops(example, wanted):
     """For each time and box the names of the objects that the scene shows there, in place of a crop's pixels."""
-    split, seed, number = example.id.rsplit("-", 2)
+    split, seed, number = Path(example.video_path).stem.rsplit("-", 2)
     scene = make_scene(split, int(number), int(seed))
     crops = []
     for time_s, box in wanted:
@@ -65,12 +67,12 @@ def test_without_a_judge_the_filters_miss_faults_that_only_images_show(annotated
 
 def test_a_known_share_of_the_annotations_is_faulty():
     annotator = scripted_annotator.ScriptedAnnotator(seed=3, share=0.5)
-    items = list(scripted_annotator.items("sft", 0, range(120)))
+    items = list(scripted_annotator.items("sft", 0, 120))
     faults = {item.id: annotator.fault(item) for item in items}
     assert 40 < sum(fault is not None for fault in faults.values()) < 80
     assert set(filter(None, faults.values())) == set(scripted_annotator.FAULTS)
     for item in items:
-        text, true_text = annotator(item).text, scripted_annotator.ScriptedAnnotator(share=0.0)(item).text
+        text, true_text = annotator(item).text, scripted_annotator.ScriptedAnnotator(seed=3, share=0.0)(item).text
         assert (text == true_text) == (faults[item.id] is None) and annotator(item).text == text
         if faults[item.id] == scripted_annotator.MALFORMED:
             with pytest.raises(annotation.AnnotationError, match="not JSON"):
@@ -80,3 +82,25 @@ def test_a_known_share_of_the_annotations_is_faulty():
         assert all(frame.time_s <= item.duration_s for frame in example.key_frames)
         problems = parse_response(f"<think>{example.reasoning_process}</think><answer>x</answer>").problems
         assert bool(problems) == (faults[item.id] == "truncated chain")
+
+
+def test_items_come_from_both_annotated_sources_in_the_papers_proportion():
+    items = list(scripted_annotator.items("sft", 0, 59))
+    sources = [item.source for item in items]
+    assert sources.count("synth_str_tg") == 39 and sources.count("synth_str_plm") == 20  # paper: 3.9k and 2k rows
+    assert len({item.id for item in items}) == 59
+
+
+def test_precision_of_an_exact_and_of_an_imprecise_annotator():
+    items = list(scripted_annotator.items("sft", 0, 40))
+    exact, loose = (
+        scripted_annotator.precision(
+            (annotation.to_example(i, scripted_annotator.ScriptedAnnotator(0, 0.0, precise)(i).text) for i in items),
+            items,
+        )
+        for precise in (True, False)
+    )
+    assert exact and all(box == {"iou": 1.0, "late_s": 0.0} for box in exact)
+    mean_iou = sum(box["iou"] for box in loose) / len(loose)
+    assert 0.5 < mean_iou < 0.75  # four sides moved by up to 30%: between 1/1.6² = 0.39 and 1
+    assert 0.05 < sum(box["late_s"] > 0 for box in loose) / len(loose) < 0.3

@@ -115,9 +115,9 @@ def _example_questions(examples: Sequence[Example], builder: PromptBuilder) -> l
 
 def _scored(row: Row, reward_config: RewardConfig) -> Row:
     """The answer with its terms, scored as at the end of training."""
-    scores = score_completion(row["response"], row["row"], 1.0, reward_config)
-    size = relative_size(row["response"], row["row"])
-    return {"id": row["key"], "task": row["row"]["task"], "response": row["response"], "relative_size": size} | scores
+    text, truth = row["response"], row["row"]
+    kept = {"id": row["key"], "task": truth["task"], "response": text, "relative_size": relative_size(text, truth)}
+    return kept | score_completion(text, truth, 1.0, reward_config)
 
 
 def check_question(question: str) -> None:

@@ -25,15 +25,6 @@ def token_ratios(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
     return torch.exp(logp - logp_old)
 
 
-def kl_penalty(logp: torch.Tensor, logp_ref: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over completions of the mean over tokens of π_ref/π − log(π_ref/π) − 1, an estimate of KL(π, π_ref) ≥ 0.
-
-    The loss is `gspo_loss` + β · `kl_penalty`. Inputs (completions, tokens). Source: GRPO, equation 4.
-    """
-    log_ratio = logp_ref - logp
-    return (((log_ratio.exp() - log_ratio - 1) * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
-
-
 def clipped_gain(
     ratio: torch.Tensor, advantage: torch.Tensor | float, epsilon: float, epsilon_high: float | None = None
 ) -> torch.Tensor:
@@ -57,6 +48,15 @@ def clipped_share(
     high, weight = epsilon if epsilon_high is None else epsilon_high, torch.as_tensor(advantage)
     clipped = ((weight > 0) & (ratio > 1 + high)) | ((weight < 0) & (ratio < 1 - epsilon))
     return clipped.float().mean().item()
+
+
+def kl_penalty(logp: torch.Tensor, logp_ref: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over completions of the mean over tokens of π_ref/π − log(π_ref/π) − 1, an estimate of KL(π, π_ref) ≥ 0.
+
+    The loss is `gspo_loss` + β · `kl_penalty`. Inputs (completions, tokens). Source: GRPO, equation 4.
+    """
+    log_ratio = logp_ref - logp
+    return (((log_ratio.exp() - log_ratio - 1) * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 
 def grpo_loss(

@@ -8,10 +8,16 @@ import pytest
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """A data root with a few videos and rows of every split."""
+    from o3v import files
+    from o3v.toyworld import scripted_annotator
     from o3v.toyworld.dataset import make_dataset
 
     root = tmp_path_factory.mktemp("world")
     make_dataset(root, {"sft": 12, "rl": 12, "eval": 2}, seed=7, workers=1, progress=False)
+    items = list(scripted_annotator.items("sft", 7, 3))  # as notebook 01: annotated rows complete the split
+    scripted_annotator.render_videos(items, root, workers=1)
+    rows = [row for _, row in files.read_jsonl(root / "sft.jsonl")]
+    files.write_jsonl(root / "sft.jsonl", [*rows, *(scripted_annotator.true_example(i).to_row() for i in items)])
     return root
 
 

@@ -225,7 +225,8 @@ def gated_spatial(
         near = [key for key in key_boxes if math.isfinite(time_s) and passes(key[0] - time_s, gate_s)]
         if near:
             objects = min(near, key=lambda key: abs(key[0] - time_s))[1]
-            total += max(same(claim.name, name) * match(claim.boxes, {name: objects[name]}) for name in objects)
+            values = (same(claim.name, name) * match(claim.boxes, {name: objects[name]}) for name in objects)
+            total += max(values, default=0.0)
             matched += 1
     return total / max(1, {"timestamps": n_times, "claims": len(timed), "matched": matched}[mean_over])
 

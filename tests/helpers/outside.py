@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,8 @@ def write_rows(path: Path, rows: list[Any]) -> Path:
     texts = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("[" + ",\n".join(texts) + "]", encoding="utf-8")
     return path
+
+
+def accept_interrupt() -> None:
+    """Restores Ctrl-C in a child process: a shell starts background jobs, and all below them, with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from helpers.annotation_server import ANNOTATION, Server
+from helpers.outside import accept_interrupt
 
 from o3v.__main__ import main
 from o3v.data.annotation import AnnotationItem
@@ -167,7 +168,9 @@ def test_each_status_has_its_error(status, error):
 def interrupted(videos, url, after):
     """Runs annotate in a process, sends Ctrl-C when `after()` holds; its exit code and the seconds it took to end."""
     command = [sys.executable, "-m", "o3v", *arguments(videos, url)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=accept_interrupt
+    )
     deadline = time.monotonic() + 30
     while not after() and time.monotonic() < deadline:
         time.sleep(0.01)

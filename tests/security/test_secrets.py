@@ -11,6 +11,7 @@ from threading import Thread
 import numpy as np
 import pytest
 from helpers.lab import JupyterLab
+from helpers.outside import accept_interrupt
 from helpers.toy_notebooks import PARAMETERS, write_notebook
 
 from o3v.__main__ import main
@@ -201,7 +202,9 @@ def test_no_file_of_a_run_holds_a_key_after_success_or_failure(tmp_path, fail):
 @pytest.mark.timeout(60)
 def test_no_file_of_a_run_holds_a_key_after_an_interrupt(tmp_path):
     command = run_command(tmp_path, "01.pause_s=60")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=accept_interrupt
+    )
     deadline = time.monotonic() + 40
     while not list((tmp_path / "runs").rglob("started")) and time.monotonic() < deadline:
         time.sleep(0.05)

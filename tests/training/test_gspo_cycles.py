@@ -99,9 +99,9 @@ class CompareGradients(TrainerCallback):
 @pytest.mark.parametrize(
     ("changes", "clips"),
     [
-        ({"epsilon": 0.5, "learning_rate": 2e-5}, False),
+        ({"epsilon": 0.5, "learning_rate": 2e-6}, False),
         ({"epsilon": 1e-4, "epsilon_high": 2e-4}, True),
-        ({"epsilon": 0.5, "learning_rate": 2e-5, "lora_rank": 2, "beta": 0.1}, False),
+        ({"epsilon": 0.5, "learning_rate": 2e-6, "lora_rank": 2, "beta": 0.1}, False),
         ({"epsilon": 1e-4, "lora_rank": 2, "beta": 0.1}, True),
     ],
     ids=["all_weights", "clipped", "adapters_and_kl", "clipped_adapters_and_kl"],

@@ -136,9 +136,9 @@ def _check_status(host: str, response: HTTPResponse, text: bytes) -> None:
         raise ServiceError(f"{host}: status {status}, a redirect, which is not followed; give the final address")
     if status in (401, 403):
         raise ServiceError(f"{host}: status {status}: the service does not accept the API key")
-    said = printable(redact(" ".join(text[:2_000].decode(errors="replace").split())))[:MAX_ERROR_CHARS]
+    words = printable(redact(" ".join(text[:2_000].decode(errors="replace").split())))[:MAX_ERROR_CHARS]
     kind = RequestRefused if status in REFUSED else ServiceError
-    raise kind(f"{host}: status {status}: {said}")
+    raise kind(f"{host}: status {status}: {words}")
 
 
 def _reason(error: Exception) -> str:

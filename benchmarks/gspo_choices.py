@@ -10,6 +10,7 @@ GSPO does not train on, and V-STAR's metrics.
 from __future__ import annotations
 
 import argparse
+import ast
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -27,10 +28,21 @@ from o3v.training.trainer import TrainingRun
 
 def changed(config: GspoConfig, choice: str) -> GspoConfig:
     """The settings with `name=value,name=value` replaced. A rank without a learning rate takes its usual one."""
-    kinds = {field.name: type(getattr(config, field.name)) for field in fields(config)}
-    pairs = {name: kinds[name](value) for name, value in (pair.split("=") for pair in choice.split(",") if pair)}
+    known = {field.name for field in fields(config)}
+    pairs = dict(pair.split("=") for pair in choice.split(",") if pair)
+    if unknown := set(pairs) - known:
+        raise SystemExit(f"{', '.join(sorted(unknown))}: no fields of GspoConfig; known are {', '.join(sorted(known))}")
+    pairs = {name: _value(text) for name, text in pairs.items()}
     rated = config.with_rank(pairs.pop("lora_rank", None), pairs.pop("learning_rate", None))
     return replace(rated, **pairs)
+
+
+def _value(text: str) -> object:
+    """A number, None, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def score(vlm: models.VideoModel, run: Path, settings: Profile, heldout: list[schema.Example]) -> dict[str, float]:

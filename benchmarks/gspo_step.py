@@ -48,7 +48,8 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     from o3v.training.trainer import TrainingRun
 
     profile = load_profile("tiny")
-    base, config = find_base(profile.base), replace(profile.gspo, max_steps=steps, learning_rate=1e-7, save_steps=10**6)
+    changes = {"max_steps": steps, "learning_rate": 1e-7, "save_steps": 10**6, "steps_per_generation": 1}
+    base, config = find_base(profile.base), replace(profile.gspo, **changes)
     vlm = models.load(base)
     if side == "stock":
         vlm = stock_model(base, vlm)

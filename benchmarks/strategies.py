@@ -35,7 +35,8 @@ class Strategies:
 
     def __init__(self, run: Path, settings: Profile, seed: int) -> None:
         self.run, self.settings, self.seed, self.out = run, settings, seed, run / "strategies"
-        self.seconds = {"SFT": _minutes(run, "02_sft") * 60, "GSPO": _minutes(run, "03_gspo") * 60}
+        stages = files.read_json(run / "manifest.json")["stages"]
+        self.seconds = {"SFT": stages["02_sft"]["duration_s"], "GSPO": stages["03_gspo"]["duration_s"]}
 
     def rows(self, split: str) -> list[schema.Example]:
         return list(schema.read_examples(self.run / f"01_data_pipeline/{split}.jsonl"))
@@ -77,11 +78,6 @@ class Strategies:
             "SFT+GRPO": self.gspo("grpo", sft_model, importance_sampling="token"),
             "SFT+GSPO": self.run / "03_gspo/checkpoint",
         }
-
-
-def _minutes(run: Path, stage: str) -> float:
-    """Minutes of training in a stage of the run."""
-    return files.read_json(run / stage / "results.json")["training_s"] / 60
 
 
 def main() -> None:

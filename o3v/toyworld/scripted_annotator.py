@@ -106,15 +106,14 @@ def _scene(video_path: str) -> Scene:
     return make_scene(split, int(number), int(seed))
 
 
-@lru_cache(maxsize=64)
-def _examples(video_path: str) -> list[Example]:
-    return rows_of(_scene(video_path))
+@lru_cache(maxsize=4096)  # the notebook needs the rows of all its items several times
+def _true_row(video_path: str, source: str) -> Example:
+    return rows_of(_scene(video_path), [source])[0]
 
 
 def true_example(item: AnnotationItem) -> Example:
     """The row that a faultless and precise annotation of the item gives."""
-    example = next(e for e in _examples(item.video_path) if e.source == item.source)
-    return replace(example, id=item.id)
+    return replace(_true_row(item.video_path, item.source), id=item.id)
 
 
 def _annotation(row: Example) -> Annotation:

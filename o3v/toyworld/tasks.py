@@ -86,8 +86,8 @@ def annotated_rows(total: int) -> int:
     return round(total * of_pipeline / sum(source.sft for source in SOURCES.values()))
 
 
-def rows_of(scene: Scene) -> list[Example]:
-    """All rows of a scene, in the sources of its split (`eval`: in all sources), with the families mixed.
+def rows_of(scene: Scene, sources: Iterable[str] = SOURCES) -> list[Example]:
+    """All rows of a scene in those of `sources` that its split has (`eval` has all), with the families mixed.
 
     All rows have a chain, even where the real files have none. Boxes in chains are 0–1 with three decimals, but pixels
     in `visual QA`; times have one decimal. Images and key frames are named by scene and frame number.
@@ -95,7 +95,8 @@ def rows_of(scene: Scene) -> list[Example]:
     facts = {Task.TEMPORAL: time_facts(scene), Task.SPATIAL: image_facts(scene)}
     of_video = video_facts(scene)
     rows = []
-    for name, source in SOURCES.items():
+    for name in sources:
+        source = SOURCES[name]
         if getattr(source, scene.split, True):
             fitting = facts.get(source.task) or _fitting(scene, of_video, source)
             rows += [_row(scene, name, fact) for fact in _mixed(scene, name, fitting, source.mostly)]

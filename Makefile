@@ -20,8 +20,9 @@ setup: $(STAMP)  ## create .venv with the pinned packages (other targets do this
 reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke takes a few minutes)
 	@$(RUN) o3v run --profile $(PROFILE) --seed $(SEED) $(ARGS)
 
+# One process per core, each with one thread; the tests of a file share their runs and stay together.
 test: $(STAMP)  ## run all tests
-	@$(RUN) pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) pytest -n auto --dist loadfile $(ARGS)
 
 browser: $(STAMP)  ## test the viewers of notebook 04 in headless Chromium
 	@$(RUN) pytest tests/test_viewers_browser.py -m browser $(ARGS)

@@ -7,6 +7,7 @@ not know rewards or training.
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,15 @@ def forbid_vision_tokens(model: Any, tokenizer: Any) -> None:
     model.generation_config.suppress_tokens = sorted({i for i in ids if i is not None and i >= 0})
 
 
-def load(name: str | Path, adapter: str | Path | None = None) -> VideoModel:
+def load(name: str | Path, adapter: str | Path | None = None, master_weights: bool = False) -> VideoModel:
     """Loads a model folder or hub name in evaluation mode: bf16 on a GPU if there is one, else fp32 on the CPU.
 
-    `adapter` adds a LoRA folder. Raises OSError if the model is not found, ValueError for a family whose box
+    `adapter` adds a LoRA folder. `master_weights` keeps the weights in fp32 on a GPU too, as full fine-tuning needs
+    them; their arithmetic is bf16 (autocast). Raises OSError if the model is not found, ValueError for a family whose box
     coordinates are unknown here.
     """
     gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if gpu else torch.float32
+    dtype = torch.bfloat16 if gpu and not master_weights else torch.float32
     model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=False)
     family = model.config.model_type
     if family not in BOX_SPACE:
@@ -105,6 +107,12 @@ def response_opening(processor: Any) -> str:
     return TAGS[0] if prompt.rstrip().endswith(TAGS[0]) else ""
 
 
+def mixed_precision(model: Any) -> AbstractContextManager:
+    """bf16 arithmetic for a model with fp32 weights on a GPU, as in its training; nothing for other models."""
+    master = model.device.type == "cuda" and model.dtype == torch.float32
+    return torch.autocast("cuda", torch.bfloat16) if master else nullcontext()
+
+
 @torch.inference_mode()
 def generate(
     vlm: VideoModel,
@@ -133,10 +141,11 @@ def generate(
     sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0} if temperature > 0 else {}
     set_seed(seed)
     settings = {"max_new_tokens": max_new_tokens, **(sampling or {"do_sample": False})}
-    if prefix_cache.supports_prefix_cache(vlm.model) and "pixel_values" in inputs:
-        tokens = prefix_cache.generate(vlm.model, repeats, **inputs, **settings)
-    else:
-        tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)
+    with mixed_precision(vlm.model):
+        if prefix_cache.supports_prefix_cache(vlm.model) and "pixel_values" in inputs:
+            tokens = prefix_cache.generate(vlm.model, repeats, **inputs, **settings)
+        else:
+            tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)
     texts = vlm.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     opening = response_opening(vlm.processor)
     continued = [bool(prompt.response_prefix) for prompt in prompts for _ in range(repeats)]

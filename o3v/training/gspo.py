@@ -22,6 +22,7 @@ from o3v.schema import Example, Row
 from o3v.training import trainer as shared
 from o3v.training.callbacks import KeepBest, ScoreHeldout, StopOnCollapse
 from o3v.training.gspo_trainer import GspoTrainer
+from o3v.training.precision import require_master_weights
 from o3v.training.reward_function import GroundedReward
 
 
@@ -112,7 +113,8 @@ def make_trainer(
         heldout_score: scores the model at each checkpoint, so that the best can be taken (`callbacks.KeepBest`).
         heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
-    Raises ValueError if the completions of a step do not divide into forward passes.
+    Raises ValueError if the completions of a step do not divide into forward passes, and for full fine-tuning of bf16
+    weights.
     """
     reward = GroundedReward(
         reward_config or RewardConfig.paper(),
@@ -120,11 +122,14 @@ def make_trainer(
         response_opening(vlm.processor),
         config.num_generations,
     )
+    arguments = _arguments(vlm, config, run)
+    if not config.lora_rank:
+        require_master_weights(vlm.model, arguments)
     functions = reward.terms() if config.reward_aggregation == "normalize_then_sum" else [reward.total]
     trainer = GspoTrainer(
         model=vlm.model,
         reward_funcs=[reward.by_task] if config.reward_scale == "task" else functions,
-        args=_arguments(vlm, config, run),
+        args=arguments,
         train_dataset=shared.row_dataset(examples, functools.partial(gspo_row, builder=builder), config.cached_rows),
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),

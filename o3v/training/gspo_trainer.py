@@ -53,7 +53,7 @@ class GspoTrainer(shared.ExactResume, GRPOTrainer):
             return super().training_step(*args, **kwargs)
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
-        with self._timed("generation"):
+        with self._timed("generation"), self.accelerator.autocast():  # fp32 weights, bf16 arithmetic on a GPU
             return super()._generate(*args, **kwargs)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -18,6 +18,7 @@ from o3v.models.vlm import VideoModel
 from o3v.prompts import PromptBuilder, snap_to_frames, target_text
 from o3v.schema import Example
 from o3v.training import trainer as shared
+from o3v.training.precision import require_master_weights
 
 
 class SftTrainer(shared.ExactResume, SFTTrainer):
@@ -49,7 +50,7 @@ def make_trainer(
         config: rates, batch sizes and steps.
         run: output folder, seed and tracker.
 
-    Raises ValueError if the batch does not divide into forward passes.
+    Raises ValueError if the batch does not divide into forward passes, and for full fine-tuning of bf16 weights.
     """
     arguments = TrlSftConfig(
         num_train_epochs=config.epochs,
@@ -61,6 +62,8 @@ def make_trainer(
         completion_only_loss=True,
         **shared.common_arguments(config, run),
     )
+    if not config.lora_rank:
+        require_master_weights(vlm.model, arguments)
     make_row = partial(sft_row, builder=builder, frame_times=config.frame_times)
     trainer = SftTrainer(
         model=vlm.model,

@@ -58,8 +58,8 @@ def load(name: str | Path, adapter: str | Path | None = None, master_weights: bo
     """Loads a model folder or hub name in evaluation mode: bf16 on a GPU if there is one, else fp32 on the CPU.
 
     `adapter` adds a LoRA folder. `master_weights` keeps the weights in fp32 on a GPU too, as full fine-tuning needs
-    them; their arithmetic is bf16 (autocast). Raises OSError if the model is not found, ValueError for a family whose box
-    coordinates are unknown here.
+    them; their arithmetic is bf16 (autocast). Raises OSError if the model is not found, ValueError for a family whose
+    box coordinates are unknown here.
     """
     gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if gpu and not master_weights else torch.float32

@@ -1,7 +1,7 @@
 """Full fine-tuning needs fp32 master weights: a learning rate of 1e-6 is below the resolution of bf16.
 
-A bf16 number has 8 significant bits, so an AdamW step of 1e-6 is lost in every weight above 5e-4. On the tiny model, ten
-steps at 1e-6 move all weights in fp32 and 1% of them in bf16. The way is fp32 weights with the arithmetic in bf16
+A bf16 number has 8 significant bits, so an AdamW step of 1e-6 is lost in every weight above 5e-4. On the tiny model,
+ten steps at 1e-6 move all weights in fp32 and 1% of them in bf16. The way is fp32 weights with the arithmetic in bf16
 (autocast). DeepSpeed ZeRO and FSDP keep the fp32 weights themselves, a part on each GPU.
 """
 

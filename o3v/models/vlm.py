@@ -19,6 +19,7 @@ from transformers.models.auto import AutoModelForImageTextToText
 
 from o3v.evidence import TAGS
 from o3v.models import prefix_cache
+from o3v.models.hub_files import write_processor
 from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
 from o3v.prompts import Prompt
 
@@ -29,10 +30,21 @@ VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|imag
 
 
 class FrameProcessor(Qwen2_5_VLProcessor):
-    """Qwen's processor without its video part."""
+    """Qwen's processor without its video part. Its files are the stock ones of `model_type` (`hub_files`)."""
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        model_type: str = "qwen2_5_vl",
+    ) -> None:
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+        self.model_type = model_type
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Writes the files that `AutoProcessor`, vLLM and lmms-eval read; trainers call this for each checkpoint."""
+        return write_processor(self, self.model_type, save_directory)
 
     @classmethod
     def get_attributes(cls) -> list[str]:
@@ -68,7 +80,8 @@ def load(name: str | Path, adapter: str | Path | None = None, master_weights: bo
     if family not in BOX_SPACE:
         raise ValueError(f"{name}: model type {family!r} is none of {sorted(BOX_SPACE)}; add its box space there")
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
-    processor = FrameProcessor(FrameImageProcessor.from_pretrained(name), tokenizer, tokenizer.chat_template)
+    images = FrameImageProcessor.from_pretrained(name)
+    processor = FrameProcessor(images, tokenizer, tokenizer.chat_template, family)
     if family == "qwen2_5_vl":
         apply_speedups(model)
     if adapter is not None:
@@ -80,10 +93,12 @@ def load(name: str | Path, adapter: str | Path | None = None, master_weights: bo
 
 
 def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
-    """Writes weights (safetensors), configs, tokenizer and image processor for `load`. `half` stores fp16 weights."""
+    """Writes weights (safetensors), configs, tokenizer and processors in the hub's layout. `half` stores fp16 weights.
+
+    `load`, `AutoProcessor`, vLLM and lmms-eval read the folder.
+    """
     (copy.deepcopy(vlm.model).half() if half else vlm.model).save_pretrained(folder)
-    vlm.processor.tokenizer.save_pretrained(folder)
-    vlm.processor.image_processor.save_pretrained(folder)
+    vlm.processor.save_pretrained(folder)
 
 
 def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from helpers.training import StopAfter
 from helpers.world import builder_of
 
-from o3v import training
+from o3v import files, training
 from o3v.config import SftConfig
 from o3v.evidence import parse_response
 from o3v.schema import Task
@@ -68,6 +68,9 @@ def test_a_stopped_run_ends_bit_identical(twin, _twin, sft_examples, world, tmp_
 
     whole = trainer(twin, sft_examples, world, tmp_path / "whole")
     expected = training.train(whole)
+    (folder, *_) = (tmp_path / "whole").glob("checkpoint-*")
+    assert files.read_json(folder / "preprocessor_config.json")["image_processor_type"] == "Qwen2VLImageProcessor"
+    assert (folder / "video_preprocessor_config.json").exists()
     broken = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
     broken.add_callback(StopAfter(stop_at))
     with pytest.raises(KeyboardInterrupt):

@@ -102,11 +102,19 @@ def distinct_prompts(inputs: Inputs, config: Any) -> tuple[dict[str, torch.Tenso
 
 
 def prefill(model: Any, inputs: Inputs) -> PrefixCache:
-    """Runs the model over the distinct prompts among rows. inputs as in `distinct_prompts`, padded on the left."""
+    """Runs the model over the distinct prompts among rows. inputs as in `distinct_prompts`, padded on the left.
+
+    Raises RuntimeError under activation checkpointing in training mode, which would leave the cache empty.
+    """
     core = unwrap_lora(model).model
     prompts, index = distinct_prompts(inputs, core.config)
     cache = DynamicCache()
     hidden = core(**prompts, past_key_values=cache, use_cache=True).last_hidden_state
+    if not cache.get_seq_length():  # transformers 5.23 drops it without an error
+        raise RuntimeError(
+            "the prefix cache is empty: activation checkpointing is on in training mode. Use o3v.models.group_rows, "
+            "or model.eval() or model.gradient_checkpointing_disable()"
+        )
     positions, _ = core.get_rope_index(
         prompts["input_ids"],
         prompts["mm_token_type_ids"],

@@ -1,11 +1,11 @@
 """A prompt and its completions as one row: the prompt is read once, through the model's own forward pass.
 
-`prefix_cache` reads a prompt once, too, but its KV cache does not go together with activation checkpointing, and it calls
-parts of the model, which DDP, ZeRO and FSDP do not allow. Here a row holds the prompt without its last token, then for
-each completion a branch: that last token again, and the completion. A 4-D mask lets a branch see the prompt and itself,
-and every branch has the positions that follow the prompt. Log-probabilities and gradients equal those of separate rows.
-The logits are computed only where a token of a completion is predicted, some at a time. This module does not know
-rewards or losses.
+`prefix_cache` reads a prompt once, too, but its KV cache does not go together with activation checkpointing, and it
+calls parts of the model, which DDP, ZeRO and FSDP do not allow. Here a row holds the prompt without its last token, and
+then a branch for each completion: that last token again, and the completion. A 4-D mask lets a branch see the prompt
+and itself, and every branch has the positions that follow the prompt. Log-probabilities and gradients equal those of
+separate rows. The logits are computed only where a token of a completion is predicted, some at a time. This module
+does not know rewards or losses.
 """
 
 import functools

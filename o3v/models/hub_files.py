@@ -1,7 +1,7 @@
 """The processor files of a checkpoint in the hub's layout, with the classes of transformers.
 
-With them `AutoProcessor`, vLLM and lmms-eval read a checkpoint as it is. Our own classes (frame cache, no video part) are
-an addition of `models.load` and appear in no file. This module does not know weights.
+With them `AutoProcessor`, vLLM and lmms-eval read a checkpoint as it is. Our own classes (frame cache, no video part)
+are an addition of `models.load` and appear in no file. This module does not know weights.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ thousandths for Qwen3-VL. This module does not know models. It departs from the 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ class PromptBuilder:
     root: Path  # folder that the paths of rows start from
     frames: FrameConfig  # how a video becomes frames
     box_space: str  # how the model writes boxes, a key of BOX_SPACES
+    cache: video.FrameCache | None = None  # keeps decoded frames; None decodes a video at each use
 
     def for_video(self, task: Task, question: str, path: Path | str, key_times_s: Sequence[float] = ()) -> Prompt:
         """A question about a video file, a path below `root` or an absolute one.
@@ -123,9 +125,9 @@ class PromptBuilder:
         Frames at `key_times_s` are inserted among the uniform ones (paper, training only). Boxes in the question
         (tagged, 0–1) are written in the model's space, without tags. Raises FileNotFoundError or video.VideoError.
         """
-        sampling = (self.frames.n_frames, self.frames.max_pixels)
-        options = {"key_times_s": key_times_s, "max_fps": self.frames.max_fps}
-        frames = video.sample_frames(self.root / path, *sampling, **options)
+        request = self.frame_request(path, key_times_s)
+        read = self.cache.sample if self.cache else video.sample_frames
+        frames = read(request.path, request.n, request.max_pixels, **dict(request.options))
         height, width = frames.images.shape[1:3]
         space_wh = box_space_size((width, height), self.box_space)
         question = _question_in_space(question, space_wh)
@@ -138,6 +140,20 @@ class PromptBuilder:
             row={"task": str(task), "question": question, **_sizes(frames.source_size_wh, space_wh)},
             duration_s=frames.duration_s,
         )
+
+    def frame_request(self, path: Path | str, key_times_s: Sequence[float] = ()) -> video.Request:
+        """The frames that `for_video` reads."""
+        options = (("key_times_s", tuple(key_times_s)), ("max_fps", self.frames.max_fps))
+        return video.Request(str(self.root / path), self.frames.n_frames, self.frames.max_pixels, options)
+
+    def fill_ahead(self, examples: Sequence[Example], workers: int) -> AbstractContextManager:
+        """While its block runs, `workers` processes decode the videos of training rows; nothing without a cache."""
+        if self.cache is None or not workers:
+            return nullcontext()
+        rows = [example for example in examples if example.task is not Task.SPATIAL]
+        paths = [resolve_inside(self.root, example.media_path) for example in rows]
+        times = [[key.time_s for key in example.key_frames] for example in rows]
+        return self.cache.fill_ahead([self.frame_request(*row) for row in zip(paths, times, strict=True)], workers)
 
     def for_example(self, example: Example, training: bool) -> Prompt:
         """The prompt of an STGR row. `training` inserts the annotated key frames; inference does not know them.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from o3v.models.prefix_cache import distinct_prompts, unwrap_lora
@@ -83,16 +84,10 @@ def pack(model: Any, prompts: Mapping[str, torch.Tensor], ids: torch.Tensor, mas
             layout.positions[:, prompt, at:end] = first + torch.arange(end - at, device=ids.device)
             completion += [(row, token) for token in range(lengths[row])]
             at = end
-    types_of = torch.zeros_like(layout.ids)
-    types_of[:, :prefix] = distinct["mm_token_type_ids"][:, :-1]
-    inputs = {
-        "input_ids": layout.ids,
-        "attention_mask": attention_mask(layout.segments, core.config.get_text_config()._attn_implementation),
-        "position_ids": layout.positions,
-        "mm_token_type_ids": types_of,
-        "pixel_values": distinct["pixel_values"],
-        "image_grid_thw": distinct["image_grid_thw"],
-    }
+    inputs = {name: distinct[name] for name in ("pixel_values", "image_grid_thw")}
+    inputs["attention_mask"] = attention_mask(layout.segments, core.config.get_text_config()._attn_implementation)
+    inputs["mm_token_type_ids"] = F.pad(distinct["mm_token_type_ids"][:, :-1], (0, max(used) - prefix))
+    inputs |= {"input_ids": layout.ids, "position_ids": layout.positions}
     return GroupRows(inputs, layout.labels, torch.tensor(completion, device=ids.device))
 
 

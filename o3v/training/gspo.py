@@ -113,8 +113,7 @@ def make_trainer(
         heldout_score: scores the model at each checkpoint, so that the best can be taken (`callbacks.KeepBest`).
         heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
-    Raises ValueError if the completions of a step do not divide into forward passes, and for full fine-tuning of bf16
-    weights.
+    Raises ValueError if completions do not divide into forward passes, and for full fine-tuning of bf16 weights.
     """
     reward = GroundedReward(
         reward_config or RewardConfig.paper(),
@@ -122,14 +121,11 @@ def make_trainer(
         response_opening(vlm.processor),
         config.num_generations,
     )
-    arguments = _arguments(vlm, config, run)
-    if not config.lora_rank:
-        require_master_weights(vlm.model, arguments)
     functions = reward.terms() if config.reward_aggregation == "normalize_then_sum" else [reward.total]
     trainer = GspoTrainer(
         model=vlm.model,
         reward_funcs=[reward.by_task] if config.reward_scale == "task" else functions,
-        args=arguments,
+        args=_arguments(vlm, config, run),
         train_dataset=shared.row_dataset(examples, functools.partial(gspo_row, builder=builder), config.cached_rows),
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),
@@ -148,7 +144,7 @@ def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> 
     accumulated = shared.accumulation_steps(completions, config.per_device_batch_size)
     common = shared.common_arguments(config, run)
     common["save_steps"] = -(-config.save_steps // config.cycle) * config.cycle
-    return GRPOConfig(
+    arguments = GRPOConfig(
         importance_sampling_level=config.importance_sampling,
         loss_type="grpo",
         scale_rewards="none" if config.reward_scale == "task" else "group",
@@ -171,3 +167,5 @@ def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> 
         lr_scheduler_type=config.lr_scheduler,
         **common,
     )
+    require_master_weights(vlm.model, arguments, config.lora_rank)
+    return arguments

@@ -13,15 +13,16 @@ import torch
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
-def require_master_weights(model: Any, arguments: Any) -> None:
+def require_master_weights(model: Any, arguments: Any, lora_rank: int = 0) -> None:
     """Raises ValueError if weights below fp32 would be trained by an optimizer without fp32 copies of them.
 
     Args:
-        model: the model to train, before its trainer is made; LoRA is not concerned (do not call this for it).
+        model: the model to train, before its trainer is made.
         arguments: the trainer's TrainingArguments, which know whether DeepSpeed or FSDP keeps the fp32 weights.
+        lora_rank: not 0 for LoRA, whose adapters are fp32 anyway.
     """
     low = [p for p in model.parameters() if p.requires_grad and p.dtype in LOW_PRECISION]
-    if not low or keeps_master_weights(arguments):
+    if lora_rank or not low or keeps_master_weights(arguments):
         return
     dtype = str(low[0].dtype).removeprefix("torch.")
     count = sum(p.numel() for p in low)

@@ -62,8 +62,7 @@ def make_trainer(
         completion_only_loss=True,
         **shared.common_arguments(config, run),
     )
-    if not config.lora_rank:
-        require_master_weights(vlm.model, arguments)
+    require_master_weights(vlm.model, arguments, config.lora_rank)
     make_row = partial(sft_row, builder=builder, frame_times=config.frame_times)
     trainer = SftTrainer(
         model=vlm.model,

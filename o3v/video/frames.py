@@ -1,10 +1,10 @@
 """Frames of a video with their true times.
 
 Every function opens the file itself and keeps nothing open, so processes and threads can read in parallel; store paths
-in data sets, not readers. `frame_table.probe` decides which frames exist and when. decord reads them if that table
-proves it exact and a decoding pass finds no damage (decord hides damage); otherwise PyAV reads them. The result is the
-right frames or a VideoError, except for damage that no decoder notices (often in VP9 and HEVC, seldom in H.264; lost
-packets). This module does not know tasks, prompts or models.
+in data sets, not readers. `frame_table.probe` decides which frames exist and when. PyAV reads them. decord reads small
+videos, and others if it is asked for, if that table proves it exact and a decoding pass finds no damage (decord hides
+damage). The result is the right frames or a VideoError, except for damage that no decoder notices (often in VP9 and
+HEVC, seldom in H.264; lost packets). This module does not know tasks, prompts or models.
 """
 
 import logging
@@ -27,6 +27,9 @@ Backend = Literal["auto", "decord", "pyav"]
 
 logger = logging.getLogger(__name__)
 
+# "auto" reads videos of at most this size with decord where it may: the synthetic ones, since the recorded results of
+# `smoke` and `tiny` depend on its pixels. PyAV alone is faster: three times there, twice for larger videos.
+DECORD_PIXELS = 256 * 256
 # Decoder options that are enough to find damage, in about 0.7 of the time. The decoded images are not usable.
 _CHECK_ONLY = {"skip_loop_filter": "all", "skip_idct": "all"}
 
@@ -79,7 +82,8 @@ def sample_frames(
         max_pixels: Most pixels of a frame; `geometry.fit_size` gives the size. Raises ValueError if too small.
         key_times_s: Times of key frames in seconds, any number. Raises ValueError as `frames_at` does.
         max_fps: At most `duration_s * max_fps` frames, but at least one; the paper's code uses 2. Must be positive.
-        backend: "auto" chooses between "decord" and "pyav". "decord" raises VideoError for a file it must not read.
+        backend: "auto" is "pyav", but for small videos (`DECORD_PIXELS`). "decord" raises VideoError for a file that it
+            must not read.
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n must be a whole number of frames, at least 1, found {n!r}")
@@ -113,7 +117,8 @@ def _read(info: VideoInfo, indices: np.ndarray, max_pixels: int, backend: Backen
     distinct, inverse = np.unique(indices, return_inverse=True)
     size_wh = fit_size(info.size_wh, max_pixels)
     images, used = None, "pyav"
-    if backend != "pyav" and not info.decord_objection:
+    small = info.size_wh[0] * info.size_wh[1] <= DECORD_PIXELS
+    if (backend == "decord" or (backend == "auto" and small)) and not info.decord_objection:
         _decode(info, distinct, lambda _: None, _CHECK_ONLY)
         try:
             images, used = _read_decord(info, distinct, size_wh), "decord"

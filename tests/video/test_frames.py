@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from o3v import video
 from o3v.video import VideoError, frames_at, nearest_frame, probe, sample_frames
+from o3v.video import frames as frames_module
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -124,6 +125,17 @@ def test_a_single_frame(tmp_path, name):
     assert read_numbers(frames_at(path, [0.0, 0.09], MAX_PIXELS).images) == [0, 0]
 
 
+@pytest.mark.parametrize(("size", "backend"), [((640, 360), "pyav"), ((224, 224), "decord")])
+def test_auto_decodes_larger_videos_once(tmp_path, monkeypatch, size, backend):
+    path, decoded = encode(tmp_path / "a.mp4", size=size), []
+    decode = frames_module._decode
+    monkeypatch.setattr(frames_module, "_decode", lambda *arguments: decoded.append(1) or decode(*arguments))
+    frames = sample_frames(path, 6, 128 * 784)
+    assert frames.backend == backend and len(decoded) == 1  # for decord, to find damage
+    exact = sample_frames(path, 6, 128 * 784, backend=backend)
+    assert np.array_equal(frames.images, exact.images)
+
+
 def test_decord_and_pyav_agree(tmp_path):
     path = encode(tmp_path / "a.mp4", size=(640, 360))
     first, second = (sample_frames(path, 12, 128 * 784, backend=backend) for backend in ("decord", "pyav"))
@@ -222,7 +234,7 @@ def test_real_clip(name, size_wh, n_frames):
     info = probe(REAL / name)
     assert info.size_wh == size_wh and len(info.times_s) == n_frames and info.decord_objection is None
     assert np.allclose(info.times_s, np.arange(n_frames) * 1001 / 30000)
-    frames = {backend: sample_frames(REAL / name, 16, 128 * 784, backend=backend) for backend in ("auto", "pyav")}
-    assert frames["auto"].backend == "decord"
-    assert np.abs(frames["auto"].images.astype(int) - frames["pyav"].images).mean() < 1
+    frames = {backend: sample_frames(REAL / name, 16, 128 * 784, backend=backend) for backend in ("auto", "decord")}
+    assert frames["auto"].backend == "pyav"
+    assert np.abs(frames["auto"].images.astype(int) - frames["decord"].images).mean() < 1
     assert frames["auto"].times_s[-1] == pytest.approx((n_frames - 1) * 1001 / 30000)

@@ -13,7 +13,7 @@ from helpers.clips import BACKENDS, HEIGHT, MAX_PIXELS, WIDTH, encode, in_child,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from o3v import video
+from o3v import toyworld, video
 from o3v.video import VideoError, frames_at, nearest_frame, probe, sample_frames
 from o3v.video import frames as frames_module
 
@@ -134,6 +134,10 @@ def test_auto_decodes_larger_videos_once(tmp_path, monkeypatch, size, backend):
     assert frames.backend == backend and len(decoded) == 1  # for decord, to find damage
     exact = sample_frames(path, 6, 128 * 784, backend=backend)
     assert np.array_equal(frames.images, exact.images)
+
+
+def test_synthetic_videos_keep_the_reader_of_the_recorded_results():
+    assert toyworld.SIZE_WH[0] * toyworld.SIZE_WH[1] <= frames_module.DECORD_PIXELS
 
 
 def test_decord_and_pyav_agree(tmp_path):

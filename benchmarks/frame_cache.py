@@ -29,7 +29,7 @@ def write_clip(path: Path, seconds: float, seed: int, size_wh: tuple[int, int] =
     coarse = Image.fromarray(rng.integers(0, 256, (12, 40, 3), dtype=np.uint8))
     picture = np.asarray(coarse.resize((2 * width, height), Image.Resampling.BICUBIC))
     with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream = out.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = 60
         for number in range(round(30 * seconds)):

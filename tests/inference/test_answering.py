@@ -8,6 +8,7 @@ from helpers.world import builder_of
 
 from o3v import evidence, inference, video
 from o3v.config import InferenceConfig
+from o3v.data.quarantine import Quarantine
 from o3v.evaluation import vstar
 from o3v.evaluation.vstar_items import item_boxes
 from o3v.inference import answering
@@ -23,6 +24,8 @@ ITEM = {
     "timestamps": [2.0, 5.5],
     "bboxes": [{"timestamp": s, "xmin": 20, "ymin": 10, "xmax": 60, "ymax": 50} for s in (2, 3, 4, 5)],
 }
+
+QUESTIONS = {"question": "What?", "temporal_question": "When?", "spatial_question": "Where?", "spatial_question_2": "?"}
 
 
 def respond(*claims):
@@ -151,3 +154,21 @@ def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world,
     assert inference.heldout_rewards(twin, [example], *place[:-1]) == [row]  # the same without files
     monkeypatch.delattr(answering, "generate")
     assert inference.score_examples(twin, [example], *place) == [row]
+
+
+def test_an_item_whose_video_is_lost_gets_no_answer_and_counts_zero(twin, world, vstar_items, tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: ["red"] * len(prompts))
+    builder = builder_of(world)
+    questions = inference.vstar_questions([ITEM | QUESTIONS, *vstar_items], builder)  # v.mp4 does not exist
+    with pytest.raises(FileNotFoundError):
+        inference.answer(twin, questions, CONFIG, tmp_path / "strict")
+    quarantine = Quarantine(tmp_path / "unreadable.jsonl", 100, retry_s=0)
+    answers = inference.answer(twin, questions, CONFIG, tmp_path / "answers", quarantine=quarantine)
+    assert [row["key"] for row in answers] == [q.key for q in questions[5:]]
+    lost, *others = inference.read_vstar_answers([ITEM | QUESTIONS, *vstar_items], answers)
+    assert (lost["answer_vqa"], lost["judge_score"], lost["answer_spatial"]) == ("", 0, {})
+    assert all(item["answer_vqa"] == "red" for item in others)
+    assert vstar.score_items([lost], "fixed")["overall"]["mam"] == 0
+    names = [question.key for question, _ in inference.readable(questions, 2, quarantine)]
+    assert names == [question.key for question in questions[5:7]]
+    assert len((tmp_path / "unreadable.jsonl").read_text().splitlines()) == 5

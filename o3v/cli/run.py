@@ -83,7 +83,8 @@ def _plans(options: Namespace) -> list[Plan]:
         config = _read_yaml(options.config, "configuration")
         if not isinstance(config, dict):
             raise ValueError(f"{options.config} must map names of parameters to values")
-        fixed = {name: config.pop(name, None) if value is None else value for name, value in fixed.items()}
+        given = {name: config.pop(name, None) for name in fixed}
+        fixed = {name: given[name] if value is None else value for name, value in fixed.items()}
         overrides = config | overrides
     if options.matrix is None:
         return [plan_run(**fixed, out=out, overrides=overrides, **selection)]

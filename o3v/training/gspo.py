@@ -118,12 +118,8 @@ def make_trainer(
 
     Raises ValueError if the completions of a step do not divide into forward passes.
     """
-    reward = GroundedReward(
-        reward_config or RewardConfig.paper(),
-        run.out / "rollouts",
-        response_opening(vlm.processor),
-        config.num_generations,
-    )
+    opening, rollouts = response_opening(vlm.processor), run.out / "rollouts"
+    reward = GroundedReward(reward_config or RewardConfig.paper(), rollouts, opening, config.num_generations)
     make_row = functools.partial(gspo_row, builder=builder)
     functions = reward.terms() if config.reward_aggregation == "normalize_then_sum" else [reward.total]
     trainer = GspoTrainer(

@@ -59,6 +59,7 @@ def add_commands(commands: Any) -> None:
     prices = {"nargs": 2, "type": number_above_0, "metavar": ("IN", "OUT")}
     add("--prices", **prices, help="US dollars for a million tokens of input and of output")
     add("--judge", default="", metavar="MODEL", help="model that checks crops and sentences")
+    add("--add-to", dest="data_root", **FOLDER, help="data root that gets the kept rows, and a link to VIDEOS")
 
     add = add_parser(commands, "score", score_file, "compute the reward of completions, with all its terms")
     add("completions_file", **FILE, help="JSON lines with completion (or response), row, progress")
@@ -129,7 +130,7 @@ def sift_rows(options: Namespace) -> int:
 def annotate_videos(options: Namespace) -> int:
     """Writes answers to DIR/answers and unreadable answers to DIR/unread.jsonl, then filters as `sift_rows` does.
 
-    After a budget is reached, filters the rows that there are.
+    After a budget is reached, filters the rows that there are. `--add-to` adds the kept rows to a data root.
     """
     videos, out = options.videos_folder, options.output_folder
     files.refuse_overwriting(out, videos)
@@ -140,6 +141,8 @@ def annotate_videos(options: Namespace) -> int:
         max_cost_usd=options.max_cost,
         prices_usd=options.prices and tuple(options.prices),
     )
+    if options.data_root:
+        data_root.stgr_files(options.data_root, "sft")  # FileNotFoundError before any request
     annotator = annotation_clients.make_annotator(options.annotator, videos, options.model, options.endpoint)
     items, errors = annotation.find_videos(videos)
     for error in errors:
@@ -157,7 +160,11 @@ def annotate_videos(options: Namespace) -> int:
             stgr.write_stgr(out / "kept.json", [])
             log.info("no rows; the reasons are in %s", out / "unread.jsonl")
             return 0
-        return _filter_annotations(examples, videos, out, options.judge)
+        _filter_annotations(examples, videos, out, options.judge)
+        if options.data_root:
+            kept = stgr.read_good_rows(out / "kept.json")
+            log.info("rows added in %s", data_root.add_rows(options.data_root, stgr.OWN, kept, videos))
+        return 0
 
 
 def _filter_annotations(examples: list[Example], videos: Path, out: Path, judge: str) -> int:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from o3v import evidence, video
 from o3v.data import stgr
-from o3v.data.root import is_file, locate, locate_items
+from o3v.data.root import expected_places, is_file, locate, locate_items
 from o3v.data.stgr import BadRow
 from o3v.evidence.parsing import BOX_TAG, parse_box
 from o3v.geometry import MIN_PIXELS, Size
@@ -60,6 +60,7 @@ class Coverage:
     sources: defaultdict[str, SourceCoverage] = field(default_factory=partial(defaultdict, SourceCoverage))
     cases: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
     bad_rows: set[int] = field(default_factory=set)
+    expected: set[str] = field(default_factory=set)  # where media of bad rows lie, or would be looked for
     named: list[dict[str, object]] = field(default_factory=list)  # every problem: row, source, reason, detail
 
     def add_problem(self, number: int, source: str, kind: str, case: str) -> None:
@@ -102,6 +103,8 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
         medium = _medium(row)
         source.media.add(medium)
         source.spaces[stgr.coordinate_space(row)] += 1
+        if media[medium].problem:
+            coverage.expected.update(expected_places(row))
         for kind, detail in _problems(row, media[medium], root):
             coverage.add_problem(number, row.source, kind, f"{Path(path).name}, row {number} ({row.id}): {detail}")
     return coverage

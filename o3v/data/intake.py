@@ -28,7 +28,8 @@ class Intake:
 
     `rows` are good rows with paths relative to the root, `durations_s` the lengths of their videos by path. `coverage`
     has a line for each file and source, `audit` one for each reason why a filter dropped rows, and `left_out` one for
-    each row or box that is not used, with the reason.
+    each row or box that is not used, with the reason. `expected` are the places where media are missing or unreadable:
+    a file that appears there makes another intake.
     """
 
     rows: list[Example]
@@ -36,6 +37,7 @@ class Intake:
     coverage: list[dict[str, Any]]
     audit: list[dict[str, Any]]
     left_out: list[dict[str, Any]]
+    expected: list[str]
 
 
 def take_in(root: Path | str, split: str, max_rows: int, seed: int, workers: int = WORKERS) -> Intake:
@@ -50,11 +52,12 @@ def take_in(root: Path | str, split: str, max_rows: int, seed: int, workers: int
 
     Raises FileNotFoundError for a root without STGR files, and ValueError if no row is left.
     """
-    examples, coverage, left_out, durations_s = [], [], [], {}
+    examples, coverage, left_out, expected, durations_s = [], [], [], set(), {}
     for path in stgr_files(root, split):
         checked = check_file(root, path, workers)
         coverage += [{"file": path.name, **line} for line in checked.table()]
         left_out += _named(checked, path.name)
+        expected |= checked.expected
         durations_s |= {name: info.duration_s for (name, _), info in checked.media.items() if info.duration_s}
         examples += good_rows(path, checked, root, allowed=[KEY_FRAME_MISSING])
     stages = {
@@ -69,7 +72,7 @@ def take_in(root: Path | str, split: str, max_rows: int, seed: int, workers: int
     if not rows:
         first = left_out[0]["detail"] if left_out else "the files are empty"
         raise ValueError(f"no {split.upper()} row of {root} can be used ({first}); run `o3v check-data {root}`")
-    return Intake(rows, durations_s, coverage, filter_report.report_table(steps), left_out)
+    return Intake(rows, durations_s, coverage, filter_report.report_table(steps), left_out, sorted(expected))
 
 
 def _named(checked: Coverage, file: str) -> Iterator[dict[str, Any]]:

@@ -54,6 +54,13 @@ def json_files(root: Path | str) -> list[Path]:
     return sorted({*found, *Path(root).glob(f"*/{VSTAR_FILE}")})
 
 
+def row_files(data_root: Path | str, vstar_root: Path | str) -> list[Path]:
+    """The files, or the folder of files, that decide which rows the roots have: a change of them changes the rows."""
+    files_of_splits = [path for split in SPLITS for path in stgr_files(data_root, split)]
+    folders = {path.parent if path.parent.name == JSON_FOLDER else path for path in files_of_splits}
+    return sorted({*folders, vstar_file(vstar_root)})
+
+
 def vstar_file(root: Path | str) -> Path:
     """V-STAR's test file: in `root` or in a folder of it. Raises FileNotFoundError for none, ValueError for several."""
     found = sorted(path for pattern in (VSTAR_FILE, f"*/{VSTAR_FILE}") for path in Path(root).glob(pattern))
@@ -85,11 +92,18 @@ def find_medium(root: Path | str, relative: str, folder: str = "") -> str:
 
     The first of them that exists and does not leave the root; without one, `relative` itself.
     """
-    candidates = [f"{COLLECTIONS}/{folder}/{relative}"] if folder else []
-    for candidate in (*candidates, f"{COLLECTIONS}/{relative}", relative):
-        if is_file(root, candidate):
-            return candidate
-    return relative
+    return next((path for path in _places(relative, folder) if is_file(root, path)), relative)
+
+
+def expected_places(example: Example) -> list[str]:
+    """Where the medium of a row may lie, relative to its root, in the order in which `locate` looks."""
+    source = next((source for source in SOURCES if source.fits(example.source)), None)
+    return _places(example.media_path, source.folder if source else "")
+
+
+def _places(relative: str, folder: str) -> list[str]:
+    own = [f"{COLLECTIONS}/{folder}/{relative}"] if folder else []
+    return [*own, f"{COLLECTIONS}/{relative}", relative]
 
 
 def is_file(root: Path | str, relative: str) -> bool:

@@ -6,6 +6,7 @@ A notebook opens its folder `runs/<run_id>/<notebook>/` with `open_stage`, gets 
 
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,11 @@ class Stage:
         The hash of the list covers the content of all listed files, so it is the one record of them.
         """
         return write_media_list(self.path(f"{name}.media.json"), folders, media)
+
+    def use(self, *paths: Path) -> None:
+        """Records files and folders outside of this notebook's folder as inputs: a change of them runs it again."""
+        outside = [Path(os.path.abspath(path)) for path in paths]
+        self.inputs |= {str(path) for path in outside if not path.is_relative_to(self.folder)}
 
     def require_media(self, relative: str) -> dict[str, Path]:
         """The folders of a list of media, by name. As `require`, with the content of the listed files as the input."""

@@ -60,6 +60,7 @@ class Coverage:
     sources: defaultdict[str, SourceCoverage] = field(default_factory=partial(defaultdict, SourceCoverage))
     cases: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
     bad_rows: set[int] = field(default_factory=set)
+    found: dict[tuple[str, str], str] = field(default_factory=dict)  # paths of media (`root.locate`)
     expected: set[str] = field(default_factory=set)  # where media of bad rows lie, or would be looked for
     named: list[dict[str, object]] = field(default_factory=list)  # every problem: row, source, reason, detail
 
@@ -89,15 +90,16 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
 
     Raises the errors of `stgr.read_stgr`.
     """
-    examples = (locate(root, e) for e in stgr.read_stgr(path) if isinstance(e, Example))
+    found: dict[tuple[str, str], str] = {}
+    examples = (locate(root, e, found) for e in stgr.read_stgr(path) if isinstance(e, Example))
     media = _inspect_all(root, {_medium(example) for example in examples}, workers)
-    coverage = Coverage(media)
+    coverage = Coverage(media, found=found)
     for number, row in enumerate(stgr.read_stgr(path), 1):
         if isinstance(row, BadRow):
             coverage.add_problem(number, "(bad rows)", "bad row", f"{Path(path).name}, {row}")
             coverage.sources["(bad rows)"].rows += 1
             continue
-        row = locate(root, row)
+        row = locate(root, row, found)
         source = coverage.sources[row.source]
         source.rows += 1
         medium = _medium(row)
@@ -219,4 +221,4 @@ def good_rows(
     bad = {problem["row"] for problem in coverage.named if problem["reason"] not in allowed}
     for number, row in enumerate(stgr.read_stgr(path), 1):
         if isinstance(row, Example) and number not in bad:
-            yield row if root is None else locate(root, row)
+            yield row if root is None else locate(root, row, coverage.found)

@@ -71,15 +71,20 @@ def vstar_file(root: Path | str) -> Path:
     return found[0]
 
 
-def locate(root: Path | str, example: Example) -> Example:
-    """The row with its paths relative to `root`, as far as their files exist; other paths stay as they are."""
+def locate(root: Path | str, example: Example, found: dict[tuple[str, str], str] | None = None) -> Example:
+    """The row with its paths relative to `root`, as far as their files exist; other paths stay as they are.
+
+    `found` keeps the paths that were found for the next rows and calls: looking for a file takes time on a network.
+    """
+    found = {} if found is None else found
     source = next((source for source in SOURCES if source.fits(example.source)), None)
     medium = "image_path" if example.task is Task.SPATIAL else "video_path"
-    path = find_medium(root, example.media_path, source.folder if source else "")
-    folder = (source and source.key_frames) or ""
-    frames = [frame.path and replace(frame, path=find_medium(root, frame.path, folder)) for frame in example.key_frames]
-    frames = tuple(found or frame for found, frame in zip(frames, example.key_frames, strict=True))
-    return replace(example, **{medium: path}, key_frames=frames)
+    folder, key_folder = (source.folder, source.key_frames) if source else ("", "")
+    wanted = {(example.media_path, folder), *((frame.path, key_folder) for frame in example.key_frames if frame.path)}
+    for place in wanted - found.keys():
+        found[place] = find_medium(root, *place)
+    frames = tuple(replace(f, path=found[f.path, key_folder]) if f.path else f for f in example.key_frames)
+    return replace(example, **{medium: found[example.media_path, folder]}, key_frames=frames)
 
 
 def read_split(root: Path | str, split: str) -> list[Example]:
@@ -120,6 +125,8 @@ def locate_items(root: Path | str, items: Iterable[Row]) -> list[Row | str]:
     `vid` is a path, a file name, or a file name without its ending, as in the public file.
     """
     by_name, located = videos_by_name(root), []
+    links = [path.name for path in sorted(Path(root).glob("[!.]*")) if path.is_symlink() and path.name != COLLECTIONS]
+    hint = f" (links are followed below {COLLECTIONS}/ only, not {', '.join(links[:3])})" if links else ""
     for item in items:
         vid = item["vid"]
         paths = [vid] if is_file(root, vid) else by_name.get(Path(vid).name, [])
@@ -127,7 +134,9 @@ def locate_items(root: Path | str, items: Iterable[Row]) -> list[Row | str]:
             located.append({**item, "video_path": paths[0]})
         else:
             several = ", ".join(paths[:3])
-            located.append(f"{vid!s:.60}: {f'several videos have this name: {several}' if paths else 'has no video'}")
+            located.append(
+                f"{vid!s:.60}: {f'several videos have this name: {several}' if paths else f'has no video{hint}'}"
+            )
     return located
 
 
@@ -150,7 +159,9 @@ def _walk(root: Path) -> Iterator[str]:
             folders.clear()
             continue
         entered.add(real)
-        folders.sort()
+        links = {name for name in folders if os.path.islink(os.path.join(parent, name))}
+        place = Path(parent).relative_to(root)
+        folders[:] = sorted(n for n in folders if n not in links or (place / n).parts[0] == COLLECTIONS)
         for name in sorted(names):
             relative = (Path(parent) / name).relative_to(root).as_posix()
             if name.lower().endswith(VIDEO_ENDINGS) and not name.startswith(".") and is_file(root, relative):

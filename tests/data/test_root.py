@@ -123,6 +123,7 @@ def test_vstar_videos_are_found_by_name_anywhere_below_the_root(tmp_path):
     for name in ("videos", "deep", "v3.txt", "v4.mp4", "more"):
         (tmp_path / name).rename(tmp_path / "root" / name)
     (tmp_path / "root/videos/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root/a link").symlink_to(tmp_path / "elsewhere")  # not followed, but named
     vids = ["v1", "v.2", "v3", "v4.mp4", "v5", "v6", "videos/v5.mp4", "v7"]
     located = roots.locate_items(tmp_path / "root", [{"vid": vid} for vid in vids])
     assert [item["video_path"] for item in located if isinstance(item, dict)] == [
@@ -133,7 +134,8 @@ def test_vstar_videos_are_found_by_name_anywhere_below_the_root(tmp_path):
         "videos/v5.mp4",
     ]
     problems = [item for item in located if isinstance(item, str)]
-    assert problems[0] == "v3: has no video" and problems[2] == "v7: has no video"
+    hint = "has no video (links are followed below videos/ only, not a link)"
+    assert problems[0] == f"v3: {hint}" and problems[2] == f"v7: {hint}"
     assert "several" in problems[1] and "videos/v5.mp4" in problems[1] and "more/v5.webm" in problems[1]
 
 

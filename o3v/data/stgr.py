@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from o3v import evidence, files
+from o3v.data.sources import SOURCES
 from o3v.schema import Example, SchemaError, Task
 from o3v.text import printable
 
-GROUNDING = tuple(f"STR_{name}" for name in ("activitynet", "coin", "didemo", "queryd", "qvhighlight"))
-OTHERS = ("STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa", "timerft", "videoespresso_train_video")
-PREFIXES = ("TVG_", "synth")  # the temporal grounding collections, and the rows of our synthetic world
-
+OWN = "own"  # source of annotated videos of the user (`annotation.find_videos`)
 CHUNK = 1 << 20  # characters read at a time
 MAX_ROW_CHARS = files.MAX_LINE_CHARS  # a row with more characters is malformed
 BETWEEN_ROWS = re.compile(r"[ \t\r\n,]*")
@@ -48,8 +46,8 @@ class BadRow:
 
 
 def known_source(source: str) -> bool:
-    """Whether the public files or our synthetic world use this source name."""
-    return source in GROUNDING + OTHERS or source.startswith(PREFIXES)
+    """Whether the public files, our synthetic world or our annotations ("own") use this source name."""
+    return source == OWN or source.startswith("synth") or any(known.fits(source) for known in SOURCES)
 
 
 def read_stgr(path: Path | str, sources: Callable[[str], bool] = known_source) -> Iterator[Example | BadRow]:

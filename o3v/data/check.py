@@ -1,7 +1,7 @@
 """Checks the rows of STGR files against their media: videos, images and key frames, source by source.
 
-Opens every medium once, in a pool of processes. Reads the rows twice and never keeps all of them in memory. A path that
-leaves the data folder counts as missing. The command is `o3v check-data`.
+Opens every medium once, in a pool of processes. Reads the rows twice and never keeps all of them in memory. Paths start
+where `root.locate` finds them; one that leaves the data folder counts as missing. The command is `o3v check-data`.
 """
 
 from collections import Counter, defaultdict
@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 
 from o3v import evidence, video
 from o3v.data import stgr
+from o3v.data.root import is_file, locate, locate_items
 from o3v.data.stgr import BadRow
 from o3v.evidence.parsing import BOX_TAG, parse_box
 from o3v.geometry import MIN_PIXELS, Size
-from o3v.schema import Example, SchemaError, Task, resolve_inside
+from o3v.schema import Example, Row, Task, resolve_inside
 
 MAX_CASES = 3  # cases of each kind of problem that are listed
 ROW_PROBLEMS = ("bad row", "key frame missing", "time beyond video", "malformed box", "box off picture", "image size")
@@ -84,21 +85,15 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
 
     Raises the errors of `stgr.read_stgr`.
     """
-    examples = (e for e in stgr.read_stgr(path) if isinstance(e, Example))
-    paths = sorted({_medium(example) for example in examples})
-    inspect = partial(inspect_media, str(root))
-    if workers <= 1 or len(paths) < 2 * workers:
-        found = map(inspect, paths)
-    else:
-        found = inspect_in_processes(inspect, paths, workers)
-    progress = tqdm(found, total=len(paths), desc="opening media", mininterval=5)
-    media = dict(zip(paths, progress, strict=True))
+    examples = (locate(root, e) for e in stgr.read_stgr(path) if isinstance(e, Example))
+    media = _inspect_all(root, {_medium(example) for example in examples}, workers)
     coverage = Coverage(media)
     for number, row in enumerate(stgr.read_stgr(path), 1):
         if isinstance(row, BadRow):
             coverage.add_problem(number, "(bad rows)", "bad row", f"{Path(path).name}, {row}")
             coverage.sources["(bad rows)"].rows += 1
             continue
+        row = locate(root, row)
         source = coverage.sources[row.source]
         source.rows += 1
         medium = _medium(row)
@@ -107,6 +102,31 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
         for kind, detail in _problems(row, media[medium], root):
             coverage.add_problem(number, row.source, kind, f"{Path(path).name}, row {number} ({row.id}): {detail}")
     return coverage
+
+
+def check_items(root: Path | str, items: Sequence[Row], workers: int = 2) -> Coverage:
+    """Checks V-STAR's items against `root`, below which their videos lie. The sources are the domains."""
+    located = locate_items(root, items)
+    paths = {(item["video_path"], False) for item in located if isinstance(item, dict)}
+    missing = {(item["vid"], False): MediaInfo(problem=MISSING) for item in items}
+    coverage = Coverage({**missing, **_inspect_all(root, paths, workers)})
+    for number, (item, found) in enumerate(zip(items, located, strict=True), 1):
+        domain = str(item.get("domain") or "(no domain)")
+        medium = (item["vid"] if isinstance(found, str) else found["video_path"], False)
+        info, source = coverage.media[medium], coverage.sources[domain]
+        source.rows += 1
+        source.media.add(medium)
+        if info.problem:
+            case = found if isinstance(found, str) else f"{medium[0]} {info.detail}"
+            coverage.add_problem(number, domain, info.problem, f"item {number}: {case}")
+    return coverage
+
+
+def _inspect_all(root: Path | str, media: set[Medium], workers: int) -> dict[Medium, MediaInfo]:
+    paths, inspect = sorted(media), partial(inspect_media, str(root))
+    in_turn = workers <= 1 or len(paths) < 2 * workers
+    found = map(inspect, paths) if in_turn else inspect_in_processes(inspect, paths, workers)
+    return dict(zip(paths, tqdm(found, total=len(paths), desc="opening media", mininterval=5), strict=True))
 
 
 def inspect_in_processes(
@@ -134,7 +154,7 @@ def _problems(example: Example, medium: MediaInfo, root: Path | str) -> Iterator
     """Each kind of problem of a row at most once, with the detail of its first case."""
     if medium.problem:
         yield medium.problem, f"{example.media_path} {medium.detail}"
-    missing = [f.path for f in example.key_frames if f.path and not _exists(root, f.path)]
+    missing = [f.path for f in example.key_frames if f.path and not is_file(root, f.path)]
     if missing:
         yield "key frame missing", missing[0]
     if medium.duration_s:
@@ -172,17 +192,10 @@ def _aspect(size_wh: Size) -> float:
     return size_wh[0] / size_wh[1]
 
 
-def _exists(root: Path | str, relative: str) -> bool:
-    try:
-        return resolve_inside(root, relative).is_file()
-    except SchemaError:
-        return False
-
-
 def inspect_media(root: str, medium: Medium) -> MediaInfo:
     """Opens a video or image below the folder `root`."""
     relative, is_image = medium
-    if not _exists(root, relative):
+    if not is_file(root, relative):
         return MediaInfo(problem=MISSING, detail="does not exist")
     path = resolve_inside(root, relative)
     try:
@@ -193,8 +206,8 @@ def inspect_media(root: str, medium: Medium) -> MediaInfo:
         return MediaInfo(problem=UNREADABLE, detail=f"cannot be read: {error}"[:200])
 
 
-def good_rows(path: Path | str, coverage: Coverage) -> Iterator[Example]:
-    """Reads the rows of a checked file that have no problem."""
+def good_rows(path: Path | str, coverage: Coverage, root: Path | str | None = None) -> Iterator[Example]:
+    """Reads the rows of a checked file that have no problem. With `root`, their paths are relative to it."""
     for number, row in enumerate(stgr.read_stgr(path), 1):
         if isinstance(row, Example) and number not in coverage.bad_rows:
-            yield row
+            yield row if root is None else locate(root, row)

@@ -25,13 +25,14 @@ VSTAR_QUESTIONS = ("what", "when", "when_2", "where", "where_2")  # "_2": of cha
 def vstar_questions(items: Sequence[Row], builder: PromptBuilder) -> list[Question]:
     """Five questions per item, in the order of VSTAR_QUESTIONS. Keys are `<position>/<name>`.
 
-    Raises SchemaError for a `vid` that leaves the root of the builder.
+    The video is `video_path` (`data.root.locate_items`), or `vid` without it. Raises SchemaError for one that leaves
+    the root of the builder.
     """
     return [
         Question(
             f"{number}/{name}",
-            resolve_inside(builder.root, item["vid"]),
-            partial(builder.for_video, task, text, item["vid"]),
+            resolve_inside(builder.root, item.get("video_path", item["vid"])),
+            partial(builder.for_video, task, text, item.get("video_path", item["vid"])),
         )
         for number, item in enumerate(items)
         for name, (task, text) in _question_texts(item, builder).items()

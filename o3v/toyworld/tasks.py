@@ -118,7 +118,7 @@ def eval_item(scene: Scene) -> Row | None:
     corners = [[round(v) for v in rescale_box(box, (1, 1), scene.size_wh)] for box in boxes]
     keys = ("xmin", "ymin", "xmax", "ymax")
     return {
-        "vid": _path("videos", scene, "mp4"),
+        "vid": scene.scene_id,
         "domain": scene.background.place.capitalize(),
         "fps": scene.fps,
         "width": width,

@@ -271,6 +271,13 @@ def load_profile(name: str) -> Profile:
 
 
 def find_base(name: str) -> str | Path:
-    """Returns what to load for a base model: its folder if it is in this repository, else the name itself."""
-    folder = REPOSITORY / name
-    return folder if folder.is_dir() else name
+    """Returns what to load for a base model: its folder, in this repository or anywhere, else its name on the hub.
+
+    Raises FileNotFoundError for a path without a folder. A name on the hub is `organisation/model`.
+    """
+    for folder in (REPOSITORY / name, Path(name).expanduser()):
+        if folder.is_dir():
+            return folder
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise FileNotFoundError(f"the base model {name!r} is not a folder, and no name on the hub (organisation/model)")
+    return name

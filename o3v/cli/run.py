@@ -30,8 +30,9 @@ def add_command(commands: Any) -> None:
     add("--out", **folder, default=Path("runs"), help="folder of all runs (default: runs)")
     add("--from", dest="start_from", metavar="NOTEBOOK", help="first notebook to run, for example 03 or 03_gspo")
     add("--only", metavar="NOTEBOOK", help="run only this notebook")
-    repeated = {"action": "append", "default": [], "metavar": "NOTEBOOK.PARAMETER=VALUE"}
-    add("-p", dest="overrides", **repeated, help="set a parameter of a notebook; can be repeated")
+    repeated = {"action": "append", "default": [], "metavar": "[NOTEBOOK.]PARAMETER=VALUE"}
+    add("-p", dest="overrides", **repeated, help="set a parameter of one notebook, or of all that have it; repeatable")
+    add("--config", type=Path, metavar="RUN.yaml", help="parameters by name, also profile and seed; options above win")
     add("--matrix", type=Path, metavar="GRID.yaml", help="run all combinations of the parameter values in a YAML file")
     add("--resume", metavar="RUN_ID", help="continue a run with the options it was started with")
     add("--timeout", type=int, metavar="SECONDS", help="time limit of each cell (default: no limit)")
@@ -68,26 +69,39 @@ def _plans(options: Namespace) -> list[Plan]:
     if options.timeout is not None and options.timeout <= 0:
         raise ValueError(f"--timeout must be at least 1 second, found {options.timeout}")
     if run_id is not None:
-        if options.matrix or options.overrides or fixed != {"profile": None, "seed": None}:
-            raise ValueError(f"--resume takes all values from {run_id}; remove --profile, --seed, -p and --matrix")
+        if options.matrix or options.config or options.overrides or fixed != {"profile": None, "seed": None}:
+            raise ValueError(
+                f"--resume takes all values from {run_id}; remove --profile, --seed, -p, --config and --matrix"
+            )
         return [plan_resumed(run_id, out, **selection)]
     pairs = [argument.partition("=")[::2] for argument in options.overrides if "=" in argument]
     overrides = dict(pairs)
     if len(overrides) < len(options.overrides):
         found = " ".join(options.overrides)
         raise ValueError(f"-p takes NOTEBOOK.PARAMETER=VALUE, each parameter once; found {found}")
+    if options.config is not None:
+        config = _read_yaml(options.config, "configuration")
+        if not isinstance(config, dict):
+            raise ValueError(f"{options.config} must map names of parameters to values")
+        fixed = {name: config.pop(name, None) if value is None else value for name, value in fixed.items()}
+        overrides = config | overrides
     if options.matrix is None:
         return [plan_run(**fixed, out=out, overrides=overrides, **selection)]
-    try:
-        with open_text(options.matrix) as file:
-            grid = _read_yaml(file.read(MAX_GRID_CHARS + 1))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{options.matrix} is no grid of parameters in YAML: {error!s:.300}") from None
+    grid = _read_yaml(options.matrix, "grid of parameters")
     return plan_matrix(grid, out, fixed | overrides, **selection)
 
 
-def _read_yaml(text: str) -> Any:
-    """Reads a small YAML text. Raises ValueError for aliases, which can stand for gigabytes, and for deep nesting."""
+def _read_yaml(path: Path, kind: str) -> Any:
+    """Reads a small YAML file. Raises ValueError, which names the file and the `kind` that it should be."""
+    try:
+        with open_text(path) as file:
+            return _parse_yaml(file.read(MAX_GRID_CHARS + 1))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no {kind} in YAML: {error!s:.300}") from None
+
+
+def _parse_yaml(text: str) -> Any:
+    """Raises ValueError for aliases, which can stand for gigabytes, and for deep nesting."""
     if len(text) > MAX_GRID_CHARS:
         raise ValueError(f"it has more than {MAX_GRID_CHARS:,} characters")
     depth = 0

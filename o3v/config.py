@@ -15,7 +15,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Number of rows that the synthetic world makes for each split."""
+    """Number of rows of each split: those that the synthetic world makes, and the most that are taken of real ones."""
+
+    # what is made without a data root: the synthetic world, a small root with the real names and folders, or nothing
+    made: Literal["world", "official", ""] = ""
 
     sft_rows: int = 31_166  # rows of STGR-SFT.json
     rl_rows: int = 37_231  # rows of STGR-RL.json
@@ -186,6 +189,7 @@ TINY = Profile(
         num_measured=500,
     ),
     data=DataConfig(
+        made="world",
         sft_rows=2_400,
         rl_rows=1_000,
         eval_items=60,

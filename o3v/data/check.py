@@ -59,10 +59,12 @@ class Coverage:
     sources: defaultdict[str, SourceCoverage] = field(default_factory=partial(defaultdict, SourceCoverage))
     cases: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
     bad_rows: set[int] = field(default_factory=set)
+    named: list[dict[str, object]] = field(default_factory=list)  # every problem: row, source, reason, detail
 
     def add_problem(self, number: int, source: str, kind: str, case: str) -> None:
         """Counts one problem of row `number`. `case` is the line to show for it."""
         self.bad_rows.add(number)
+        self.named.append({"row": number, "source": source, "reason": kind, "detail": case})
         self.sources[source].problems[kind] += 1
         if len(self.cases[kind]) < MAX_CASES:
             self.cases[kind].append(case)

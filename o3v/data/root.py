@@ -23,6 +23,14 @@ VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".flv", ".ts",
 ENVIRONMENT = "O3V_DATA"  # names the data root where no parameter does
 
 
+def from_environment(data_root: str) -> str:
+    """The data root, or the one of the variable O3V_DATA if it is empty; "" without both.
+
+    `o3v run` reads the variable itself and records it, so a notebook that it runs does not.
+    """
+    return data_root or ("" if os.environ.get("O3V_HEADLESS") else os.environ.get(ENVIRONMENT, ""))
+
+
 def stgr_files(root: Path | str, split: str) -> list[Path]:
     """The STGR files of a split (`sft` or `rl`): STGR's own first, then those that annotations added, by name.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from o3v.data.sources import source_of
 from o3v.evidence import format_box, format_object
 from o3v.geometry import Box, rescale_box
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
@@ -74,6 +75,18 @@ SOURCES: Mapping[str, Source] = {
 }
 EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, "V-STAR", _WITH_EVIDENCE, 0.6)
 MIN_EVAL_SHARE = 0.15  # of the video: shortest span of an eval item
+
+
+def paper_name(source: str, split: str) -> str:
+    """The paper's name for a source of STGR, or for the one that a synthetic source stands for; else the name itself.
+
+    >>> paper_name("synth_gqa", "rl"), paper_name("gqa", "rl"), paper_name("own", "sft")
+    ('VisCoT/GQA', 'VisCoT/GQA', 'own')
+    """
+    if source in SOURCES:
+        return SOURCES[source].stands_for
+    found = source_of(source, split)
+    return found.label if found else source
 
 
 def annotated_rows(total: int) -> int:

@@ -12,8 +12,10 @@ from o3v import files, video
 from o3v.cli import add_parser, count_above_0, number_above_0, table_text
 from o3v.config import load_profile
 from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding, stgr
-from o3v.data.check import check_file, good_rows
+from o3v.data import root as data_root
+from o3v.data.check import check_file, check_items, good_rows
 from o3v.data.export import export_rows
+from o3v.evaluation.vstar_items import read_items
 from o3v.evidence import open_think, problem_shares
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
@@ -29,8 +31,8 @@ LOCK_WAIT_S = 1.0
 def add_commands(commands: Any) -> None:
     """Adds the commands of this module to the subcommands of a parser."""
     add = add_parser(commands, "check-data", check_data, "check STGR files against their videos and images")
-    add("data_root", type=Path, metavar="ROOT", help="folder where the paths in the rows start")
-    add("stgr_files", **FILE, nargs="*", help="STGR files (default: ROOT/*.json and ROOT/*.jsonl)")
+    add("data_root", type=Path, metavar="ROOT", help="folder of the STGR files, videos and images, or of V-STAR")
+    add("stgr_files", **FILE, nargs="*", help="STGR or V-STAR files (default: all in ROOT and ROOT/json_data)")
     add("--allow-missing", dest="allow_bad_rows", action="store_true", help="drop rows with problems and do not fail")
     add("--out", dest="output_folder", **FOLDER, help="write the rows without problems to this folder")
     add("--export", metavar="FORMAT", help="format of the rows in --out: trl, swift or llama-factory (default: STGR)")
@@ -75,9 +77,9 @@ def add_commands(commands: Any) -> None:
 def check_data(options: Namespace) -> int:
     """Prints a table by source and the first problems of each kind. Returns 1 if rows have problems."""
     root, out, allowed = options.data_root, options.output_folder, options.allow_bad_rows
-    paths = options.stgr_files or sorted(p for p in root.glob("[!.]*") if p.suffix in (".json", ".jsonl"))
+    paths = options.stgr_files or data_root.json_files(root)
     if not root.is_dir() or not paths:
-        raise FileNotFoundError(f"{root} is not a folder with .json or .jsonl files; name the files")
+        raise FileNotFoundError(f"{root} is not a folder with .json or .jsonl files, or json_data/; name the files")
     if out and len({path.stem for path in paths}) < len(paths):
         raise ValueError(f"two of the files have the same name, and --out would write both to {out}; check them apart")
     ending = f".{options.export}.jsonl" if options.export else ".json"
@@ -87,7 +89,9 @@ def check_data(options: Namespace) -> int:
     num_bad = 0
     for path in paths:
         try:
-            coverage = check_file(root, path, options.num_workers)
+            is_vstar = path.name == data_root.VSTAR_FILE
+            rows = read_items(path) if is_vstar else path
+            coverage = (check_items if is_vstar else check_file)(root, rows, options.num_workers)
         except (SchemaError, FileExistsError) as error:
             if options.stgr_files:
                 raise
@@ -99,10 +103,10 @@ def check_data(options: Namespace) -> int:
             count = sum(source.problems[kind] for source in coverage.sources.values())
             log.info("%s, %d rows:\n  %s\n", kind, count, "\n  ".join(cases))
         num_bad += len(coverage.bad_rows)
-        if out:
+        if out and not is_vstar:
             with files.as_private_as(path):
                 if options.export:
-                    files.write_jsonl(outputs[path], export_rows(good_rows(path, coverage), options.export))
+                    files.write_jsonl(outputs[path], export_rows(good_rows(path, coverage, root), options.export))
                 else:
                     stgr.write_stgr(outputs[path], good_rows(path, coverage))
     if num_bad:

@@ -25,7 +25,8 @@ from o3v.geometry import MIN_PIXELS, Size
 from o3v.schema import Example, Row, Task, resolve_inside
 
 MAX_CASES = 3  # cases of each kind of problem that are listed
-ROW_PROBLEMS = ("bad row", "key frame missing", "time beyond video", "malformed box", "box off picture", "image size")
+KEY_FRAME_MISSING = "key frame missing"  # of no use here: key frames are read from the video
+ROW_PROBLEMS = ("bad row", KEY_FRAME_MISSING, "time beyond video", "malformed box", "box off picture", "image size")
 MAX_ASPECT_CHANGE = 0.02  # between the stated and the real image size; smaller copies are rounded to whole pixels
 MISSING, UNREADABLE = "medium missing", "medium unreadable"
 Medium = tuple[str, bool]  # its path, and whether it is an image
@@ -158,7 +159,7 @@ def _problems(example: Example, medium: MediaInfo, root: Path | str) -> Iterator
         yield medium.problem, f"{example.media_path} {medium.detail}"
     missing = [f.path for f in example.key_frames if f.path and not is_file(root, f.path)]
     if missing:
-        yield "key frame missing", missing[0]
+        yield KEY_FRAME_MISSING, missing[0]
     if medium.duration_s:
         late_s = [f.time_s for f in example.key_frames if f.time_s > medium.duration_s]
         span_s = example.span_s
@@ -208,8 +209,11 @@ def inspect_media(root: str, medium: Medium) -> MediaInfo:
         return MediaInfo(problem=UNREADABLE, detail=f"cannot be read: {error}"[:200])
 
 
-def good_rows(path: Path | str, coverage: Coverage, root: Path | str | None = None) -> Iterator[Example]:
-    """Reads the rows of a checked file that have no problem. With `root`, their paths are relative to it."""
+def good_rows(
+    path: Path | str, coverage: Coverage, root: Path | str | None = None, allowed: Sequence[str] = ()
+) -> Iterator[Example]:
+    """Reads the rows of a checked file that have no problem but `allowed` ones. With `root`, paths start there."""
+    bad = {problem["row"] for problem in coverage.named if problem["reason"] not in allowed}
     for number, row in enumerate(stgr.read_stgr(path), 1):
-        if isinstance(row, Example) and number not in coverage.bad_rows:
+        if isinstance(row, Example) and number not in bad:
             yield row if root is None else locate(root, row)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from o3v.data import filter_report, filters, stgr
-from o3v.data.check import Coverage, check_file, check_items, good_rows
+from o3v.data.check import KEY_FRAME_MISSING, Coverage, check_file, check_items, good_rows
 from o3v.data.filters import FilterResult
 from o3v.data.root import locate_items, stgr_files
 from o3v.data.source_filters import filter_by_source
@@ -54,7 +54,7 @@ def take_in(root: Path | str, split: str, max_rows: int, seed: int, workers: int
         coverage += [{"file": path.name, **line} for line in checked.table()]
         left_out += _named(checked, path.name)
         durations_s |= {name: info.duration_s for (name, _), info in checked.media.items() if info.duration_s}
-        examples += good_rows(path, checked, root)
+        examples += good_rows(path, checked, root, allowed=[KEY_FRAME_MISSING])
     stages = {
         "source": partial(filter_by_source, duration_s=lambda e: durations_s.get(e.media_path), split=split, seed=seed),
         **({"chain": drop_without_chain} if split == "sft" else {}),
@@ -72,7 +72,8 @@ def take_in(root: Path | str, split: str, max_rows: int, seed: int, workers: int
 
 def _named(checked: Coverage, file: str) -> Iterator[dict[str, Any]]:
     for problem in checked.named:
-        yield {"file": file, "stage": "check", **problem}
+        if problem["reason"] != KEY_FRAME_MISSING:
+            yield {"file": file, "stage": "check", **problem}
 
 
 def _line(file: str, stage: str, drop: DroppedRow) -> dict[str, Any]:

@@ -47,6 +47,13 @@ def stgr_files(root: Path | str, split: str) -> list[Path]:
     return [folders[0] / name, *(path for path in added if path.name != name)]
 
 
+def json_files(root: Path | str) -> list[Path]:
+    """All STGR and V-STAR files of a root: those in it and in `json_data/`, and V-STAR's in a folder of it."""
+    places = (Path(root), Path(root) / JSON_FOLDER)
+    found = [p for folder in places for p in folder.glob("[!.]*") if p.suffix in (".json", ".jsonl")]
+    return sorted({*found, *Path(root).glob(f"*/{VSTAR_FILE}")})
+
+
 def vstar_file(root: Path | str) -> Path:
     """V-STAR's test file: in `root` or in a folder of it. Raises FileNotFoundError for none, ValueError for several."""
     found = sorted(path for pattern in (VSTAR_FILE, f"*/{VSTAR_FILE}") for path in Path(root).glob(pattern))

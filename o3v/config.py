@@ -24,6 +24,7 @@ class DataConfig:
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
     dev_items: int = 0  # ours: additional items to choose GSPO's best checkpoint; 0 takes the last checkpoint
+    max_unreadable: float = 0.05  # ours: largest share of rows that may be left out while a stage runs
     annotated_videos: int = 6_900  # annotations to make; paper: 3.9k rows kept, and 2k of 3k
     rl_shares: Mapping[str, float] | None = None  # ours: weights of the RL sources; None: the paper's numbers of rows
 

@@ -5,17 +5,19 @@ paper's by source, then those that need no model. This module does not know mode
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from o3v import video
 from o3v.data import filter_report, filters, stgr
 from o3v.data.check import KEY_FRAME_MISSING, Coverage, check_file, check_items, good_rows
 from o3v.data.filters import FilterResult
 from o3v.data.root import locate_items, stgr_files
 from o3v.data.source_filters import filter_by_source
-from o3v.schema import DroppedRow, Example, Row, Task
+from o3v.schema import DroppedRow, Example, Row, Task, resolve_inside
 
 WORKERS = 2
 
@@ -118,6 +120,27 @@ def take_in_items(
 def media_of(rows: Iterable[Example]) -> list[str]:
     """The paths of the videos and images of rows, each once, sorted."""
     return sorted({example.media_path for example in rows})
+
+
+def first_video(
+    root: Path | str, rows: Iterable[Example], n_frames: int, max_pixels: int
+) -> tuple[Example, video.Frames]:
+    """The first video row with key frames (else the first video row) that can be read, and frames with the key frames.
+
+    Args:
+        root: the data root.
+        rows: rows of it.
+        n_frames: evenly spaced frames.
+        max_pixels: most pixels of a frame.
+
+    Raises ValueError if no video can be read.
+    """
+    for row in sorted((e for e in rows if e.video_path), key=lambda e: not e.key_frames):
+        with suppress(ValueError, OSError):
+            key_times_s = [frame.time_s for frame in row.key_frames]
+            path = resolve_inside(root, row.media_path)
+            return row, video.sample_frames(path, n_frames, max_pixels, key_times_s=key_times_s)
+    raise ValueError(f"no video of {root} can be read")
 
 
 def span_shares(intake: Intake) -> list[float]:

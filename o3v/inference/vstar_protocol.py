@@ -11,6 +11,7 @@ from functools import partial
 
 from o3v import evidence, video
 from o3v.config import InferenceConfig
+from o3v.data.quarantine import Quarantine
 from o3v.evaluation import vstar
 from o3v.evaluation.vstar_items import item_boxes
 from o3v.geometry import Box, fit_size, rescale_box
@@ -19,6 +20,8 @@ from o3v.models.vlm import VideoModel, batches
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN, PromptBuilder, box_space_size
 from o3v.schema import Row, Task, resolve_inside
 
+UNANSWERED: Row = {"answer_vqa": "", "judge_score": 0, "answer_temporal": [], "answer_temporal_2": []}
+UNANSWERED |= {"answer_temporal_pre": "", "answer_temporal_pre_2": "", "answer_spatial": {}, "answer_spatial_2": {}}
 VSTAR_QUESTIONS = ("what", "when", "when_2", "where", "where_2")  # "_2": of chain 2
 
 
@@ -65,6 +68,9 @@ def read_vstar_answers(items: Sequence[Row], answers: Sequence[Row]) -> list[Row
     by_key = {row["key"]: row for row in answers}
     results = []
     for number, item in enumerate(items):
+        if not all(f"{number}/{name}" in by_key for name in VSTAR_QUESTIONS):  # its video cannot be read
+            results.append({**item, **UNANSWERED})
+            continue
         rows = {name: by_key[f"{number}/{name}"] for name in VSTAR_QUESTIONS}
         parsed = {name: evidence.parse_response(row["response"]) for name, row in rows.items()}
         what = parsed["what"].final_answer
@@ -132,8 +138,17 @@ def result_columns(metrics: vstar.Metrics) -> dict[str, float]:
     return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
 
 
-def heldout_mam(vlm: VideoModel, items: Sequence[Row], builder: PromptBuilder, config: InferenceConfig) -> float:
-    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `fixed`."""
+def heldout_mam(
+    vlm: VideoModel,
+    items: Sequence[Row],
+    builder: PromptBuilder,
+    config: InferenceConfig,
+    quarantine: Quarantine | None = None,
+) -> float:
+    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `fixed`.
+
+    An item whose video cannot be read counts 0 (`answering.answer`).
+    """
     slices = batches(vstar_questions(items, builder), config.batch_size)
-    answers = [row for batch in slices for row in answer_batch(vlm, batch, config)]
+    answers = [row for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
     return result_columns(vstar.score_items(read_vstar_answers(items, answers), "fixed")["overall"])["mam"]

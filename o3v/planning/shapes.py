@@ -144,13 +144,14 @@ def model_shape(base: str) -> ModelShape:
                 known.family, text_config=text, vision_config=vision, tie_word_embeddings=tied
             )
         with torch.device("meta"):
-            return _shape(AutoModelForImageTextToText.from_config(config))
+            return shape_of(AutoModelForImageTextToText.from_config(config))
     except (ValueError, OSError, AttributeError, KeyError) as error:
         message = " ".join(str(error).split())
         raise ValueError(f"{base}: config.json is not one of a video-language model: {message:.200}") from None
 
 
-def _shape(model: Any) -> ModelShape:
+def shape_of(model: Any) -> ModelShape:
+    """The shape of a model of transformers that was built already, on any device."""
     text, vision = model.config.get_text_config(), model.config.vision_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     layers = [m for name, m in model.named_modules() if "language_model" in name and name.endswith(ADAPTED)]

@@ -5,7 +5,7 @@ code" is marinero4972/Open-o3-Video; "tried" is a trial on one CPU core (16 fram
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from o3v.config import FrameConfig, Profile
 from o3v.planning.memory import Engine, Setup
@@ -35,18 +35,23 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class StageWork:
-    """Work of one stage. Tokens, images and rows are those of a step over all GPUs; hours are wall-clock time."""
+    """Work of one stage. Rows, tokens and images are those of a step over all GPUs."""
 
     stage: str
     steps: int
-    rows: int
-    tokens: float
-    images: float
-    compute_h: float
-    sampling_h: float
-    reading_core_h: tuple[float, float]  # from short to long videos
-    reading_h: float  # at the mean; not overlapped with the rest
+    rows: int  # GSPO: completions
     gpus: int  # at work; the notebooks answer questions on one
+    read_rows: int  # rows that are read from their video, for each step
+    tokens: float = 0.0
+    images: float = 0.0
+    compute_h: float = 0.0
+    sampling_h: float = 0.0
+    reading_core_h: tuple[float, float] = (0.0, 0.0)  # from short to long videos
+
+    @property
+    def reading_h(self) -> float:
+        """Hours of reading at the mean: one process a GPU, and nothing else runs meanwhile."""
+        return sum(self.reading_core_h) / 2 / self.gpus
 
     @property
     def hours(self) -> float:
@@ -138,7 +143,8 @@ def sft_work(profile: Profile, shape: ModelShape, gpus: int, assumed: Assumption
     config, batch = profile.sft, profile.sft.effective_batch_size
     steps = math.ceil(profile.data.sft_rows * config.epochs / batch)
     passes = (3, 1) if config.lora_rank else (4, 4)
-    return _training(profile, shape, "sft", steps, batch, passes, reads=1, sampling_s=0.0, gpus=gpus, assumed=assumed)
+    work = StageWork("sft", steps, batch, gpus, read_rows=batch)
+    return _with_hours(work, profile, shape, passes, assumed)
 
 
 def gspo_work(profile: Profile, shape: ModelShape, gpus: int, assumed: Assumptions) -> StageWork:
@@ -147,7 +153,7 @@ def gspo_work(profile: Profile, shape: ModelShape, gpus: int, assumed: Assumptio
     Passes: SFT's, 1 for the prefill, 1 for the reference (beta above 0), 1 for old log-probabilities (a cycle of
     several steps). Sampling: completion limit · seconds a token, once for `steps_per_generation` · `num_iterations`
     steps. Reads of a prompt: completions · forward passes of a step · `steps_per_generation` (8 prompts of 4
-    completions: 4 on eight GPUs, 32 on one).
+    completions: 4 on eight GPUs, 32 on one); once if `cached_rows` holds the prompts that are sampled together.
     """
     config = profile.gspo
     questions = profile.data.rl_rows - min(config.num_heldout, profile.data.rl_rows // 5)
@@ -155,43 +161,33 @@ def gspo_work(profile: Profile, shape: ModelShape, gpus: int, assumed: Assumptio
     completions = config.prompts_per_step * config.num_generations
     more = 1 + (config.beta > 0) + (config.cycle > 1)
     passes = (3 + more, 1 + more) if config.lora_rank else (4 + more, 4 + more)
-    accumulated = max(1, math.ceil(completions / (config.per_device_batch_size * gpus)))
-    reads = accumulated * config.steps_per_generation  # of each completion's row
-    sampling_s = config.max_new_tokens * assumed.token_s / config.cycle
-    return _training(profile, shape, "gspo", steps, completions, passes, reads, sampling_s, gpus, assumed)
+    forwards = max(1, math.ceil(completions / (config.per_device_batch_size * gpus)))
+    cached = config.cached_rows >= config.prompts_per_step * config.steps_per_generation
+    read_rows = config.prompts_per_step if cached else completions * forwards * config.steps_per_generation
+    sampling_h = steps * config.max_new_tokens * assumed.token_s / config.cycle / 3600
+    work = StageWork("gspo", steps, completions, gpus, read_rows, sampling_h=sampling_h)
+    return _with_hours(work, profile, shape, passes, assumed)
 
 
-def _training(
-    profile: Profile,
-    shape: ModelShape,
-    stage: str,
-    steps: int,
-    rows: int,
-    passes: tuple[int, int],
-    reads: int,
-    sampling_s: float,
-    gpus: int,
-    assumed: Assumptions,
+def _with_hours(
+    work: StageWork, profile: Profile, shape: ModelShape, passes: tuple[int, int], assumed: Assumptions
 ) -> StageWork:
-    pictures, frames = PICTURE_SHARE[stage], profile.frames.n_frames + KEY_FRAMES
+    """Completes the work of a training stage: mean tokens and images of its rows, hours of computing and reading."""
+    pictures, frames = PICTURE_SHARE[work.stage], profile.frames.n_frames + KEY_FRAMES
     answer = min(COMPLETION_TOKENS, profile.gspo.max_new_tokens)
     one = frame_tokens(profile.frames, shape.grid_px)
-    video = prompt_tokens(profile.frames, shape.grid_px) + answer
-    picture = one + FRAME_TEXT + PROMPT_TEXT + answer
-    flops = (1 - pictures) * row_flops(shape, video, frames * one, *passes)
-    flops += pictures * row_flops(shape, picture, one, *passes)
-    core_s = [steps * rows * (1 - pictures) * reads * seconds for seconds in READ_CORE_S]
-    return StageWork(
-        stage=stage,
-        steps=steps,
-        rows=rows,
-        tokens=rows * ((1 - pictures) * video + pictures * picture),
-        images=rows * ((1 - pictures) * frames + pictures),
-        compute_h=steps * rows * flops / (gpus * assumed.peak_flops * assumed.efficiency) / 3600,
-        sampling_h=steps * sampling_s / 3600,
-        reading_core_h=(core_s[0] / 3600, core_s[1] / 3600),
-        reading_h=sum(core_s) / 2 / 3600 / gpus,
-        gpus=gpus,
+    kinds = (  # share of the rows, tokens, images
+        (1 - pictures, prompt_tokens(profile.frames, shape.grid_px) + answer, frames),
+        (pictures, one + FRAME_TEXT + PROMPT_TEXT + answer, 1),
+    )
+    flops = sum(share * row_flops(shape, tokens, images * one, *passes) for share, tokens, images in kinds)
+    videos = work.steps * work.read_rows * (1 - pictures)
+    return replace(
+        work,
+        tokens=work.rows * sum(share * tokens for share, tokens, _ in kinds),
+        images=work.rows * sum(share * images for share, _, images in kinds),
+        compute_h=work.steps * work.rows * flops / (work.gpus * assumed.peak_flops * assumed.efficiency) / 3600,
+        reading_core_h=(videos * READ_CORE_S[0] / 3600, videos * READ_CORE_S[1] / 3600),
     )
 
 
@@ -207,21 +203,19 @@ def answering_work(profile: Profile, shape: ModelShape, assumed: Assumptions) ->
     held = gspo.num_heldout * (2 + steps // gspo.save_steps / 2)
     answers = round(questions + held + inference.num_voted * max(inference.vote_sizes))
     batches = math.ceil(answers / inference.batch_size)
-    tokens = prompt_tokens(profile.frames, shape.grid_px, 0)
-    image_tokens = profile.frames.n_frames * frame_tokens(profile.frames, shape.grid_px)
-    flops = answers * row_flops(shape, tokens, image_tokens, 1, 1)
-    core_h = tuple(answers * seconds / 3600 for seconds in READ_CORE_S)
+    tokens, one = prompt_tokens(profile.frames, shape.grid_px, 0), frame_tokens(profile.frames, shape.grid_px)
+    flops = answers * row_flops(shape, tokens, profile.frames.n_frames * one, 1, 1)
     return StageWork(
         stage="answers",
         steps=batches,
         rows=inference.batch_size,
+        gpus=1,
+        read_rows=inference.batch_size,
         tokens=inference.batch_size * tokens,
         images=inference.batch_size * profile.frames.n_frames,
         compute_h=flops / (assumed.peak_flops * assumed.efficiency) / 3600,
         sampling_h=batches * inference.max_new_tokens * assumed.token_s / 3600,
-        reading_core_h=core_h,
-        reading_h=sum(core_h) / 2,
-        gpus=1,
+        reading_core_h=(answers * READ_CORE_S[0] / 3600, answers * READ_CORE_S[1] / 3600),
     )
 
 

@@ -41,6 +41,10 @@ def test_reading_takes_the_core_hours_of_four_and_of_32_reads_a_prompt(gpus, low
     assert (round(low), round(high)) == (low_h, high_h)
 
 
+def test_a_cache_of_the_sampled_prompts_leaves_one_read_of_each(seven):
+    assert [work.gspo_work(public(cached_rows=rows), seven, 1, USUAL).read_rows for rows in (7, 8)] == [32 * 8, 8]
+
+
 def test_operations_of_a_row():
     # 2 · (1000 − 100 − 7 · 4) · 10 tokens + 2 · 10² · 4 · 2 layers, three times; 2 · 100 · 3 image tokens · 4 patches
     assert work.row_flops(SMALL, 10, 3, 3, 1) == 3 * (17_440 + 1_600) + 2_400

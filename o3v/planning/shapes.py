@@ -91,7 +91,7 @@ def find_model(base: str) -> Path | None:
 
     The cache is where `HF_HUB_CACHE`, `HF_HOME` or `XDG_CACHE_HOME` say, as for the hub's client.
     """
-    for folder in (Path(base).expanduser(), REPOSITORY / base):
+    for folder in (REPOSITORY / base, Path(base).expanduser()):
         if (folder / "config.json").is_file():
             return folder
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"

@@ -60,12 +60,14 @@ def _missing_model(base: str, may_load: bool) -> Iterator[str]:
         return
     local = base.startswith((".", "/", "~")) or base.count("/") != 1 or not may_load
     problem = "" if local else _hub_problem(base)
-    if local or problem:
-        cache = "" if local else f", not in the local hub cache, and {problem}"
+    if problem:
         yield (
-            f"model {base}: no folder with config.json{cache}; download it where there is a network "
-            "(hf download NAME --local-dir DIR) and name the folder with -p base=DIR"
+            f"model {base}: no folder with config.json, not in the local hub cache, and {problem}; download it where "
+            "there is a network (hf download NAME --local-dir DIR) and name the folder with -p base=DIR"
         )
+    elif local:
+        made = "python benchmarks/rehearsal.py makes a rehearsal's model; " if not may_load else ""
+        yield f"model {base}: no folder with config.json; {made}name another folder with -p base=DIR"
 
 
 def _hub_problem(base: str) -> str:

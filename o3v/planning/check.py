@@ -7,7 +7,7 @@ world cost a few milliseconds.
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -26,29 +26,44 @@ SMALL_RUN = 1.5 * GB  # of disk; a run of `tiny` has 0.6 GB
 TRAINING_GPUS = 1
 
 
+WITH_MODEL = frozenset({"02", "03", "04", "05"})  # notebooks
+ALL = ("01", *WITH_MODEL)
+SMALL_MODEL = 500_000_000  # parameters; a CPU trains a smaller one for tests of the path
+
+
 def needs_real_data(profile: Profile) -> bool:
     """True for the profiles with real data and a large model; those of the synthetic world need neither."""
     return profile.pretrain is None and not profile.name.startswith("rehearsal")
 
 
 def missing_for(
-    profile: Profile, run_dir: Path, *, base: str = "", data_root: str = "", vstar_root: str = ""
+    profile: Profile,
+    run_dir: Path,
+    numbers: Collection[str] = ALL,
+    *,
+    base: str = "",
+    data_root: str = "",
+    vstar_root: str = "",
 ) -> list[str]:
     """Everything that a run lacks, each with what to do; an empty list: it can start.
 
     Args:
         profile: sizes and settings, with the overrides of the run.
         run_dir: folder of the run; what it holds already counts as free disk.
+        numbers: of the notebooks to run. 01 reads the data root; those after it need model, GPU and disk.
         base: folder or hub name of the base model; empty: the profile's.
         data_root: folder in the layout of the STGR download; empty: none is given.
         vstar_root: folder with V-STAR's test file; empty: `data_root`.
     """
-    base, real = base or profile.base, needs_real_data(profile)
-    messages = list(_missing_model(base, real))
-    if real:
+    base, real, messages = base or profile.base, needs_real_data(profile), []
+    with_model = not WITH_MODEL.isdisjoint(numbers)
+    if with_model:
+        messages += _missing_model(base, real)
+    if real and "01" in numbers:
         messages += _missing_data(data_root, vstar_root or data_root)
+    if real and with_model and not 0 < parameters_of(base) < SMALL_MODEL:
         messages += _missing_gpu(profile, base)
-    return messages + list(_missing_disk(profile, base, run_dir, real))
+    return messages + list(_missing_disk(profile, base, run_dir, real and with_model))
 
 
 def _missing_model(base: str, may_load: bool) -> Iterator[str]:

@@ -45,8 +45,8 @@ def base(tmp_path):
     return folder
 
 
-def found(tmp_path, profile=FULL, **given):
-    return check.missing_for(profile, tmp_path / "runs/x", **given)
+def found(tmp_path, profile=FULL, numbers=check.ALL, **given):
+    return check.missing_for(profile, tmp_path / "runs/x", numbers, **given)
 
 
 @pytest.mark.parametrize("name", ["smoke", "tiny"])
@@ -112,6 +112,19 @@ def test_a_complete_root_is_accepted_and_a_part_of_one_is_not(root, tmp_path):
     assert "STGR-RL.json" in message
     (message,) = [m for m in found(tmp_path, data_root=str(root / "x"), vstar_root=str(root)) if m.startswith("data")]
     assert "is not a folder" in message
+
+
+def test_each_notebook_is_checked_for_what_it_needs(root, base, tmp_path):
+    def kinds(*args, **given):
+        return [message.split()[0].rstrip(":") for message in found(tmp_path, FULL, *args, **given)]
+
+    assert kinds(["00"]) == []
+    assert kinds(["01"]) == ["data", "data"]
+    assert kinds(["01"], data_root=str(root)) == []
+    assert kinds(["03", "05"]) == ["model", "GPU"]
+    assert kinds(["02"], base=str(base)) == ["GPU"]
+    (base / "model.safetensors").write_bytes(bytes(1000))  # 500 parameters need no GPU
+    assert kinds(["02"], base=str(base)) == []
 
 
 def test_a_gpu_that_is_too_small_is_refused_with_what_would_help(root, monkeypatch, tmp_path):

@@ -71,7 +71,7 @@ def _missing(plan: Plan) -> list[str]:
     profile = replace(profile, sft=profile.sft.with_rank(sft), gspo=profile.gspo.with_rank(gspo))
     named = {name: value for own in given.values() for name, value in own.items() if name in ROOTS and value}
     named.setdefault("data_root", os.environ.get("O3V_DATA", ""))
-    return missing_for(profile, plan.run_dir, {book.name[:2] for book in plan.selected}, **named)
+    return missing_for(profile, plan.run_dir, {book.name.partition("_")[0] for book in plan.selected}, **named)
 
 
 def _table_rows(run_dir: Path, status: str) -> list[dict[str, Any]]:

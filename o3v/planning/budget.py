@@ -60,16 +60,17 @@ class Budget:
         return {**models, "frame cache": work.frame_cache_bytes(self.profile, self.shape)}
 
 
-def ways_to_fit(budget: Budget) -> list[str]:
+def ways_to_fit(budget: Budget, max_gpus: int = MORE_GPUS[-1]) -> list[str]:
     """Changes that each make a profile fit its GPUs; if none does, several together; if those do not, an empty list.
 
-    Each change is planned anew, so that only changes that are enough are named. Of more GPUs the smallest number is
-    named, of smaller models the largest.
+    Each change is planned anew, so that only changes that are enough are named. Of more GPUs, up to `max_gpus`, the
+    smallest number is named, of smaller models the largest.
     """
     engines: tuple[Engine, ...] = ("zero2", "zero3", "fsdp2") if budget.gpus > 1 else ()
     changes = {f"--engine {name}": partial(replace, engine=name) for name in engines} | SETTINGS
     ways = [text for text, change in changes.items() if _helps(budget, change)]
-    ways += [f"{n} GPUs" for n in MORE_GPUS if n > budget.gpus and _helps(budget, partial(replace, gpus=n))][:1]
+    more = [n for n in MORE_GPUS if budget.gpus < n <= max_gpus]
+    ways += [f"{n} GPUs" for n in more if _helps(budget, partial(replace, gpus=n))][:1]
     together, texts = budget, []
     for text, change in (SETTINGS | _smaller_models(budget)).items():
         if not ways and change(together) != together:
@@ -86,7 +87,7 @@ def _helps(budget: Budget, change: Callable[[Budget], Budget]) -> bool:
 def _smaller_models(budget: Budget) -> dict[str, Callable[[Budget], Budget]]:
     names = sorted(KNOWN, key=lambda name: -KNOWN[name].parameters)
     smaller = [name for name in names if KNOWN[name].parameters < 0.9 * budget.shape.parameters]
-    return {f"--base {name}": partial(replace, shape=model_shape(name)) for name in smaller}
+    return {f"base {name}": partial(replace, shape=model_shape(name)) for name in smaller}
 
 
 def _both(budget: Budget, **settings: int) -> Budget:
@@ -100,10 +101,12 @@ def _profile(budget: Budget, **parts: object) -> Budget:
 
 # Settings that save memory, in the order in which they are tried together.
 SETTINGS: Mapping[str, Callable[[Budget], Budget]] = {
-    f"LoRA (-p lora_rank={LORA_RANK})": lambda b: _both(b, lora_rank=b.profile.gspo.lora_rank or LORA_RANK),
+    f"LoRA (o3v run -p lora_rank={LORA_RANK})": lambda b: _both(b, lora_rank=b.profile.gspo.lora_rank or LORA_RANK),
     "per_device_batch_size=1 for SFT and GSPO": lambda b: _both(b, per_device_batch_size=1),
     "beta=0 (no reference model)": lambda b: _profile(b, gspo=replace(b.profile.gspo, beta=0.0)),
     "inference batch_size=1": lambda b: _profile(b, inference=replace(b.profile.inference, batch_size=1)),
     "prompts_per_step=2 for GSPO": lambda b: _profile(b, gspo=replace(b.profile.gspo, prompts_per_step=2)),
-    "frames of at most 50,176 pixels": lambda b: _profile(b, frames=replace(b.profile.frames, max_pixels=50_176)),
+    "frames of at most 50,176 pixels": lambda b: _profile(
+        b, frames=replace(b.profile.frames, max_pixels=min(b.profile.frames.max_pixels, 50_176))
+    ),
 }

@@ -147,17 +147,20 @@ def _missing_gpu(profile: Profile, base: str) -> Iterator[str]:
         )
     elif find_model(base) is not None or base in KNOWN:
         budget = Budget(profile, model_shape(base), min(TRAINING_GPUS, len(memories)), min(memories))
-        yield from memory_problem(budget)
+        yield from memory_problem(budget, TRAINING_GPUS)
 
 
-def memory_problem(budget: Budget) -> list[str]:
-    """One message if a profile does not fit its GPUs, with the knobs that would make it fit; else none."""
+def memory_problem(budget: Budget, max_gpus: int = 32) -> list[str]:
+    """One message if a profile does not fit its GPUs, with the knobs that would make it fit; else none.
+
+    `max_gpus` is the largest number of GPUs to propose.
+    """
     peaks = budget.too_large()
     if not peaks:
         return []
     needs = ", ".join(f"{stage} {peak / GB:.1f} GB" for stage, peak in peaks.items())
     number = f"{budget.gpus} GPUs" if budget.gpus > 1 else "one GPU"
-    ways = "; or ".join(ways_to_fit(budget)) or "nothing that this plan knows; take GPUs with more memory"
+    ways = "; or ".join(ways_to_fit(budget, max_gpus)) or "nothing that this plan knows; take GPUs with more memory"
     have = f"{budget.gpu_memory / GB:.1f} GB, of which {USABLE:.0%} can be filled"
     return [f"GPU memory: on {number} {needs}; there are {have}. What would make it fit: {ways}"]
 

@@ -24,6 +24,13 @@ def test_wrong_arguments_give_one_line_and_exit_code_2(arguments, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_it_has_a_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "--help"])
+    assert end.value.code == 0
+    assert "usage: o3v plan" in capsys.readouterr().out
+
+
 def test_the_papers_run_fits_eight_gpus(capsys):
     assert main(["plan", "--profile", "full", "--gpus", "8", "--gpu-memory", "80", "--price", "3"]) == 0
     output = capsys.readouterr().out
@@ -40,9 +47,9 @@ def test_the_papers_run_fits_eight_gpus(capsys):
     ("arguments", "way"),
     [
         ("--gpus 8 --engine ddp", "--engine zero3"),
-        ("--gpus 1 --gpu-memory 80", "LoRA (-p lora_rank=16)"),
+        ("--gpus 1 --gpu-memory 80", "LoRA (o3v run -p lora_rank=16); or 4 GPUs"),
         ("--gpus 1 --gpu-memory 24", "per_device_batch_size=1"),
-        ("--gpus 1 --gpu-memory 12", "--base Qwen/Qwen2.5-VL-3B-Instruct"),
+        ("--gpus 1 --gpu-memory 12", "base Qwen/Qwen2.5-VL-3B-Instruct"),
         ("--gpus 1 --gpu-memory 2", "take GPUs with more memory"),
     ],
 )

@@ -15,6 +15,9 @@ FULL = load_profile("full")
 Usage = namedtuple("Usage", "total used free")
 
 
+FIND_GPUS = check.gpu_memories
+
+
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
     """No network, no hub cache, no data root, no GPU; 10 TB of disk."""
@@ -127,11 +130,18 @@ def test_each_notebook_is_checked_for_what_it_needs(root, base, tmp_path):
     assert kinds(["02"], base=str(base)) == []
 
 
+def test_gpus_are_found_or_the_reason_is_given():
+    memories, reason = FIND_GPUS()
+    assert bool(memories) != reason.startswith("torch ")
+    assert all(memory > 10**9 for memory in memories)
+
+
 def test_a_gpu_that_is_too_small_is_refused_with_what_would_help(root, monkeypatch, tmp_path):
     monkeypatch.setattr(check, "gpu_memories", lambda: ([85 * 10**9], ""))
     (message,) = [m for m in found(tmp_path, data_root=str(root)) if m.startswith("GPU")]
     assert "GPU memory: on one GPU" in message
     assert "lora_rank=16" in message
+    assert " GPUs" not in message  # training on several is not built
     adapted = replace(FULL, sft=FULL.sft.with_rank(16), gspo=FULL.gspo.with_rank(16))
     assert [m for m in found(tmp_path, adapted, data_root=str(root)) if m.startswith("GPU")] == []
 

@@ -1,8 +1,10 @@
 """The command `o3v run`: runs the notebooks in order, without a browser, and prints a table of their results."""
 
 import logging
+import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import yaml
 
 from o3v.cli import add_parser, table_text
+from o3v.config import load_profile
 from o3v.files import open_text, read_json
+from o3v.planning.check import missing_for
 from o3v.runner import driver
 from o3v.runner.paths import display_path
 from o3v.runner.plan import NOTEBOOKS, Plan, plan_matrix, plan_resumed, plan_run, read_manifest
@@ -18,6 +22,7 @@ from o3v.runner.plan import NOTEBOOKS, Plan, plan_matrix, plan_resumed, plan_run
 log = logging.getLogger("o3v.run")
 
 MAX_GRID_CHARS, MAX_GRID_DEPTH = 100_000, 20
+ROOTS = ("base", "data_root", "vstar_root")
 METRICS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm", "format_rate")
 
 
@@ -40,9 +45,15 @@ def add_command(commands: Any) -> None:
 
 
 def run_notebooks(options: Namespace) -> int:
-    """Checks all arguments, runs one plan or all plans of a grid, and prints the results. Returns 1 after a failure."""
-    rows, errors = [], []
-    for plan in _plans(options):
+    """Checks all arguments, runs one plan or all plans of a grid, and prints the results. Returns 1 after a failure.
+
+    First checks what the plans need (`planning.check`); if anything is missing, lists it and returns 2.
+    """
+    rows, errors, plans = [], [], _plans(options)
+    if missing := dict.fromkeys(message for plan in plans for message in _missing(plan)):
+        sys.stderr.write("\n  - ".join(["o3v: the run cannot start; it lacks:", *missing]) + "\n")
+        return 2
+    for plan in plans:
         log.info("run %s: pages in %s/*.html, metrics beside them", plan.run_dir.name, display_path(plan.run_dir))
         error = driver.run(plan, options.timeout)
         if error:
@@ -51,6 +62,17 @@ def run_notebooks(options: Namespace) -> int:
         rows += _table_rows(plan.run_dir, "failed" if error else "done")
     log.info("\n%s", table_text(rows))
     return int(any(errors))
+
+
+def _missing(plan: Plan) -> list[str]:
+    """What a plan lacks. Its overrides decide base model, data roots and adapters."""
+    given = {book.name: plan.parameters(book) for book in plan.notebooks}
+    profile = load_profile(plan.profile)
+    sft, gspo = (given.get(name, {}).get("lora_rank") for name in ("02_sft", "03_gspo"))
+    profile = replace(profile, sft=profile.sft.with_rank(sft), gspo=profile.gspo.with_rank(gspo))
+    named = {name: value for own in given.values() for name, value in own.items() if name in ROOTS and value}
+    named.setdefault("data_root", os.environ.get("O3V_DATA", ""))
+    return missing_for(profile, plan.run_dir, {book.name.partition("_")[0] for book in plan.selected}, **named)
 
 
 def _table_rows(run_dir: Path, status: str) -> list[dict[str, Any]]:

@@ -27,7 +27,6 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     from o3v import models
     from o3v.config import find_base, load_profile
     from o3v.data.root import read_split
-    from o3v.prompts import PromptBuilder
     from o3v.training import sft
     from o3v.training.trainer import TrainingRun
 
@@ -37,7 +36,7 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     if side == "stock":
         vlm, sft.SftTrainer = stock_model(base, vlm), type("Trainer", (SFTTrainer,), {})
     examples = read_split(folder, "sft")[: steps * profile.sft.effective_batch_size]
-    builder = PromptBuilder(folder, profile.frames, vlm.box_space)
+    builder = vlm.prompt_builder(folder, profile.frames)
     config = replace(profile.sft, epochs=1.0, learning_rate=1e-6, save_steps=10**6)
     trainer = sft.make_trainer(vlm, examples, builder, config, TrainingRun(Path(tempfile.mkdtemp()), seed=0))
     for index in range(len(examples)):

@@ -17,7 +17,6 @@ from o3v.data.check import check_file, check_items, good_rows
 from o3v.data.export import export_rows
 from o3v.evaluation.vstar_items import read_items
 from o3v.evidence import open_think, problem_shares
-from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
 from o3v.schema import Example, SchemaError, Task
@@ -255,11 +254,10 @@ def ask_video(options: Namespace) -> int:
     if options.page:
         files.refuse_overwriting(options.page, options.video, folder)
     vlm = models.load(folder)
-    builder = PromptBuilder(Path(), settings.frames, vlm.box_space)
+    builder = vlm.prompt_builder(Path(), settings.frames)
     prompt = builder.for_video(Task.SPATIO_TEMPORAL, options.question, options.video)
     (text,) = models.generate(vlm, [prompt], settings.inference.max_new_tokens)
-    sampling = (settings.frames.n_frames, settings.frames.max_pixels)
-    frames = video.sample_frames(options.video, *sampling, max_fps=settings.frames.max_fps)
+    frames = builder.read_frames(options.video)
     response = inference.response_in_frames({"response": text, "space_wh": prompt.space_wh}, frames)
     log.info("%s", response.final_answer)
     for claim in response.claims:

@@ -87,7 +87,8 @@ def answer_batch(
     """Answers one batch greedily. Returns rows as `answer` does."""
     pairs = readable(batch, len(batch), quarantine)
     batch, prompts = [question for question, _ in pairs], [prompt for _, prompt in pairs]
-    texts = generate(vlm, prompts, config.max_new_tokens) if prompts else []
+    options = {"repetition_penalty": config.repetition_penalty}
+    texts = generate(vlm, prompts, config.max_new_tokens, **options) if prompts else []
     return [
         {"key": q.key, "response": t, "times_s": list(p.times_s), "space_wh": list(p.space_wh), "row": p.row}
         for q, p, t in zip(batch, prompts, texts, strict=True)

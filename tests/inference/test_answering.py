@@ -157,7 +157,7 @@ def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world,
 
 
 def test_an_item_whose_video_is_lost_gets_no_answer_and_counts_zero(twin, world, vstar_items, tmp_path, monkeypatch):
-    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: ["red"] * len(prompts))
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest, **options: ["red"] * len(prompts))
     builder = builder_of(world)
     questions = inference.vstar_questions([ITEM | QUESTIONS, *vstar_items], builder)  # v.mp4 does not exist
     with pytest.raises(FileNotFoundError):

@@ -23,7 +23,7 @@ from o3v.training import gspo, off_policy, sft
 from o3v.training.trainer import TrainingRun
 
 FRAMES = FrameConfig(n_frames=3, max_pixels=100 * 100)
-SFT = SftConfig(effective_batch_size=4, learning_rate=1e-3, loss_tokens="all", lr_scheduler="linear")
+SFT = SftConfig(effective_batch_size=2, learning_rate=1e-3, loss_tokens="all", lr_scheduler="linear")
 each_family = pytest.mark.parametrize("name", FAMILIES)
 
 # what the chat templates on the hub make of a system and a user message, up to the answer (model cards)
@@ -215,8 +215,8 @@ def test_no_setting_of_the_hub_reaches_our_sampling(vlm, world, example, name, m
 def test_an_sft_and_a_gspo_step(vlm, world, sft_examples, rl_examples, tmp_path, name):
     """Both trainers with the real vocabulary: finite losses, weights that move, saved and loaded in the same family."""
     builder = vlm.prompt_builder(world, FRAMES)
-    made = sft.make_trainer(vlm, sft_examples[:4], builder, SFT, TrainingRun(tmp_path / "sft", 0))
-    losses = sft.task_losses(made, sft_examples[:4], 2)
+    made = sft.make_trainer(vlm, sft_examples[:2], builder, SFT, TrainingRun(tmp_path / "sft", 0))
+    losses = sft.task_losses(made, sft_examples[:2], 1)
     assert all(0.8 * np.log(151_000) < loss < 1.2 * np.log(151_000) for loss in losses.values())
     before = {key: p.detach().clone() for key, p in vlm.model.named_parameters()}
     (row,) = training.train(made)

@@ -32,6 +32,7 @@ def make_model(side: str, vocabulary: int):
 
     from o3v import models
     from o3v.config import find_base, load_profile
+    from o3v.models.families import QWEN2_5_VL
     from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
 
     tokenizer = models.load(find_base(load_profile("tiny").base)).processor.tokenizer
@@ -51,7 +52,7 @@ def make_model(side: str, vocabulary: int):
     sizes = {"shortest_edge": 56 * 56, "longest_edge": 128 * 28 * 28}
     images = (Qwen2VLImageProcessorPil if side == "stock" else FrameImageProcessor)(size=sizes)
     processor = models.FrameProcessor(images, tokenizer, tokenizer.chat_template)
-    return models.VideoModel(model if side == "stock" else apply_speedups(model), processor, "pixels")
+    return models.VideoModel(model if side == "stock" else apply_speedups(model), processor, QWEN2_5_VL)
 
 
 def make_trainer(side: str, folder: Path, options: argparse.Namespace):

@@ -21,7 +21,6 @@ from o3v import inference, models, rewards, schema, training
 from o3v.config import GspoConfig, Profile, load_profile
 from o3v.evaluation import vstar
 from o3v.evaluation.vstar_items import read_items
-from o3v.prompts import PromptBuilder
 from o3v.training import gspo
 from o3v.training.trainer import TrainingRun
 
@@ -48,7 +47,7 @@ def _value(text: str) -> object:
 def score(vlm: models.VideoModel, run: Path, settings: Profile, heldout: list[schema.Example]) -> dict[str, float]:
     """Mean reward and format rate of the rows, and V-STAR's metrics on the run's held-out videos."""
     items = read_items(run / "01_data_pipeline/eval.jsonl")
-    builder = PromptBuilder(run / "01_data_pipeline/world", settings.frames, vlm.box_space)
+    builder = vlm.prompt_builder(run / "01_data_pipeline/world", settings.frames)
     questions = inference.vstar_questions(items, builder)
     with tempfile.TemporaryDirectory() as folder:
         place = (builder, settings.inference, rewards.RewardConfig.paper(), Path(folder) / "rows")
@@ -81,7 +80,7 @@ def main() -> None:
     for choice in args.choices:
         vlm, config = models.load(checkpoint), replace(changed(settings.gspo, choice), save_steps=10**6)
         with tempfile.TemporaryDirectory() as folder:
-            builder = PromptBuilder(args.run / "01_data_pipeline/world", settings.frames, vlm.box_space)
+            builder = vlm.prompt_builder(args.run / "01_data_pipeline/world", settings.frames)
             trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(Path(folder), args.seed))
             training.train(trainer)
             vlm = training.merge_adapters(trainer, vlm)

@@ -46,7 +46,7 @@ class Strategies:
         folder = self.out / name / "checkpoint"
         if not folder.exists():
             vlm, started = models.load(start), time.perf_counter()
-            trainer = make(vlm, PromptBuilder(self.run / "01_data_pipeline/world", self.settings.frames, vlm.box_space))
+            trainer = make(vlm, vlm.prompt_builder(self.run / "01_data_pipeline/world", self.settings.frames))
             training.train(trainer)
             models.save(training.merge_adapters(trainer, vlm), folder)
             files.write_json(self.out / name / "seconds.json", time.perf_counter() - started)

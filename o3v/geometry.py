@@ -12,7 +12,7 @@ Box = tuple[float, float, float, float]
 Span = tuple[float, float]
 Size = tuple[int, int]
 
-PATCH_FACTOR = 28  # Qwen2.5-VL: 14-pixel patches merged two by two
+PATCH_FACTOR = 28  # Qwen2.5-VL: 14-pixel patches merged two by two (other families: models.families)
 MIN_PIXELS = 56 * 56  # Qwen2.5-VL's image processor
 
 
@@ -88,12 +88,14 @@ def rescale_box(box_px: Sequence[float], from_wh: Sequence[float], to_wh: Sequen
     return (x0 * sx, y0 * sy, x1 * sx, y1 * sy)
 
 
-def fit_size(size_wh: Size, max_pixels: int, factor: int = PATCH_FACTOR) -> Size:
-    """A size with about the same aspect ratio, MIN_PIXELS to `max_pixels`, and sides that are multiples of `factor`.
+def fit_size(size_wh: Size, max_pixels: int, factor: int = PATCH_FACTOR, min_pixels: int = MIN_PIXELS) -> Size:
+    """A size with about the same aspect ratio, `min_pixels` to `max_pixels`, and sides that are multiples of `factor`.
 
-    Source: the resize rule of Qwen2.5-VL's image processor (round to the grid; shrink and round down if that is too
-    large, grow and round up if it is too small), so that the processor does not resize again. A strip that cannot be
-    both gets the longest side that fits. Raises ValueError if not even one square of `factor` fits.
+    Source: the resize rule of Qwen's image processors (round to the grid; shrink and round down if that is too large,
+    grow and round up if it is too small), so that the processor does not resize again. As there, a size that was
+    shrunk may end below `min_pixels`, but it has at least two by two squares of `factor`. Where growing would exceed
+    `max_pixels`, the sides are rounded down. A strip that cannot be both gets the longest side that fits. Raises
+    ValueError if not even one square of `factor` fits.
 
     >>> fit_size((640, 360), 128 * 28 * 28), fit_size((40, 30), 128 * 28 * 28)
     ((420, 224), (84, 56))
@@ -104,12 +106,18 @@ def fit_size(size_wh: Size, max_pixels: int, factor: int = PATCH_FACTOR) -> Size
     if width < 1 or height < 1:
         raise ValueError(f"image of size {width}x{height}: both sides must be positive")
     new_w, new_h = (max(factor, round(side / factor) * factor) for side in (width, height))
+    smallest = min(4 * factor * factor, max_pixels)
+    least = min(min_pixels, max_pixels)
     if new_w * new_h > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
         new_w, new_h = (max(factor, math.floor(side / shrink / factor) * factor) for side in (width, height))
-    if new_w * new_h < min(MIN_PIXELS, max_pixels):
-        grow = math.sqrt(MIN_PIXELS / (width * height))
+        least = min(least, smallest)
+    if new_w * new_h < least:
+        grow = math.sqrt(max(least, smallest) / (width * height))
         new_w, new_h = (math.ceil(side * grow / factor) * factor for side in (width, height))
+        if new_w * new_h > max_pixels:
+            lower_w, lower_h = (math.floor(side * grow / factor) * factor for side in (width, height))
+            new_w, new_h = (lower_w, lower_h) if lower_w * lower_h >= smallest else (new_w, new_h)
     if new_w * new_h > max_pixels:
         longest = max_pixels // factor // factor * factor
         new_w, new_h = (longest, factor) if new_w > new_h else (factor, longest)

@@ -18,7 +18,7 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.config import FrameConfig
-from o3v.geometry import Box, Size, rescale_box, span_on_frames, text_box_size
+from o3v.geometry import Box, Size, fit_size, rescale_box, span_on_frames, text_box_size
 from o3v.schema import Example, Row, Task, read_letter, resolve_inside
 from o3v.schema.fields import MEDIA_MARK, SPECIAL_TOKEN
 
@@ -112,12 +112,26 @@ def select_frames(prompt: Prompt, positions: Sequence[int]) -> Prompt:
 
 @dataclass(frozen=True)
 class PromptBuilder:
-    """Turns rows and questions into prompts for one model."""
+    """Turns rows and questions into prompts for one model. `VideoModel.prompt_builder` makes it for a model."""
 
     root: Path  # folder that the paths of rows start from
-    frames: FrameConfig  # how a video becomes frames
+    frames: FrameConfig  # how a video becomes frames, with the grid of the model's family
     box_space: str  # how the model writes boxes, a key of BOX_SPACES
     cache: video.FrameCache | None = None  # keeps decoded frames; None decodes a video at each use
+
+    def fit(self, size_wh: Size) -> Size:
+        """The size of the frames of a video of this size."""
+        return fit_size(size_wh, self.frames.max_pixels, self.frames.grid_px, self.frames.min_pixels)
+
+    def read_frames(self, path: Path | str, key_times_s: Sequence[float] = ()) -> video.Frames:
+        """The frames of a video as the model gets them, with those at `key_times_s`. Raises as `for_video`."""
+        request = self.frame_request(path, key_times_s)
+        read = self.cache.sample if self.cache else video.sample_frames
+        return read(request.path, request.n, request.max_pixels, **dict(request.options))
+
+    def describe(self, example: Example) -> tuple[str, Path]:
+        """The name of a row and the file of its medium, to name a row that cannot be read (`data.quarantine`)."""
+        return f"{example.id} ({example.media_path})", self.root / example.media_path
 
     def for_video(self, task: Task, question: str, path: Path | str, key_times_s: Sequence[float] = ()) -> Prompt:
         """A question about a video file, a path below `root` or an absolute one.
@@ -125,9 +139,7 @@ class PromptBuilder:
         Frames at `key_times_s` are inserted among the uniform ones (paper, training only). Boxes in the question
         (tagged, 0–1) are written in the model's space, without tags. Raises FileNotFoundError or video.VideoError.
         """
-        request = self.frame_request(path, key_times_s)
-        read = self.cache.sample if self.cache else video.sample_frames
-        frames = read(request.path, request.n, request.max_pixels, **dict(request.options))
+        frames = self.read_frames(path, key_times_s)
         height, width = frames.images.shape[1:3]
         space_wh = box_space_size((width, height), self.box_space)
         question = _question_in_space(question, space_wh)
@@ -142,9 +154,11 @@ class PromptBuilder:
         )
 
     def frame_request(self, path: Path | str, key_times_s: Sequence[float] = ()) -> video.Request:
-        """The frames that `for_video` reads."""
-        options = (("key_times_s", tuple(key_times_s)), ("max_fps", self.frames.max_fps))
-        return video.Request(str(self.root / path), self.frames.n_frames, self.frames.max_pixels, options)
+        """The frames that `read_frames` reads."""
+        config = self.frames
+        options = {"max_fps": config.max_fps, "fixed_rate": config.fixed_rate, "key_times_s": tuple(key_times_s)}
+        options |= {"min_pixels": config.min_pixels, "grid_px": config.grid_px}
+        return video.Request(str(self.root / path), config.n_frames, config.max_pixels, tuple(options.items()))
 
     def fill_ahead(self, examples: Sequence[Example], workers: int) -> AbstractContextManager:
         """While its block runs, `workers` processes decode the videos of training rows; nothing without a cache."""
@@ -165,7 +179,9 @@ class PromptBuilder:
             key_times_s = [key.time_s for key in example.key_frames] if training else []
             prompt = self.for_video(example.task, example.question, path, key_times_s)
             return replace(prompt, row=example.to_row() | prompt.row)
-        image, original_wh = video.read_image(path, self.frames.max_pixels)
+        config = self.frames
+        max_pixels = config.image_max_pixels or config.max_pixels
+        image, original_wh = video.read_image(path, max_pixels, config.image_min_pixels, config.grid_px)
         space_wh = box_space_size((image.shape[1], image.shape[0]), self.box_space)
         question = question_in_space(example, space_wh)
         messages = conversation(example.task, question, [{"type": "image"}])

@@ -103,6 +103,28 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
 
 
 @pytest.mark.smoke
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_rehearsal_of_full_runs_with_the_real_classes_and_files(tmp_path, family):
+    """The real tokens and chat template, the hub's files, the STGR layout with broken rows; nothing is learned."""
+    from o3v.tinybase.twins import make_twin  # here, because it imports torch
+
+    base = make_twin(tmp_path / "twin", family)
+    plan = plan_run("rehearsal", 0, tmp_path, overrides={"base": str(base)})
+    assert driver.run(plan, timeout_s=600) is None
+    stages = json.loads((plan.run_dir / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    assert [stage["status"] for stage in stages.values()] == ["done"] * len(stages)
+    assert list(stages) == [path.stem for path in NOTEBOOKS if path.stem[:2].isdigit()]
+    results = {name: json.loads((plan.run_dir / name / "results.json").read_text(encoding="utf-8")) for name in stages}
+    assert results["03_gspo"]["family"] == family and results["03_gspo"]["steps"] == 2
+    config = json.loads((plan.run_dir / "03_gspo/checkpoint/config.json").read_text(encoding="utf-8"))
+    assert config["model_type"] == family
+    assert {row["when"] for row in heldout_rows(plan.run_dir)} == {"before", "after"}
+    metrics = json.loads((plan.run_dir / "05_evaluation/metrics.json").read_text(encoding="utf-8"))
+    assert metrics.keys() == {"base", "sft", "sft_gspo"}
+
+
+@pytest.mark.smoke
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("start", "steps"),

@@ -8,6 +8,7 @@ and the model continues from there. Only the removal of frames is the paper's.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -142,8 +143,8 @@ def run_trials(
 
 
 def _answers(vlm: VideoModel, prompts: Sequence[Prompt], config: InferenceConfig) -> list[str]:
-    parts = batches(prompts, config.batch_size)
-    return [text for part in parts for text in generate(vlm, part, config.max_new_tokens)]
+    answer = partial(generate, vlm, max_new_tokens=config.max_new_tokens, repetition_penalty=config.repetition_penalty)
+    return [text for part in batches(prompts, config.batch_size) for text in answer(part)]
 
 
 def trial_table(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:

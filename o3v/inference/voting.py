@@ -69,7 +69,8 @@ def sample_pools(
         path = out / f"pool_{number:05d}.json"
         if not path.exists():
             prompt, count = question.make(), max(config.vote_sizes)
-            texts = generate(vlm, [prompt], config.max_new_tokens, 1.0, seed + number, count)
+            options = {"repeats": count, "repetition_penalty": config.repetition_penalty}
+            texts = generate(vlm, [prompt], config.max_new_tokens, 1.0, seed + number, **options)
             candidates = score_candidates(texts, prompt, prompt.row["question"], score_crops)
             files.write_json(path, [asdict(candidate) for candidate in candidates])
         rows = files.read_json(path)

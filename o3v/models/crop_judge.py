@@ -12,7 +12,7 @@ import numpy as np
 from o3v.geometry import Size
 from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import plain_prompt
-from o3v.video.image import letterbox
+from o3v.video.image import letterbox, resize
 
 MAX_ANSWER_TOKENS = 4  # tokens of an answer
 
@@ -29,11 +29,18 @@ class CropJudge:
         """The answer to each question about its crop (height, width, 3), as text. As many questions as crops."""
         prompts = []
         for crop, question in zip(crops, questions, strict=True):
-            image = letterbox(crop, self.letterbox_wh) if self.letterbox_wh else crop
-            prompts.append(plain_prompt([image], (), 0.0, question))
+            prompts.append(plain_prompt([self.sized(crop)], (), 0.0, question))
         return [
             text for part in batches(prompts, self.batch_size) for text in generate(self.vlm, part, MAX_ANSWER_TOKENS)
         ]
+
+    def sized(self, crop: np.ndarray) -> np.ndarray:
+        """A crop as the model gets it: padded to `letterbox_wh`, else enlarged if its family takes no smaller one."""
+        if self.letterbox_wh:
+            return letterbox(crop, self.letterbox_wh)
+        height, width = crop.shape[:2]
+        least = self.vlm.family.min_pixels
+        return crop if width * height >= least else resize(crop, self.vlm.family.fit((width, height), 4 * least))
 
     def __call__(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[bool]:
         """Whether each answer begins with yes."""

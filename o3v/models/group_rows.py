@@ -18,9 +18,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from o3v.models.families import FAMILIES
 from o3v.models.prefix_cache import distinct_prompts, unwrap_lora
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")  # positions of text after images continue from their largest position
 ATTENTION = ("sdpa", "eager")  # implementations that take a 4-D mask
 NOT_SCORED = -100
 SCORED_AT_ONCE = 1_024  # tokens whose logits are in memory at a time

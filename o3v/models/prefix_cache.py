@@ -16,6 +16,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from o3v.models import decoding
+from o3v.models.families import FAMILIES
 from o3v.models.qwen_speedups import frame_fingerprints
 
 Inputs = Mapping[str, torch.Tensor]
@@ -68,8 +69,8 @@ class PrefixCache:
 
 
 def supports_prefix_cache(model: Any) -> bool:
-    """Whether the prompts of this model can be shared (Qwen2.5-VL)."""
-    return unwrap_lora(model).config.model_type == "qwen2_5_vl"
+    """Whether the prompts of this model can be shared: those of all families in the table."""
+    return unwrap_lora(model).config.model_type in FAMILIES
 
 
 def unwrap_lora(model: Any) -> Any:

@@ -125,7 +125,10 @@ def _odd_weights(count: int, salt: int, device: torch.device) -> torch.Tensor:
 
 
 def apply_speedups(model: Any) -> Any:
-    """Replaces a Qwen2.5-VL's vision tower and attention by the faster classes, in place. Returns the model."""
+    """Replaces a Qwen2.5-VL's vision tower and attention by the faster classes, in place. Returns the model.
+
+    Models of other classes stay as they are.
+    """
     tower = model.model.visual
     if type(tower) is Qwen2_5_VisionTransformerPretrainedModel:
         tower.__class__ = DedupVisionTower

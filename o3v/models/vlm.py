@@ -17,14 +17,15 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLProcessor, set_seed
 from transformers.models.auto import AutoModelForImageTextToText
 
+from o3v.config import FrameConfig
 from o3v.evidence import TAGS
 from o3v.models import prefix_cache
+from o3v.models.families import Family, family_of
 from o3v.models.hub_files import write_processor
 from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
-from o3v.prompts import Prompt
+from o3v.prompts import Prompt, PromptBuilder
+from o3v.video import FrameCache
 
-# how each family writes boxes (model cards)
-BOX_SPACE = {"qwen2_5_vl": "pixels", "qwen3_vl": "thousandths"}
 # tokens of images and videos, which a response must never contain
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -53,11 +54,20 @@ class FrameProcessor(Qwen2_5_VLProcessor):
 
 @dataclass(frozen=True)
 class VideoModel:
-    """A model with its processor. `box_space` is a key of prompts.BOX_SPACES."""
+    """A model with its processor and the facts of its family."""
 
     model: Any
     processor: Any
-    box_space: str
+    family: Family
+
+    @property
+    def box_space(self) -> str:
+        """How the model writes boxes, a key of prompts.BOX_SPACES."""
+        return self.family.box_space
+
+    def prompt_builder(self, root: Path | str, frames: FrameConfig, cache: FrameCache | None = None) -> PromptBuilder:
+        """Prompts for this model from rows below `root`, with frames on the grid of its family, kept in `cache`."""
+        return PromptBuilder(Path(root), self.family.frames(frames), self.box_space, cache)
 
 
 def forbid_vision_tokens(model: Any, tokenizer: Any) -> None:
@@ -70,26 +80,24 @@ def load(name: str | Path, adapter: str | Path | None = None, master_weights: bo
     """Loads a model folder or hub name in evaluation mode: bf16 on a GPU if there is one, else fp32 on the CPU.
 
     `adapter` adds a LoRA folder. `master_weights` keeps the weights in fp32 on a GPU too, as full fine-tuning needs
-    them; their arithmetic is bf16 (autocast). Raises OSError if the model is not found, ValueError for a family whose
-    box coordinates are unknown here.
+    them; their arithmetic is bf16 (autocast). Raises OSError if the model is not found, ValueError for a family that is
+    not in `families`.
     """
     gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if gpu and not master_weights else torch.float32
     model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=False)
-    family = model.config.model_type
-    if family not in BOX_SPACE:
-        raise ValueError(f"{name}: model type {family!r} is none of {sorted(BOX_SPACE)}; add its box space there")
+    family = family_of(model.config, str(name))
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     images = FrameImageProcessor.from_pretrained(name)
-    processor = FrameProcessor(images, tokenizer, tokenizer.chat_template, family)
-    if family == "qwen2_5_vl":
-        apply_speedups(model)
+    images.size["shortest_edge"] = min(images.size["shortest_edge"], family.smallest_px)  # frames have their size
+    processor = FrameProcessor(images, tokenizer, tokenizer.chat_template, family.model_type)
+    apply_speedups(model)
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter)
     forbid_vision_tokens(model, tokenizer)
-    return VideoModel(model.to("cuda" if gpu else "cpu").eval(), processor, BOX_SPACE[family])
+    return VideoModel(model.to("cuda" if gpu else "cpu").eval(), processor, family)
 
 
 def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
@@ -136,6 +144,8 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     repeats: int = 1,
+    top_k: int = 0,
+    repetition_penalty: float = 1.0,
 ) -> list[str]:
     """Generates `repeats` responses for each prompt, as text, one prompt after the other.
 
@@ -148,14 +158,15 @@ def generate(
         temperature: 0 is greedy; sampling uses top-p 0.95.
         seed: seed of the sampling.
         repeats: responses for each prompt.
+        top_k: number of tokens that sampling chooses from; 0 is all.
+        repetition_penalty: 1 is none.
 
     A response continues `Prompt.response_prefix`, which is not repeated in the result; a `<think>` that the chat
     template opens is (`response_opening`).
     """
     inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0} if temperature > 0 else {}
     set_seed(seed)
-    settings = {"max_new_tokens": max_new_tokens, **(sampling or {"do_sample": False})}
+    settings = decoding_options(max_new_tokens, temperature, 0.95, top_k, repetition_penalty)
     with mixed_precision(vlm.model):
         if prefix_cache.supports_prefix_cache(vlm.model) and "pixel_values" in inputs:
             tokens = prefix_cache.generate(vlm.model, repeats, **inputs, **settings)
@@ -165,6 +176,30 @@ def generate(
     opening = response_opening(vlm.processor)
     continued = [bool(prompt.response_prefix) for prompt in prompts for _ in range(repeats)]
     return [text if prefix else opening + text for prefix, text in zip(continued, texts, strict=True)]
+
+
+def decoding_options(
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    repetition_penalty: float = 1.0,
+) -> dict[str, Any]:
+    """Arguments of `generate` of a model: greedy at temperature 0, with every setting that the hub presets.
+
+    Models on the hub come with settings of their own (`Family.hub_sampling`), which would otherwise apply.
+
+    Args:
+        max_new_tokens: largest length of a response.
+        temperature: divides the logits; 0 is greedy.
+        top_p: probability mass of the tokens that are sampled.
+        top_k: number of the tokens that are sampled; 0 is all.
+        repetition_penalty: divides the logits of tokens that occurred; 1 is none.
+    """
+    always = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty}
+    if temperature <= 0:
+        return {**always, "do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # transformers' defaults
+    return {**always, "do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 from trl.chat_template_utils import qwen2_5_vl_chat_template
 
 from o3v import evidence, toyworld
+from o3v.models.families import QWEN2_5_VL
 from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
 from o3v.models.vlm import FrameProcessor, VideoModel, forbid_vision_tokens
 
@@ -94,4 +95,4 @@ def build(texts: Iterable[str], seed: int) -> VideoModel:
     model.generation_config.pad_token_id = token_id("<|endoftext|>")
     forbid_vision_tokens(model, tokenizer)
     images = FrameImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 128 * 28 * 28})
-    return VideoModel(model, FrameProcessor(images, tokenizer, tokenizer.chat_template), "pixels")
+    return VideoModel(model, FrameProcessor(images, tokenizer, tokenizer.chat_template), QWEN2_5_VL)

@@ -14,6 +14,7 @@ from PIL import Image
 from trl import GRPOConfig
 
 from o3v.config import GspoConfig
+from o3v.data.quarantine import Quarantine, read_row
 from o3v.models.vlm import VISION_TOKENS, VideoModel, generate, response_opening
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
@@ -55,6 +56,7 @@ def preflight(
     reward_config: RewardConfig | None = None,
     seed: int = 0,
     min_format: float = 0.02,
+    quarantine: Quarantine | None = None,
 ) -> list[Row]:
     """Samples and scores `config.num_preflight` groups before training.
 
@@ -66,15 +68,17 @@ def preflight(
         reward_config: reading of the reward, default the paper's.
         seed: seed of the sampling.
         min_format: smallest share of completions with any format reward.
+        quarantine: takes questions that cannot be read; None raises their errors.
 
     Returns one row per question: id, task, mean reward, spread of the rewards and share with format.
     Raises NothingToLearn if rewards differ in no group (every advantage would be 0), or if fewer than `min_format` of
     the completions have any format (almost no term could be above 0).
     """
     rows = []
-    for number, example in enumerate(examples[: config.num_preflight]):
-        prompt = builder.for_example(example, training=True)
-        sampling = (config.max_new_tokens, config.temperature, seed + number, config.num_generations)
+    for number in range(min(config.num_preflight, len(examples))):
+        make = functools.partial(builder.for_example, training=True)
+        prompt = read_row(examples, number, make, builder.describe, quarantine)
+        sampling = (config.max_new_tokens, config.temperature, seed + number, config.num_generations, config.top_k)
         texts = generate(vlm, [prompt], *sampling)
         scores = [score_completion(text, prompt.row, 0.0, reward_config or RewardConfig.paper()) for text in texts]
         totals = torch.tensor([score["total"] for score in scores])
@@ -113,20 +117,19 @@ def make_trainer(
         heldout_score: scores the model at each checkpoint, so that the best can be taken (`callbacks.KeepBest`).
         heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
-    Raises ValueError if completions do not divide into forward passes, and for full fine-tuning of bf16 weights.
+    Raises ValueError if completions do not divide into forward passes, frames can exceed `max_prompt_tokens`, or all
+    weights are to be trained in bf16.
     """
-    reward = GroundedReward(
-        reward_config or RewardConfig.paper(),
-        run.out / "rollouts",
-        response_opening(vlm.processor),
-        config.num_generations,
-    )
+    _check_prompt_length(examples, builder, config)
+    opening, rollouts = response_opening(vlm.processor), run.out / "rollouts"
+    reward = GroundedReward(reward_config or RewardConfig.paper(), rollouts, opening, config.num_generations)
+    make_row = functools.partial(gspo_row, builder=builder)
     functions = reward.terms() if config.reward_aggregation == "normalize_then_sum" else [reward.total]
     trainer = GspoTrainer(
         model=vlm.model,
         reward_funcs=[reward.by_task] if config.reward_scale == "task" else functions,
         args=_arguments(vlm, config, run),
-        train_dataset=shared.row_dataset(examples, functools.partial(gspo_row, builder=builder), config.cached_rows),
+        train_dataset=shared.row_dataset(examples, make_row, config.cached_rows, builder, run.quarantine),
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),
     )
@@ -136,6 +139,18 @@ def make_trainer(
     if heldout_rows:
         trainer.add_callback(ScoreHeldout(heldout_rows))
     return shared.add_callbacks(trainer)
+
+
+def _check_prompt_length(examples: Sequence[Example], builder: PromptBuilder, config: GspoConfig) -> None:
+    """Raises ValueError if the frames of a prompt can have more tokens than the limit."""
+    frames = builder.frames
+    most = frames.n_frames + max((len(example.key_frames) for example in examples), default=0)
+    tokens = most * (frames.max_pixels // frames.grid_px**2)
+    if tokens > config.max_prompt_tokens:
+        raise ValueError(
+            f"{most} frames of {frames.max_pixels:,} pixels are up to {tokens:,} tokens, more than max_prompt_tokens "
+            f"{config.max_prompt_tokens:,}; lower n_frames or max_pixels"
+        )
 
 
 def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> GRPOConfig:
@@ -158,6 +173,8 @@ def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> 
         num_generations=config.num_generations,
         temperature=config.temperature,
         top_p=config.top_p,
+        top_k=config.top_k,
+        repetition_penalty=1.0,  # named, because models on the hub come with one of their own
         max_completion_length=config.max_new_tokens,
         generation_kwargs={"suppress_tokens": vlm.processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))},
         gradient_accumulation_steps=accumulated,

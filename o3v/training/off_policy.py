@@ -8,16 +8,19 @@ questions; notebook 03 shows the same loop in its cells, and training is in `tra
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from peft import get_peft_model
 
 from o3v.config import GspoConfig
 from o3v.models import prefix_cache
-from o3v.models.vlm import VideoModel, encode
+from o3v.models.vlm import VideoModel, decoding_options, encode
 from o3v.prompts import Prompt
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
 from o3v.training import objective
+from o3v.training.trainer import lora_config
 
 LOSSES: Mapping[str, Callable[..., torch.Tensor]] = {"GRPO": objective.grpo_loss, "GSPO": objective.gspo_loss}
 
@@ -43,7 +46,7 @@ class Update:
     loss: float  # value of the loss before the step
     ratios: torch.Tensor  # ratios before the step, one per token (GRPO) or one per completion (GSPO)
     clipped: float  # share of the ratios that the loss clips
-    gradient: torch.Tensor  # gradient of all parameters, flattened
+    gradient_norm: float  # of the gradient of all trained parameters
 
     def row(self) -> dict[str, float | str]:
         """The update as a row of a table."""
@@ -64,16 +67,53 @@ def sample_rollouts(
         seed: seed of the sampling.
     """
     repeated = [prompt for prompt in prompts for _ in range(config.num_generations)]
-    inputs = dict(encode(vlm.processor, repeated))
+    inputs = {name: value.to(vlm.model.device) for name, value in encode(vlm.processor, repeated).items()}
     torch.manual_seed(seed)
-    tokens = prefix_cache.generate(vlm.model.eval(), **inputs, max_new_tokens=config.max_new_tokens, do_sample=True)
+    options = decoding_options(config.max_new_tokens, temperature=1.0)  # log-probabilities are those of all tokens
+    tokens = prefix_cache.generate(vlm.model.eval(), **inputs, **options)
     ids = tokens[:, inputs["input_ids"].shape[1] :]
-    ended = (ids == vlm.model.generation_config.eos_token_id).long()
+    ends = torch.as_tensor(vlm.model.generation_config.eos_token_id, device=ids.device)  # one id, or a list
+    ended = torch.isin(ids, ends).long()
     mask = (ended.cumsum(1) - ended == 0).long()
     texts = vlm.processor.batch_decode(ids, skip_special_tokens=True)
     scores = [score_completion(t, p.row, 0.0, reward_config) for t, p in zip(texts, repeated, strict=True)]
     groups = torch.tensor([score["total"] for score in scores]).view(-1, config.num_generations)
-    return Rollouts(inputs, ids, mask, objective.advantages(groups).flatten(), texts, scores)
+    advantage = objective.advantages(groups).flatten().to(ids.device)
+    return Rollouts(inputs, ids, mask, advantage, texts, scores)
+
+
+def trial_model(model: Any, rank: int) -> Any:
+    """A copy of a model to make a few updates on: all weights, or with new LoRA adapters of this rank above 0.
+
+    Adapters need no gradients and optimizer states of the whole model.
+    """
+    copied = copy.deepcopy(model)
+    return (get_peft_model(copied, lora_config(rank)) if rank else copied).eval()
+
+
+def gradient_norm(model: Any) -> float:
+    """Euclidean norm of the gradient of all parameters that have one."""
+    squares = [p.grad.float().square().sum() for p in model.parameters() if p.grad is not None]
+    return torch.stack(squares).sum().sqrt().item() if squares else 0.0
+
+
+def first_gradient_norms(model: Any, rollouts: Rollouts, epsilon: float) -> dict[str, float]:
+    """Norms of the gradients of all LOSSES on the policy that sampled, and of the difference of the two.
+
+    Only one gradient is in memory at a time. `epsilon` is the clipping range of the ratios.
+    """
+    prefix = prefix_cache.prefill(model, rollouts.inputs)
+    logp, _ = prefix_cache.log_probs(model, prefix, rollouts.ids, rollouts.mask, 1.0)
+    given = (logp, logp.detach(), rollouts.mask, rollouts.advantage, epsilon)
+    losses = {name: loss(*given) for name, loss in LOSSES.items()}
+    losses["difference"] = losses["GRPO"] - losses["GSPO"]
+    norms = {}
+    for name, loss in losses.items():
+        model.zero_grad()
+        loss.backward(retain_graph=True)
+        norms[name] = gradient_norm(model)
+    model.zero_grad()
+    return norms
 
 
 def repeated_updates(
@@ -99,10 +139,10 @@ def repeated_updates(
         old = logp.detach() if old is None else old
         loss = LOSSES[loss_name](logp, old, rollouts.mask, rollouts.advantage, epsilon)
         loss.backward()
-        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        norm = gradient_norm(model)
         ratios, advantage = clipped_ratios(loss_name, logp.detach(), old, rollouts)
         clipped = objective.clipped_share(ratios, advantage, epsilon)
-        done.append(Update(loss_name, number, loss.item(), ratios, clipped, gradient))
+        done.append(Update(loss_name, number, loss.item(), ratios, clipped, norm))
         optimizer.step()
     return done
 

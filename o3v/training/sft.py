@@ -1,20 +1,21 @@
 """Cold start: supervised fine-tuning on reasoning with evidence.
 
-TRL's SFTTrainer on prompt–completion rows. Departs from the public code: only the assistant's tokens enter the loss
-(there: all tokens but padding and vision tokens).
+TRL's SFTTrainer on prompt–completion rows. Departs from the public code: only the assistant's tokens enter the loss.
+`SftConfig.loss_tokens` "all" is the public code's: all tokens but padding and vision tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.functional import cross_entropy
 from trl import SFTConfig as TrlSftConfig
 from trl import SFTTrainer
 
 from o3v.config import SftConfig
-from o3v.models.vlm import VideoModel
+from o3v.models.vlm import VISION_TOKENS, VideoModel
 from o3v.prompts import PromptBuilder, snap_to_frames, target_text
 from o3v.schema import Example
 from o3v.training import trainer as shared
@@ -57,7 +58,7 @@ def make_trainer(
         gradient_accumulation_steps=shared.accumulation_steps(
             config.effective_batch_size, config.per_device_batch_size
         ),
-        lr_scheduler_type="cosine",
+        lr_scheduler_type=config.lr_scheduler,
         max_length=None,
         completion_only_loss=True,
         **shared.common_arguments(config, run),
@@ -67,11 +68,22 @@ def make_trainer(
     trainer = SftTrainer(
         model=vlm.model,
         args=arguments,
-        train_dataset=shared.row_dataset(examples, make_row, config.cached_rows),
+        train_dataset=shared.row_dataset(examples, make_row, config.cached_rows, builder, run.quarantine),
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),
     )
+    if config.loss_tokens == "all":
+        trainer.data_collator = partial(_label_all, trainer.data_collator, vlm.processor.tokenizer)
     return shared.add_callbacks(trainer)
+
+
+def _label_all(collate: Callable[[list[Any]], dict[str, torch.Tensor]], tokenizer: Any, rows: list[Any]) -> Any:
+    """The batch of a collator with all tokens but padding and vision tokens as labels."""
+    batch = collate(rows)
+    ids = batch["input_ids"]
+    vision = torch.tensor(tokenizer.convert_tokens_to_ids(list(VISION_TOKENS)))
+    left_out = torch.isin(ids, vision) | (batch["attention_mask"] == 0)
+    return {**batch, "labels": ids.masked_fill(left_out, -100)}
 
 
 def label_mask(trainer: SftTrainer, index: int) -> tuple[list[str], list[bool]]:
@@ -93,12 +105,24 @@ def token_counts(trainer: SftTrainer, rows: int) -> dict[str, list[int]]:
 
 @torch.no_grad()
 def task_losses(trainer: SftTrainer, examples: Sequence[Example], limit: int) -> dict[str, float]:
-    """Mean loss of the first `limit` rows of each task, in the order in which the tasks appear."""
+    """Mean loss of the first `limit` rows of each task, in the order in which the tasks appear.
+
+    Rows go through the model one by one, with logits for the trained tokens only: those of a batch of long rows over
+    a vocabulary of 152,000 tokens do not fit into memory.
+    """
     rows: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
         rows.setdefault(str(example.task), []).append(index)
     model, losses = trainer.model.eval(), {}
     for task, indices in rows.items():
-        batch = trainer.data_collator([trainer.train_dataset[i] for i in indices[:limit]])
-        losses[task] = model(**{name: value.to(model.device) for name, value in batch.items()}).loss.item()
+        summed, count = 0.0, 0
+        for index in indices[:limit]:
+            batch = trainer.data_collator([trainer.train_dataset[index]])
+            labels = batch.pop("labels")[0].to(model.device)
+            first = max(1, int((labels != -100).nonzero()[0]))  # nothing precedes the first token
+            inputs = {name: value.to(model.device) for name, value in batch.items()}
+            logits = model(**inputs, logits_to_keep=len(labels) - first + 1).logits[0, :-1].float()
+            summed += cross_entropy(logits, labels[first:], ignore_index=-100, reduction="sum").item()
+            count += int((labels[first:] != -100).sum())
+        losses[task] = summed / count
     return losses

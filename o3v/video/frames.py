@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from o3v.geometry import Size, fit_size
+from o3v.geometry import MIN_PIXELS, PATCH_FACTOR, Size, fit_size
 from o3v.video.decoding import decode_frames, plan_requests
 from o3v.video.frame_table import VideoInfo, orientation, probe
 from o3v.video.opening import PathLike, VideoError, open_stream
@@ -70,6 +70,9 @@ def sample_frames(
     *,
     key_times_s: Sequence[float] = (),
     max_fps: float | None = None,
+    fixed_rate: bool = False,
+    min_pixels: int = MIN_PIXELS,
+    grid_px: int = PATCH_FACTOR,
     backend: Backend = "auto",
 ) -> Frames:
     """Reads `n` frames, evenly spaced in the frame table, with the first and the last; all frames if there are fewer.
@@ -82,6 +85,8 @@ def sample_frames(
         max_pixels: Most pixels of a frame; `geometry.fit_size` gives the size. Raises ValueError if too small.
         key_times_s: Times of key frames in seconds, any number. Raises ValueError as `frames_at` does.
         max_fps: At most `duration_s * max_fps` frames, but at least one; the paper's code uses 2. Must be positive.
+        fixed_rate: Reads the frames at 0, 1 / max_fps, 2 / max_fps, … s if these are at most `n`; needs `max_fps`.
+        min_pixels, grid_px: As in `geometry.fit_size`; they depend on the model's family.
         backend: "auto" is "pyav", but for small videos (`DECORD_PIXELS`). "decord" raises VideoError for a file that it
             must not read.
     """
@@ -90,10 +95,15 @@ def sample_frames(
     if max_fps is not None and not max_fps > 0:
         raise ValueError(f"max_fps must be positive, found {max_fps}")
     info = probe(path)
+    if fixed_rate and max_fps is None:
+        raise ValueError("fixed_rate needs max_fps")
+    indices = uniform_indices(len(info.pts), n)
     if max_fps is not None and max_fps < math.inf:
-        n = min(n, max(1, math.floor(info.duration_s * max_fps + 1e-6)))
-    indices = np.union1d(uniform_indices(len(info.pts), n), info.shown_at(key_times_s))
-    return _read(info, indices, max_pixels, backend)
+        allowed = max(1, math.floor(info.duration_s * max_fps + 1e-6))
+        spaced = uniform_indices(len(info.pts), min(n, allowed))
+        indices = info.shown_at(np.arange(allowed) / max_fps) if fixed_rate and allowed <= n else spaced
+    indices = np.union1d(indices, info.shown_at(key_times_s))
+    return _read(info, indices, fit_size(info.size_wh, max_pixels, grid_px, min_pixels), backend)
 
 
 def frames_at(path: PathLike, times_s: Sequence[float], max_pixels: int, *, backend: Backend = "auto") -> Frames:
@@ -105,17 +115,16 @@ def frames_at(path: PathLike, times_s: Sequence[float], max_pixels: int, *, back
     if len(np.atleast_1d(times_s)) == 0:
         raise ValueError("no times given")
     info = probe(path)
-    return _read(info, info.shown_at(times_s), max_pixels, backend)
+    return _read(info, info.shown_at(times_s), fit_size(info.size_wh, max_pixels), backend)
 
 
-def _read(info: VideoInfo, indices: np.ndarray, max_pixels: int, backend: Backend) -> Frames:
-    """Reads frames by index, in the given order. Decodes each distinct frame once."""
+def _read(info: VideoInfo, indices: np.ndarray, size_wh: Size, backend: Backend) -> Frames:
+    """Reads frames by index, in the given order and this size. Decodes each distinct frame once."""
     if backend not in ("auto", "decord", "pyav"):
         raise ValueError(f"backend must be auto, decord or pyav, found {backend!r}")
     if backend == "decord" and info.decord_objection:
         raise VideoError(info.path, "open", f"decord would read it wrongly: {info.decord_objection}")
     distinct, inverse = np.unique(indices, return_inverse=True)
-    size_wh = fit_size(info.size_wh, max_pixels)
     images, used = None, "pyav"
     small = info.size_wh[0] * info.size_wh[1] <= DECORD_PIXELS
     if (backend == "decord" or (backend == "auto" and small)) and not info.decord_objection:

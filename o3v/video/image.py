@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from o3v.files import regular
-from o3v.geometry import Size, clip_box, fit_size, is_box
+from o3v.geometry import MIN_PIXELS, PATCH_FACTOR, Size, clip_box, fit_size, is_box
 from o3v.video.opening import MAX_FRAME_PIXELS, MissingVideoError, PathLike, VideoError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # none that starts another program
@@ -37,7 +37,9 @@ def crop(image: np.ndarray, box_px: Sequence[float]) -> np.ndarray:
     return image[y0:y1, x0:x1].copy()
 
 
-def read_image(path: PathLike, max_pixels: int) -> tuple[np.ndarray, Size]:
+def read_image(
+    path: PathLike, max_pixels: int, min_pixels: int = MIN_PIXELS, grid_px: int = PATCH_FACTOR
+) -> tuple[np.ndarray, Size]:
     """Reads an image file as (height, width, 3) uint8 RGB, upright and resized to `geometry.fit_size`.
 
     Also returns the upright size in the file. Raises VideoError (kind "open") for a file that is not a readable image,
@@ -59,7 +61,7 @@ def read_image(path: PathLike, max_pixels: int) -> tuple[np.ndarray, Size]:
         raise MissingVideoError(name, "open", "no such file") from None
     except Exception as error:  # Pillow's decoders raise errors of a dozen types for damaged files
         raise VideoError(name, "open", f"not a readable image ({error!s:.200})") from None
-    return resize(np.asarray(upright), fit_size(upright.size, max_pixels)), upright.size
+    return resize(np.asarray(upright), fit_size(upright.size, max_pixels, grid_px, min_pixels)), upright.size
 
 
 def _as_8_bit(image: Any) -> Any:

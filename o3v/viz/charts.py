@@ -187,7 +187,9 @@ def histogram(
     if log:
         edges = np.geomspace(together.min() / 1.001, together.max() * 1.001, bins + 1)
     else:
-        edges = np.histogram_bin_edges(together, bins)
+        low, high = (together.min(), together.max()) if len(together) else (0.0, 1.0)
+        equal = high - low <= 1e-9 * max(1.0, abs(high))  # up to rounding; numpy refuses so narrow a range
+        edges = np.histogram_bin_edges(together, bins, (low - 0.5, high + 0.5) if equal else (low, high))
     shares = {name: 100 * np.histogram(part, edges)[0] / max(1, len(part)) for name, part in finite.items()}
     floor = min((s for part in shares.values() for s in part if s), default=1.0) / 2 if log else 0.0  # no log of 0
     with styled_figure(7, 3.4) as figure:

@@ -4,6 +4,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, set_see
 from trl.chat_template_utils import qwen3_vl_chat_template
 
 from o3v import models
+from o3v.models.families import QWEN3_VL
 from o3v.models.qwen_speedups import FrameImageProcessor
 
 
@@ -25,4 +26,4 @@ def small_qwen3(tokenizer):
     sizes = {"shortest_edge": 64 * 64, "longest_edge": 256 * 256}
     images = FrameImageProcessor(patch_size=16, image_mean=[0.5] * 3, image_std=[0.5] * 3, size=sizes)
     processor = models.FrameProcessor(images, tokenizer, qwen3_vl_chat_template, "qwen3_vl")
-    return models.VideoModel(model, processor, "thousandths")
+    return models.VideoModel(model, processor, QWEN3_VL)

@@ -63,7 +63,7 @@ def test_without_evidence_there_is_nothing_to_change(change, prompt):
 
 
 def test_every_perturbation_is_answered_and_counted(prompt, monkeypatch):
-    def generate(vlm, changed_prompts, longest):
+    def generate(vlm, changed_prompts, max_new_tokens, repetition_penalty):
         return [
             "ball</answer>" if p.response_prefix else RESPONSE.text if len(p.images) == 4 else NOTHING.text
             for p in changed_prompts

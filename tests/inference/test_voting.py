@@ -76,7 +76,7 @@ def test_accuracy_by_number_of_candidates():
 def test_pools_are_made_once(tmp_path, monkeypatch):
     made = []
 
-    def generate(vlm, prompts, longest, temperature, seed, repeats):
+    def generate(vlm, prompts, longest, temperature, seed, repeats, repetition_penalty):
         made.append(seed)
         return [response([("[0,0,20,10]", 1.9)], f"answer {seed}")] * repeats
 

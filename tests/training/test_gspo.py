@@ -242,7 +242,7 @@ def test_completions_that_do_not_divide_are_refused(twin, rl_examples, world, tm
 def respond_with(monkeypatch, texts):
     """Makes the model answer with these texts in turn."""
     turns = iter(texts * 100)
-    monkeypatch.setattr(gspo, "generate", lambda *arguments: [next(turns) for _ in range(arguments[-1])])
+    monkeypatch.setattr(gspo, "generate", lambda *arguments: [next(turns) for _ in range(arguments[5])])
 
 
 RIGHT, NO_FORMAT = "<think>So.</think><answer>A</answer>", "A red car"

@@ -134,3 +134,11 @@ def test_a_histogram_can_have_log_axes_and_marked_values():
 
 def test_bars_can_have_a_label_of_their_axis():
     assert charts.before_after({"a": {"x": 1.0}}, y_label="seconds").axes[0].get_ylabel() == "seconds"
+
+
+@pytest.mark.parametrize("values", [[1 / 3, 1 / 3 + 1e-17, 0.1 + 0.7 / 3], [2.0], []])
+def test_a_histogram_of_equal_values_has_one_bar(values):
+    """Values that differ by rounding only, as spans of the same share of videos of about the same length."""
+    figure = charts.histogram({"a": values}, "x", bins=20)
+    heights = [v for patch in figure.axes[0].patches for v in patch.get_data().values if v]
+    assert set(heights) == ({100.0} if values else set())

@@ -1,37 +1,61 @@
 """Sizes and settings. A profile is one frozen record; its defaults are the paper's, each with its source.
 
-`full` is the paper's run (Qwen2.5-VL-7B on GPUs). `tiny` runs the same method on a laptop with two cores in under
-twenty minutes. `smoke` takes a few minutes and only checks that everything runs. Both start from the small Qwen2.5-VL
-in `data/`. Where a small profile departs from the paper, a comment gives the reason.
+`tiny` runs the method on a laptop with two cores in under twenty minutes. `smoke` takes a few minutes and only checks
+that everything runs. Both start from the small Qwen2.5-VL in `data/`. Where they depart from the paper, a comment gives
+the reason. The profiles of real models are in `presets`. *Public code* is that of Open-o3 Video, commit 1eb6eca.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, Self
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Number of rows that the synthetic world makes for each split."""
+    """Number of rows of each split: those that the synthetic world makes, and the most that are taken of real ones."""
+
+    # what is made without a data root: the synthetic world, a small root with the real names and folders, or nothing
+    made: Literal["world", "official", ""] = ""
 
     sft_rows: int = 31_166  # rows of STGR-SFT.json
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
     dev_items: int = 0  # ours: additional items to choose GSPO's best checkpoint; 0 takes the last checkpoint
+    max_unreadable: float = 0.05  # ours: largest share of rows that may be left out while a stage runs
     annotated_videos: int = 6_900  # annotations to make; paper: 3.9k rows kept, and 2k of 3k
     rl_shares: Mapping[str, float] | None = None  # ours: weights of the RL sources; None: the paper's numbers of rows
 
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """How a video becomes frames. Sizes are in pixels."""
+    """How a video becomes frames. Sizes are in pixels. `Family.frames` sets the grid and smallest size of a model."""
 
     n_frames: int = 16  # paper, training and V-STAR
     max_pixels: int = 128 * 28 * 28  # paper
     max_fps: float = 2.0  # public code, vision_process.py
+    fixed_rate: bool = False  # frames at 0, 1 / max_fps, … s where these are at most n_frames
+    min_pixels: int = 56 * 56  # smaller videos are scaled up; Qwen2.5-VL's processor
+    image_max_pixels: int | None = None  # of a single image; None: max_pixels
+    image_min_pixels: int = 56 * 56  # Qwen2.5-VL's processor
+    grid_px: int = 28  # side of the square that becomes one token: Qwen2.5-VL
+
+    @classmethod
+    def official(cls) -> Self:
+        """Training frames of the public code. It also takes an even number, at least four, which is not followed."""
+        return cls(
+            min_pixels=128 * 28 * 28,  # vision_process.py, VIDEO_MIN_PIXELS
+            max_pixels=105_369,  # there: max(VIDEO_MAX_PIXELS, int(1.05 * VIDEO_MIN_PIXELS))
+            image_max_pixels=256 * 28 * 28,  # there: MAX_PIXELS
+        )
+
+    @classmethod
+    def official_evaluation(cls) -> Self:
+        """Frames of the public evaluation: one a second, at most 16, at the size of the video."""
+        return cls(
+            max_fps=1.0,  # test_vstar_multi_images.py, inference
+            fixed_rate=True,  # there: extract_frames_from_video
+            max_pixels=12_845_056,  # the processor's own limit (preprocessor_config.json); none is set there
+        )
 
 
 @dataclass(frozen=True)
@@ -78,12 +102,19 @@ class SftConfig(TrainableConfig):
     learning_rate: float = 1e-6  # paper
     warmup_steps: int = 0  # paper says none
     max_grad_norm: float = 5.0  # paper
+    lr_scheduler: str = "cosine"  # paper
+    loss_tokens: Literal["response", "all"] = "response"  # ours; "all": all but padding and vision tokens
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
     frame_times: bool = False  # ours: move the spans and times of the targets to the times of sampled frames
     lora_rank: int = 0  # the paper trains all weights
     compared_steps: int = 0  # ours: steps with the other choice (LoRA or all weights), compared in notebook 02
     lora_rate_factor: float = 10.0  # ours
+
+    @classmethod
+    def official(cls) -> Self:
+        """The public code: the schedule that transformers takes where none is named, and a loss on the prompt, too."""
+        return cls(lr_scheduler="linear", loss_tokens="all")  # run_sft_video.sh; sft_multi_task.py, collate_fn
 
 
 @dataclass(frozen=True)
@@ -116,9 +147,13 @@ class GspoConfig(TrainableConfig):
     reward_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
     temperature: float = 1.0  # paper
     top_p: float = 0.95  # paper
+    top_k: int = 0  # ours: the paper names none, 0 allows all tokens
+    max_prompt_tokens: int = 16_384  # paper; there longer prompts are cut, here they are refused: a cut loses frames
     max_new_tokens: int = 768  # paper
     max_grad_norm: float = 5.0  # paper
     compared_updates: int = 4  # ours: updates on the same rollouts, to compare GSPO and GRPO in notebook 03
+    compared_prompts: int | None = None  # ours: questions of these updates; None: half of those of a step
+    compared_rank: int = 0  # ours: of the adapters that these updates train; 0: all weights
     lora_rank: int = 0  # the paper trains all weights
     lora_rate_factor: float = 10.0  # ours
     num_preflight: int = 8  # ours: questions that are scored first, to stop a run that cannot learn; 0: no check
@@ -137,8 +172,8 @@ class GspoConfig(TrainableConfig):
 
     @classmethod
     def official(cls) -> Self:
-        """The public code of Open-o3 Video, commit 1eb6eca: on-policy, β = 0.04. The defaults."""
-        return cls()
+        """The public code of Open-o3 Video, commit 1eb6eca: on-policy, β = 0.04. The defaults, but for top_k."""
+        return cls(top_k=50)  # grpo_trainer.py names none, and transformers takes 50
 
     @classmethod
     def gspo_paper(cls) -> Self:
@@ -152,9 +187,21 @@ class InferenceConfig:
 
     batch_size: int = 8
     max_new_tokens: int = 768  # paper
+    repetition_penalty: float = 1.0  # ours; 1: none
+    frames: FrameConfig | None = None  # of the evaluation in notebook 05; None: those of the profile
     num_shown: int = 6  # ours: responses shown in notebook 04
     num_voted: int = 200  # ours: questions with several responses in notebook 04
     vote_sizes: tuple[int, ...] = (1, 2, 4, 8)  # paper: up to 8 responses
+
+    @classmethod
+    def official(cls) -> Self:
+        """The public evaluation on V-STAR: greedy decoding, a repetition penalty, frames at the size of the video."""
+        return cls(
+            batch_size=5,  # eval/models/model_vllm.py, max_num_seqs
+            max_new_tokens=2_048,  # eval/config/vstar.yaml
+            repetition_penalty=1.05,  # eval/models/model_vllm.py
+            frames=FrameConfig.official_evaluation(),
+        )
 
 
 @dataclass(frozen=True)
@@ -172,8 +219,6 @@ class Profile:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
-FULL = Profile(name="full", base="Qwen/Qwen2.5-VL-7B-Instruct")
-
 TINY = Profile(
     name="tiny",
     base="data/o3v-tiny-base",
@@ -186,19 +231,13 @@ TINY = Profile(
         num_measured=500,
     ),
     data=DataConfig(
+        made="world",
         sft_rows=2_400,
         rl_rows=1_000,
-        eval_items=60,
-        dev_items=48,
+        eval_items=100,
         annotated_videos=1_200,  # the filters keep two fifths
-        # questions whose reward is an IoU: in the paper's proportions, each step would have one span and one box
-        rl_shares={
-            "synth_timerft": 35,
-            "synth_gqa": 50,
-            "synth_str_tg": 2,
-            "synth_str_plm": 8,
-            "synth_videoespresso": 5,
-        },
+        # mostly questions whose reward is an IoU: in the paper's proportions, each step would have one span and one box
+        rl_shares={"synth_timerft": 35, "synth_gqa": 50, "synth_videoespresso": 15},
     ),
     # 12 frames of 84×84, nine vision tokens each; with 8 frames even a perfect detector has a tIoU of only 0.78
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
@@ -216,61 +255,21 @@ TINY = Profile(
         lora_rate_factor=5.0,
     ),
     gspo=GspoConfig(
-        max_steps=140,
+        max_steps=200,
         num_generations=8,  # the questions are easy: rewards differ more often in larger groups
         per_device_batch_size=64,
         learning_rate=3e-4,
         warmup_steps=4,
         beta=0.0,  # saves the forward pass of the reference model, a fifth of the time of a step
-        steps_per_generation=2,  # the GSPO paper has four; every second step is off-policy
+        steps_per_generation=2,  # with two iterations, four updates per sampling, as in the GSPO paper; sampling is …
+        num_iterations=2,  # … half of the time, and three of four updates are off-policy
         epsilon=2e-3,  # between that of the GSPO paper (3e-4) and of the public code (0.2), as are the steps
         max_new_tokens=208,
         max_grad_norm=1.0,
         num_heldout=160,
-        save_steps=70,
+        save_steps=40,
         cached_rows=4_096,
         lora_rate_factor=3.0,  # adapters move boxes little at any rate that was tried
     ),
     inference=InferenceConfig(batch_size=64, max_new_tokens=208, num_voted=60, vote_sizes=(1, 2, 4, 8, 16)),
 )
-
-SMOKE = replace(
-    TINY,
-    name="smoke",
-    pretrain=replace(
-        TINY.pretrain,
-        clips=40,
-        steps={"vision": 6, "pictures": 4, "shorts": 4, "films": 4, "further": 4},
-        num_measured=8,
-        save_steps=4,
-    ),
-    data=replace(TINY.data, sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated_videos=24),
-    sft=replace(TINY.sft, save_steps=2, compared_steps=2),
-    gspo=replace(
-        TINY.gspo,
-        max_steps=4,
-        prompts_per_step=2,
-        num_generations=4,
-        per_device_batch_size=8,
-        max_new_tokens=64,
-        num_preflight=0,  # the check would fail after only a dozen steps of SFT
-        num_heldout=8,
-        save_steps=2,
-    ),
-    inference=replace(TINY.inference, max_new_tokens=64, num_shown=2, num_voted=2, vote_sizes=(1, 2)),
-)
-
-PROFILES = {profile.name: profile for profile in (SMOKE, TINY, FULL)}
-
-
-def load_profile(name: str) -> Profile:
-    """Returns the profile of this name. Raises ValueError, which lists all names, for an unknown name."""
-    if name not in PROFILES:
-        raise ValueError(f"profile {name!r} does not exist; choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
-
-
-def find_base(name: str) -> str | Path:
-    """Returns what to load for a base model: its folder if it is in this repository, else the name itself."""
-    folder = REPOSITORY / name
-    return folder if folder.is_dir() else name

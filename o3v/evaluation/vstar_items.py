@@ -67,6 +67,8 @@ def result_problems(item: Mapping[str, Any]) -> list[str]:
     ["field 'answer_temporal' is not a span [start, end]", "field 'answer_spatial' names the same second twice"]
     """
     problems = []
+    if not isinstance(item.get("answer_vqa") or "", str):
+        problems.append("field 'answer_vqa' is not a text")
     for chain in CHAINS:
         span = item.get(f"answer_temporal{chain}")
         if span not in EMPTY and read_span(span) is None:

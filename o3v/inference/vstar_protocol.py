@@ -145,10 +145,10 @@ def heldout_mam(
     config: InferenceConfig,
     quarantine: Quarantine | None = None,
 ) -> float:
-    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `fixed`.
+    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `strict`.
 
     An item whose video cannot be read counts 0 (`answering.answer`).
     """
     slices = batches(vstar_questions(items, builder), config.batch_size)
     answers = [row for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
-    return result_columns(vstar.score_items(read_vstar_answers(items, answers), "fixed")["overall"])["mam"]
+    return result_columns(vstar.score_items(read_vstar_answers(items, answers), "strict")["overall"])["mam"]

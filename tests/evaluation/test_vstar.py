@@ -63,8 +63,8 @@ UNANSWERED = RIGHT | {"vid": "c.mp4", "answer_vqa": ""}
 def test_nothing_to_score():
     with pytest.raises(ValueError, match="no items"):
         score_items([])
-    with pytest.raises(ValueError, match="protocol 'strict'"):
-        score_items([RIGHT], "strict")
+    with pytest.raises(ValueError, match="protocol 'loose'"):
+        score_items([RIGHT], "loose")
 
 
 @pytest.mark.parametrize("field", ["timestamps", "bboxes", "fps", "frame_count"])
@@ -89,7 +89,7 @@ def test_temporal_iou(span, iou):
 
 
 @pytest.mark.parametrize(
-    ("text", "official", "fixed"),
+    ("text", "official", "strict"),
     [
         ("", [], []),
         ("no idea", [], []),
@@ -104,16 +104,16 @@ def test_temporal_iou(span, iou):
         ("9:99 " * 9999, [], []),
     ],
 )
-def test_spans_in_raw_responses(text, official, fixed):
+def test_spans_in_raw_responses(text, official, strict):
     assert spoken_span(text) == official
-    assert spoken_span(text, "fixed") == fixed
+    assert spoken_span(text, "strict") == strict
 
 
 @pytest.mark.parametrize(
     "predicted",
     [None, [], {}, "x", [1, 2, 3, 4], {"1": None}, {"1": []}, {"1": [1, 2, 3]}, {"1": ["a", 0, 1, 1]}, {"x": 1}],
 )
-@pytest.mark.parametrize("protocol", ["official", "fixed"])
+@pytest.mark.parametrize("protocol", ["official", "strict"])
 def test_invalid_boxes_have_no_overlap(predicted, protocol):
     assert second_ious(predicted, [("1", (0, 0, 10, 10))], protocol) == (0.0,)
 
@@ -135,10 +135,10 @@ def test_spatial_iou_takes_the_best_of_several(boxes, iou):
 @pytest.mark.parametrize(
     ("key", "second", "found"), [("3", "3.0", False), ("3.0", "3", False), ("3", "3", True), (3, "3", True)]
 )
-def test_seconds_are_the_same_number_only_in_the_fixed_protocol(key, second, found):
+def test_seconds_are_the_same_number_only_in_the_strict_protocol(key, second, found):
     predicted, truth = {key: [0, 0, 10, 10]}, [(second, (0, 0, 10, 10))]
     assert second_ious(predicted, truth) == (float(found),)
-    assert second_ious(predicted, truth, "fixed") == (1.0,)
+    assert second_ious(predicted, truth, "strict") == (1.0,)
 
 
 def test_both_schemas_of_boxes():
@@ -201,7 +201,7 @@ def test_an_empty_span_is_read_from_the_raw_response():
         ({"judge_score": [3]}, "'judge_score' is not a number"),
     ],
 )
-@pytest.mark.parametrize("protocol", ["official", "fixed"])
+@pytest.mark.parametrize("protocol", ["official", "strict"])
 def test_a_malformed_result_is_named_and_counted(change, reason, protocol):
     found = score_items([RIGHT, RIGHT | change, RIGHT | {"answer_temporal": [], "answer_spatial": None}], protocol)
     assert found["overall"]["items"] == 3
@@ -289,10 +289,10 @@ def test_items_without_an_answer():
     assert official["overall"]["m_tiou"] == pytest.approx([0.5, 1 / 3])  # of one
     assert official["overall"]["temporal_spatial"] == [0.5, 0.5]
     assert official["by_domain"]["Sports"]["accuracy"] == 1.0  # of one
-    fixed = score_items([RIGHT, UNANSWERED | {"answer_temporal": [0.0, 10.0]}], "fixed")
-    assert fixed["overall"]["accuracy"] == fixed["by_domain"]["Sports"]["accuracy"] == 0.5
-    assert fixed["overall"]["m_tiou"] == pytest.approx([0.75, 1 / 3])
-    assert (fixed["overall"]["items"], fixed["overall"]["answered"]) == (2, 1)
+    strict = score_items([RIGHT, UNANSWERED | {"answer_temporal": [0.0, 10.0]}], "strict")
+    assert strict["overall"]["accuracy"] == strict["by_domain"]["Sports"]["accuracy"] == 0.5
+    assert strict["overall"]["m_tiou"] == pytest.approx([0.75, 1 / 3])
+    assert (strict["overall"]["items"], strict["overall"]["answered"]) == (2, 1)
 
 
 def test_a_group_without_any_answer_scores_0():
@@ -407,7 +407,7 @@ def test_agrees_with_the_public_scorer_to_the_printed_digits():
     ],
 )
 def test_clock_times_and_units_of_seconds_are_read(text, span):
-    assert spoken_span(text, "fixed") == span
+    assert spoken_span(text, "strict") == span
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ SPANS = [
 def test_an_odd_span_counts_as_unreadable(span):
     """`"{[]}"` and a number of 401 digits ended the scoring."""
     assert read_span(span) is None
-    for protocol in ("official", "fixed"):
+    for protocol in ("official", "strict"):
         metrics = score_items([RIGHT | {"answer_temporal": span}, RIGHT], protocol)
         assert metrics["malformed"] == ["item 1 (a.mp4): field 'answer_temporal' is not a span [start, end]"]
         assert metrics["overall"]["m_tiou"] == [0.5, 1.0] and metrics["overall"]["accuracy"] == 1.0
@@ -71,14 +71,14 @@ BOXES = [
 
 @pytest.mark.parametrize("boxes", BOXES)
 def test_odd_boxes_count_as_wrong(boxes):
-    for protocol in ("official", "fixed"):
+    for protocol in ("official", "strict"):
         metrics = score_items([RIGHT | {"answer_spatial": boxes}, RIGHT], protocol)
         assert metrics["overall"]["m_viou"] == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("score", [10**401, "3", [3], float("nan"), float("inf"), {}])
 def test_an_odd_judgement_counts_as_none(score):
-    metrics = score_items([RIGHT | {"judge_score": score}, RIGHT], "fixed")
+    metrics = score_items([RIGHT | {"judge_score": score}, RIGHT], "strict")
     assert metrics["overall"]["accuracy"] == 0.5
 
 
@@ -89,7 +89,7 @@ def test_an_odd_judgement_counts_as_none(score):
 def test_an_odd_spoken_span_is_wrong_and_quick(text):
     start_s = time.process_time()
     spoken = RIGHT | {"answer_temporal": [], "answer_temporal_pre": text}
-    for protocol in ("official", "fixed"):
+    for protocol in ("official", "strict"):
         assert score_items([spoken, RIGHT], protocol)["overall"]["m_tiou"] == [0.5, 1.0]
     assert time.process_time() - start_s < 4 * max(1, len(text) / 100_000)
 

@@ -220,7 +220,9 @@ class ScoredItems:
         return [s for s, counts, mine in zip(self.scores, self.counted, chosen, strict=True) if counts and mine]
 
 
-def score_each(items: Iterable[Mapping[str, Any]], protocol: str = "official", judge: Judge = judge_exact) -> ScoredItems:
+def score_each(
+    items: Iterable[Mapping[str, Any]], protocol: str = "official", judge: Judge = judge_exact
+) -> ScoredItems:
     """Scores rows with results. Raises ValueError for no items, an unknown protocol, or an item without its truth."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is none of {list(PROTOCOLS)}")

@@ -238,8 +238,6 @@ def score_each(
         scored.counted.append(scored.scores[-1].answered or PROTOCOLS[protocol].count_unanswered)
     if not scored.scores:
         raise ValueError("there are no items to score")
-    if scored.malformed:
-        logger.warning("%d malformed results, the first: %s", len(scored.malformed), scored.malformed[0])
     return scored
 
 
@@ -250,6 +248,8 @@ def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", 
     `score_each`.
     """
     scored = score_each(items, protocol, judge)
+    if scored.malformed:
+        logger.warning("%d malformed results, the first: %s", len(scored.malformed), scored.malformed[0])
     overall = scored.select([True] * len(scored.scores))
     metrics: Metrics = {"overall": summarise(overall, len(scored.scores)), "malformed": scored.malformed}
     for kind, labels in (("by_duration", scored.durations), ("by_domain", scored.domains)):

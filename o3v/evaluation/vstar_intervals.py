@@ -48,9 +48,9 @@ OF_ALL: Mapping[str, ItemValue] = {
 BY_CHAIN = (*OF_COUNTED, *OF_ALL)
 HEADLINE = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm")  # tIoU and vIoU as means of both chains
 CEILING_NOTE = (
-    "mLGM holds -ln(1 - x), which is infinite for a metric of 1. Each metric is limited to 1 - 1e-6 and so adds at most "
-    "4.6 to its LGM: where a metric is 1, or is 1 in some resamples of few items, mLGM or the upper end of its interval "
-    "shows this limit and not the model"
+    "mLGM holds -ln(1 - x), which is infinite for a metric of 1. Each metric is limited to 1 - 1e-6 and adds at most "
+    "4.6 to its LGM. Where a metric is 1, or is 1 in some resamples of few items, mLGM or the upper end of its "
+    "interval shows this limit and not the model"
 )
 
 

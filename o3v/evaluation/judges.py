@@ -1,8 +1,8 @@
 """Judges of answers in words, behind one callable, with verdicts cached by content.
 
-A judge gets question, true answer and given answer and returns a verdict of 0 (wrong) to 3 (right); from 2 on an answer
-counts as right. The benchmark's judge is Qwen2.5-72B; any chat model can be one (`ModelJudge`), behind an endpoint or in
-this process. This module does not know how models are loaded.
+A judge gets question, true answer and given answer and returns a verdict of 0 (wrong) to 3 (right); from 2 on an
+answer counts as right. The benchmark's judge is Qwen2.5-72B; any chat model can be one (`ModelJudge`), behind an
+endpoint or in this process. This module does not know how models are loaded.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from o3v.schema import Row
 
 NO_VERDICT = -1  # as the public scorer marks an unreadable one; counts as wrong
 # our words for the benchmark's scale
-JUDGE_PROMPT = """Compare an answer to a question about a video with the correct answer. Judge only whether they mean the
-same; grammar and length do not matter.
+JUDGE_PROMPT = """Compare an answer to a question about a video with the correct answer. Judge only whether they mean
+the same; grammar and length do not matter.
 3: the same. 2: largely the same. 1: largely different. 0: different or no answer.
 Question: {question}
 Correct answer: {truth}

@@ -82,8 +82,8 @@ def spatial_answer(
 ) -> dict[str, Any]:
     """The boxes of a response by second, in pixels of the original video, as V-STAR's result files hold them.
 
-    With claims in the evidence grammar, each annotated second gets the box claimed nearest in time. Claims that name
-    the item's object count; if none does, all claims count. Without claims, boxes by second are read as JSON.
+    Boxes by second in the answer (`read_boxes`) come first. Without them, each annotated second gets the box that the
+    thinking claims nearest in time. Claims that name the item's object count; if none does, all claims count.
 
     Args:
         response: the parsed answer.
@@ -98,12 +98,14 @@ def spatial_answer(
     def in_video(box: Box) -> list[float]:
         return [round(side, 2) for side in rescale_box(box, *to_video)]
 
+    written = read_boxes(response.text if response.answer is None else response.answer)
+    if written:
+        boxes = {f"{second:g}": [in_video(box) for box in boxes] for second, boxes in written.items()}
+        return {second: several[0] if len(several) == 1 else several for second, several in boxes.items()}
     timed = [claim for claim in response.claims if claim.time_s is not None and claim.boxes]
     claims = [claim for claim in timed if claim.name.strip().lower() == item["object"].strip().lower()] or timed
     if not claims:
-        written = read_boxes(response.text if response.answer is None else response.answer)
-        boxes = {f"{second:g}": [in_video(box) for box in boxes] for second, boxes in written.items()}
-        return {second: several[0] if len(several) == 1 else several for second, several in boxes.items()}
+        return {}
     times_s = [claim.time_s for claim in claims]
     nearest = {second: claims[video.nearest_frame(times_s, second, math.inf)].boxes[0] for second in seconds}
     first, last = math.floor(min(times_s)), math.ceil(max(times_s))

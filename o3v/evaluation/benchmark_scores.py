@@ -45,8 +45,8 @@ def read_choice(response: str, letters: str) -> str | None:
 def read_answered_span(response: str) -> Span | None:
     """The span of a response: in the grammar, else the only two times of its answer.
 
-    >>> read_answered_span("From <t>1.5</t>s to <t>4.0</t>s"), read_answered_span("0:10 - 0:12"), read_answered_span("?")
-    ((1.5, 4.0), (10.0, 12.0), None)
+    >>> [read_answered_span(text) for text in ("From <t>1.5</t>s to <t>4.0</t>s", "0:10 - 0:12", "?")]
+    [(1.5, 4.0), (10.0, 12.0), None]
     """
     answer = evidence.parse_response(response).final_answer
     times = evidence.answer_span(answer) or spoken_times(answer)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from o3v import evidence, video
-from o3v.evaluation.vstar_items import item_boxes
+from o3v.evaluation.vstar_items import CHAINS, EMPTY, has_size, item_boxes
 from o3v.evaluation.vstar_times import clock_s
 from o3v.geometry import Box, Size, fit_size, rescale_box
 from o3v.schema import Row
@@ -115,19 +115,13 @@ def spatial_answer(
 def read_texts(row: Row, box_space: str, max_pixels: int) -> Row:
     """The row with the boxes that its raw responses (`answer_spatial_pre…`) hold, where it has no read ones.
 
-    A `space_wh` in the row, as our predictions have it, says more than `box_space` and `max_pixels`.
+    `box_space` and `max_pixels` are those of `space_size`. Rows without the size of their video are left as they are.
     """
     read = dict(row)
-    for chain in ("", "_2"):
+    for chain in CHAINS if has_size(row) else ():
         text = row.get(f"answer_spatial_pre{chain}")
-        if isinstance(text, str) and text and row.get(f"answer_spatial{chain}") in (None, {}, [], ""):
-            given = row.get("space_wh")
-            space_wh = given if _is_size(given) else space_size(row, box_space, max_pixels)
-            named = {"object": "", **row}
+        if isinstance(text, str) and text and row.get(f"answer_spatial{chain}") in EMPTY:
+            space_wh, item = space_size(row, box_space, max_pixels), {"object": "", **row}
             parsed = evidence.parse_response(text)
-            read[f"answer_spatial{chain}"] = spatial_answer(parsed, space_wh, named, list(item_boxes(row)), not chain)
+            read[f"answer_spatial{chain}"] = spatial_answer(parsed, space_wh, item, list(item_boxes(row)), not chain)
     return read
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int and v > 0 for v in value)

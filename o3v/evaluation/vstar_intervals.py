@@ -47,6 +47,7 @@ OF_ALL: Mapping[str, ItemValue] = {
 }
 BY_CHAIN = (*OF_COUNTED, *OF_ALL)
 HEADLINE = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm")  # tIoU and vIoU as means of both chains
+ZERO = 1e-12  # a smaller difference is rounding
 CEILING_NOTE = (
     "mLGM holds -ln(1 - x), which is infinite for a metric of 1. Each metric is limited to 1 - 1e-6 and adds at most "
     "4.6 to its LGM. Where a metric is 1, or is 1 in some resamples of few items, mLGM or the upper end of its "
@@ -70,11 +71,13 @@ def item_values(scored: ScoredItems, chosen: Sequence[bool] | None = None) -> np
     picked = range(len(scored.scores)) if chosen is None else np.flatnonzero(chosen)
     values = np.full((len(picked), len(BY_CHAIN), 2), np.nan)
     for row, number in enumerate(picked):
-        score = scored.scores[number]
+        score, counted = scored.scores[number], scored.counted[number]
         for column, name in enumerate(BY_CHAIN):
-            if name in OF_ALL or scored.counted[number]:
+            if counted:
                 value = (OF_ALL if name in OF_ALL else OF_COUNTED)[name]
                 values[row, column] = value(score, 0), value(score, 1)
+            elif name in OF_ALL:
+                values[row, column] = 0  # as the scorer: in the denominator only
     return values
 
 
@@ -139,7 +142,7 @@ def compare(before: ScoredItems, after: ScoredItems, seed: int = 0) -> dict[str,
     for name, samples in resampled_a.items():
         change, low, high = point_b[name] - point_a[name], *np.percentile(resampled_b[name] - samples, [2.5, 97.5])
         sure = len(first) > 1
-        verdict = "better" if low > 0 and sure else "worse" if high < 0 and sure else "within chance"
+        verdict = "better" if low > ZERO and sure else "worse" if high < -ZERO and sure else "within chance"
         numbers = (float(number) for number in (point_a[name], point_b[name], change, low, high))
         found[name] = Difference(*numbers, len(first), verdict)
     return found

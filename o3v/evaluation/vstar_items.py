@@ -35,6 +35,12 @@ def annotated_boxes(item: Mapping[str, Any]) -> list[tuple[str, Box]]:
     return [(second, (box["xmin"], box["ymin"], box["xmax"], box["ymax"])) for second, box in pairs]
 
 
+def has_size(item: Mapping[str, Any]) -> bool:
+    """Whether a row holds the size of its video, which reading of raw boxes and baselines need."""
+    sides = [item.get("width"), item.get("height")]
+    return is_numbers(sides, 2) and min(sides) > 0
+
+
 def is_numbers(value: Any, count: int) -> bool:
     """Whether a value is a list of this many finite numbers."""
     if not isinstance(value, list | tuple) or len(value) != count:

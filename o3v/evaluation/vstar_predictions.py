@@ -40,7 +40,6 @@ FINDINGS = {
 RESULTS = (
     "answer_vqa",
     "judge_score",
-    "space_wh",
     *(f"answer_{part}{chain}" for part in ("temporal", "temporal_pre", "spatial", "spatial_pre") for chain in CHAINS),
 )
 TRUTH = ("vid", "domain", "fps", "width", "height", "frame_count", "question", "chain", "object", "answer")
@@ -56,18 +55,6 @@ class Predictions:
 
     rows: list[Row]
     findings: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in FINDINGS})
-
-    def counts(self) -> dict[str, int]:
-        """Number of findings of each kind that occurs."""
-        return {kind: len(found) for kind, found in self.findings.items() if found}
-
-    def table(self) -> list[dict[str, object]]:
-        """One row for each kind that occurs, with its meaning and first case."""
-        return [
-            {"finding": kind, "number": len(found), "meaning": FINDINGS[kind], "first": found[0]}
-            for kind, found in self.findings.items()
-            if found
-        ]
 
 
 def read_predictions(

@@ -7,17 +7,19 @@ from typing import Any
 from o3v.evaluation.vstar import EVIDENCE_LEVELS, PROTOCOLS, ScoredItems, score_each
 from o3v.evaluation.vstar_baselines import SHAPES, baseline_predictions
 from o3v.evaluation.vstar_intervals import CEILING_NOTE, HEADLINE, Difference, Interval, compare, intervals
+from o3v.evaluation.vstar_items import has_size
 from o3v.evaluation.vstar_predictions import Predictions
 from o3v.schema import Row
 
 Report = dict[str, Any]
 
 
-def vstar_report(predictions: Predictions, protocol: str = "strict", baselines: bool = True, seed: int = 0) -> Report:
+def vstar_report(predictions: Predictions, protocol: str = "strict", seed: int = 0) -> Report:
     """Everything that is to be said about predictions, as JSON values. Raises the errors of `vstar.score_each`.
 
     "overall", "by_duration" and "by_domain" hold each metric with value, low, high, items, at_ceiling
-    (`vstar_intervals`); "protocols" the headline metrics by protocol; "baselines" those of `vstar_baselines`.
+    (`vstar_intervals`); "protocols" the headline metrics by protocol; "baselines" those of `vstar_baselines`, if all
+    rows hold the size of their video.
     """
     scored = {name: score_each(predictions.rows, name) for name in PROTOCOLS}
     mine = scored[protocol]
@@ -32,7 +34,7 @@ def vstar_report(predictions: Predictions, protocol: str = "strict", baselines: 
         "protocols": {name: _headline(intervals(each, seed=seed)) for name, each in scored.items()},
         "baselines": {},
     }
-    if baselines:
+    if all(map(has_size, predictions.rows)):
         for name in SHAPES:
             rows = baseline_predictions(predictions.rows, name, seed)
             report["baselines"][name] = _headline(intervals(score_each(rows, protocol), seed=seed))
@@ -94,11 +96,16 @@ def report_tables(report: Report) -> dict[str, list[Row]]:
         rows = [{"baseline": name, **interval_row(values)} for name, values in report["baselines"].items()]
         tables["Baselines without a model (exact judge)"] = rows
     if report["findings"]:
-        tables["Findings"] = [
-            {"finding": kind, "number": found["number"], "first": found["cases"][0][:80]}
-            for kind, found in report["findings"].items()
-        ]
+        tables["Findings"] = finding_rows(report["findings"])
     return tables
+
+
+def finding_rows(findings: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Findings as a table: kind, number and the first case."""
+    return [
+        {"finding": kind, "number": found["number"], "first": found["cases"][0][:80]}
+        for kind, found in findings.items()
+    ]
 
 
 def comparison_report(before: Predictions, after: Predictions, protocol: str = "strict", seed: int = 0) -> Report:
@@ -108,17 +115,17 @@ def comparison_report(before: Predictions, after: Predictions, protocol: str = "
     return {"protocol": protocol, "differences": _as_json(found), "worse": worse}
 
 
-def comparison_table(report: Report) -> list[Row]:
-    """The headline differences of a comparison as a table."""
+def comparison_rows(report: Report) -> list[Row]:
+    """The differences of a comparison as a table; of V-STAR's many metrics the headline ones."""
+    found = report["differences"]
     return [
         {
             "metric": name,
-            "n": value["items"],
-            "A": value["before"],
-            "B": value["after"],
-            "change": f"{value['change']:+.3f} ({value['low']:+.3f} to {value['high']:+.3f})",
-            "verdict": value["verdict"],
+            "n": found[name]["items"],
+            "A": found[name]["before"],
+            "B": found[name]["after"],
+            "change": f"{found[name]['change']:+.3f} ({found[name]['low']:+.3f} to {found[name]['high']:+.3f})",
+            "verdict": found[name]["verdict"],
         }
-        for name, value in report["differences"].items()
-        if name in HEADLINE
+        for name in (HEADLINE if set(HEADLINE) <= set(found) else found)
     ]

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -242,6 +243,39 @@ def test_every_metric_by_hand():
     assert found["vqa_spatial"] == [0.5, 0.5]
     assert found["temporal_spatial"] == [0.5, 0.5]
     assert found["vqa_temporal_spatial"] == [0.5, 0.5]
+
+
+# acc, tIoU of chain 1 and 2, vIoU of chain 1 and 2, mAM, mLGM in per cent; paper, table 1
+PAPER = {
+    "Qwen2.5-VL-7B": (33.5, 15.4, 13.8, 17.0, 2.5, 19.3, 22.4),
+    "Open-o3-Video-7B": (61.0, 24.5, 24.0, 25.4, 6.0, 33.7, 46.6),
+}
+
+
+@pytest.mark.parametrize("model", PAPER)
+def test_the_papers_means_follow_from_its_own_columns(model):
+    """The columns are rounded to 0.05: mAM moves by at most as much, mLGM by 0.05 / (1 - accuracy) at most."""
+    accuracy, *columns, mam, mlgm = (number / 100 for number in PAPER[model])
+    chains = list(zip(columns[:2], columns[2:], strict=True))
+    assert fmean(arithmetic_mean(accuracy, *chain) for chain in chains) == pytest.approx(mam, abs=0.001)
+    assert fmean(log_geometric_mean(accuracy, *chain) for chain in chains) == pytest.approx(
+        mlgm, abs=0.0005 / 0.39 + 0.0005
+    )
+
+
+def test_evidence_levels_need_more_than_0_3():
+    """Chain 1 of RIGHT has tIoU 1/2 and vIoU 3/4, chain 2 1/3 and 1/2. A tIoU of exactly 0.3 is not enough."""
+    edge, no_time = {"answer_temporal": [0.0, 3.0]}, {"answer_temporal": [20.0, 30.0]}
+    few_boxes, wrong = {"answer_spatial": {"1": [0, 0, 10, 6]}}, {"judge_score": 1}  # vIoU 0.6 / 2
+    items = [RIGHT, RIGHT | edge, RIGHT | no_time, RIGHT | few_boxes, RIGHT | wrong]
+    assert [score_item(item).evidence_level(0) for item in items] == [3, 1, 1, 2, 0]
+    found = score_items(items)["overall"]["evidence"]
+    assert found == {
+        "right_answer": [0.8, 0.8],
+        "and_tiou_above_0.3": [0.4, 0.8],
+        "and_viou_above_0.3": [0.2, 0.8],
+    }
+    assert score_items([RIGHT, UNANSWERED])["overall"]["evidence"]["and_viou_above_0.3"] == [0.5, 0.5]
 
 
 def test_joint_rates_need_all_of_their_parts():

@@ -22,7 +22,7 @@ CLAIM = re.compile(  # the first box of an object, and its time
     r"<obj>([^<]+)</obj><box>\[" + ", ?".join([r"(-?[0-9]+(?:\.[0-9]+)?)"] * 4) + r"\]</box>(?:<box>[^<>]*</box>)*"
     r"at<t>([0-9]+(?:\.[0-9]+)?)</t>s"
 )
-SECONDS = 'Output JSON whose keys are seconds and whose values are boxes [x0, y0, x1, y1]: {"3": [x0, y0, x1, y1]}.'
+SECONDS = 'Output JSON whose keys are seconds and whose values are boxes [x0, y0, x1, y1]: {{"3": [x0, y0, x1, y1]}}.'
 PROMPTS = {
     "what": "Answer the question about the video in a few words: {question}",
     "when": "The video is {duration:.2f} seconds long. {temporal_question}\nOutput the start and the end in seconds.",
@@ -85,8 +85,8 @@ def vstar_process_results(doc, results):
 def score_what(doc, text):
     """1 if the answer is right, else 0."""
     answer = _answer(text)
-    last_line = text.rstrip().rsplit("\n", 1)[-1]
-    return float(JUDGE((last_line if answer is None else answer).strip(), doc["answer"]) >= 2)
+    answer = (text.rstrip().rsplit("\n", 1)[-1] if answer is None else answer).strip()
+    return float(bool(answer) and JUDGE(answer, doc["answer"]) >= 2)
 
 
 def score_when(doc, text):

@@ -22,8 +22,8 @@ _CHOICES = [
         r"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*\(?([A-Z])(?=\)|\s*(?:[.,;:\n]|$))",
         r"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*\(([a-z])\)",
         r"\\boxed\{([A-Z])\}",
-        r"^\s*\(?([A-Z])[.):]",
         r"\(([A-Z])\)",
+        r"^\s*\(?([A-Z])[.):]",
     )
 ]
 
@@ -38,7 +38,7 @@ def read_choice(response: str, letters: str) -> str | None:
     letter = evidence.answer_choice(answer)
     for pattern in _CHOICES:
         if letter is None and (found := set(map(str.upper, pattern.findall(answer)))):
-            letter = found.pop() if len(found) == 1 else None
+            letter = found.pop() if len(found) == 1 else ""  # several: none
     return letter if letter and letter in letters else None
 
 

@@ -188,7 +188,11 @@ def _through_lmms(options: Namespace) -> int:
         return 0
     if not options.model:
         raise ValueError("--through needs --model, a hub name or a folder")
-    command = lmms.lmms_command(options.benchmark, options.model, options.out)
+    tasks_folder = lmms.TASKS_FOLDER
+    if options.benchmark == VSTAR and options.items:
+        read_items(options.items)
+        tasks_folder = lmms.local_vstar_task(options.out / "tasks", options.items)
+    command = lmms.lmms_command(options.benchmark, options.model, options.out, options.videos, tasks_folder)
     files.write_text(options.out / "lmms_eval.sh", command + "\n")
     log.info("%s\nrun %s where lmms-eval is installed, then repeat this command", command, options.out / "lmms_eval.sh")
     return 0

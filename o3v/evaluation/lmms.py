@@ -4,7 +4,9 @@ Names of tasks, options and files are those of lmms-eval 0.7, which is no depend
 installed. Our out-of-tree task for V-STAR is in `lmms_eval_tasks/` of the repository.
 """
 
+import json
 import math
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +22,17 @@ VSTAR_TASK, VSTAR_FRAMES = "vstar_video", 16
 BACKENDS = {"qwen3-vl": "qwen3_vl", "": "qwen2_5_vl"}  # by what the model's name contains; the first that fits
 
 
-def lmms_command(benchmark: str, model: str, out: Path) -> str:
+def lmms_command(
+    benchmark: str, model: str, out: Path, videos: Path | None = None, tasks_folder: Path = TASKS_FOLDER
+) -> str:
     """The shell command that runs a benchmark with lmms-eval and writes its results below `out`.
+
+    Args:
+        benchmark: "vstar" or a key of BENCHMARKS.
+        model: hub name or folder.
+        out: folder of the results.
+        videos: folder of V-STaR's videos; lmms-eval finds those of the other benchmarks itself.
+        tasks_folder: of our own task, see `local_vstar_task`.
 
     Raises ValueError for a benchmark that lmms-eval lacks.
     """
@@ -35,9 +46,21 @@ def lmms_command(benchmark: str, model: str, out: Path) -> str:
     words = ["python", "-m", "lmms_eval", "--model", backend]
     words += ["--model_args", f"pretrained={model},max_num_frames={frames}", "--tasks", tasks[benchmark]]
     words += ["--batch_size", "1", "--log_samples", "--output_path", str(out)]
-    words += ["--include_path", str(TASKS_FOLDER)] if own else []
-    setting = f"VSTAR_BOX_SPACE={'thousandths' if backend == 'qwen3_vl' else 'pixels'} " if own else ""
-    return setting + shlex.join(words)
+    words += ["--include_path", str(tasks_folder)] if own else []
+    settings = {"VSTAR_BOX_SPACE": "thousandths" if backend == "qwen3_vl" else "pixels"}
+    settings |= {"VSTAR_VIDEOS": str(videos)} if videos else {}
+    given = [f"{name}={shlex.quote(value)}" for name, value in settings.items()] if own else []
+    return " ".join([*given, shlex.join(words)])
+
+
+def local_vstar_task(folder: Path, items: Path) -> Path:
+    """Copies our task to `folder` with the benchmark's local file in place of that of the hub. Returns `folder`."""
+    text = (TASKS_FOLDER / "vstar" / "vstar.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"^dataset_path: .*", "dataset_path: json", text, flags=re.MULTILINE)
+    text = re.sub(r"^    test: .*", lambda _: f"    test: {json.dumps(str(items.resolve()))}", text, flags=re.MULTILINE)
+    files.write_text(folder / "vstar" / "vstar.yaml", text)
+    files.write_text(folder / "vstar" / "utils.py", (TASKS_FOLDER / "vstar" / "utils.py").read_text(encoding="utf-8"))
+    return folder
 
 
 def lmms_results(out: Path) -> list[Row]:

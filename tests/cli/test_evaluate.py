@@ -107,3 +107,19 @@ def test_rows_of_the_old_schema_and_odd_files_are_scored(tmp_path, capsys):
     (tmp_path / "p.json").write_text(json.dumps(rows))
     code, text, _ = run(capsys, tmp_path / "p.json")
     assert code == 0 and all(kind in text for kind in ("malformed", "extra keys", "unreadable"))
+
+
+def test_a_model_answers_first_and_its_predictions_are_scored(twin, world, tmp_path, capsys, monkeypatch):
+    from o3v import models
+    from o3v.inference import answering
+
+    monkeypatch.setattr(models, "load", lambda name: twin)
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: ["From 1.0s to 3.0s" for _ in prompts])
+    given = [tmp_path / "p.jsonl", "--items", world / "eval.jsonl", "--videos", world, "--profile", "smoke"]
+    code, text, error = run(capsys, *given, "--model", "a-model", "--out", tmp_path / "r.json")
+    assert code == 0, error
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["items"] == 2 and report["answered"] == 2 and "missing" not in report["findings"]
+    assert report["overall"]["m_tiou"]["value"] > 0 and "V-STAR, protocol strict" in text
+    written = (tmp_path / "p.jsonl").read_text()
+    assert run(capsys, *given)[0] == 0 and (tmp_path / "p.jsonl").read_text() == written

@@ -4,8 +4,9 @@ import json
 import shlex
 
 import pytest
+import yaml
 
-from o3v.evaluation.lmms import TASKS_FOLDER, VSTAR_TASK, lmms_command, lmms_results
+from o3v.evaluation.lmms import TASKS_FOLDER, VSTAR_TASK, lmms_command, lmms_results, local_vstar_task
 
 
 @pytest.mark.parametrize("name", ["tvgbench", "longvideo-reason", "other"])
@@ -27,6 +28,16 @@ def test_our_own_task_is_included_with_the_models_space_of_boxes():
     assert command.startswith("VSTAR_BOX_SPACE=thousandths ") and "--model qwen3_vl" in command
     assert f"--include_path {TASKS_FOLDER}" in command and "max_num_frames=16" in command
     assert f"task: {VSTAR_TASK}\n" in (TASKS_FOLDER / "vstar" / "vstar.yaml").read_text()
+
+
+def test_the_task_with_a_local_file(tmp_path):
+    folder = local_vstar_task(tmp_path / "tasks", tmp_path / 'my "items".json')
+    text = (folder / "vstar" / "vstar.yaml").read_text().replace("!function ", "")
+    assert yaml.safe_load(text)["dataset_path"] == "json"
+    assert yaml.safe_load(text)["dataset_kwargs"]["data_files"]["test"] == str(tmp_path / 'my "items".json')
+    assert (folder / "vstar" / "utils.py").read_bytes() == (TASKS_FOLDER / "vstar" / "utils.py").read_bytes()
+    command = lmms_command("vstar", "m", "out", tmp_path / "my videos", folder)
+    assert f"VSTAR_VIDEOS='{tmp_path}/my videos'" in command and f"--include_path {folder}" in command
 
 
 def test_results_are_read_from_the_newest_file(tmp_path):

@@ -121,7 +121,10 @@ def _judge(name: str, endpoint: str | None) -> tuple[judges.Judge, int]:
 def _other(options: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     items, left_out = _benchmark_items(options)
     report = benchmark_report(items, _prediction_rows(options.predictions), options.seed)
-    report |= {"benchmark": options.benchmark, "rows_left_out": left_out}
+    report |= {"benchmark": options.benchmark, "rows_left_out": left_out, "notes": []}
+    if paper := benchmarks.BENCHMARKS[options.benchmark].paper:
+        models = "Qwen2.5-VL-7B {}, Open-o3-Video-7B {}".format(*paper)
+        report["notes"].append(f"paper, table 2, per cent over the whole benchmark: {models}")
     names = list(report["overall"])
     rows = [{"items": "all", **vstar_report.interval_row(report["overall"], names)}]
     rows += [{"items": name, **vstar_report.interval_row(v, names)} for name, v in report["by_group"].items()]

@@ -88,6 +88,7 @@ def test_another_benchmark(tmp_path, capsys):
     report = json.loads((tmp_path / "r.json").read_text())
     assert code == 0 and report["overall"]["miou"]["value"] == 1.0 and "row 2: field 'start, end' is [9.0, 7.5]" in text
     assert report["findings"]["unreadable"]["number"] == 1
+    assert "Qwen2.5-VL-7B 16.3, Open-o3-Video-7B 20.8" in text  # table 2 of the paper
     (tmp_path / "none.jsonl").write_text("")
     assert run(capsys, "--compare", tmp_path / "p.jsonl", tmp_path / "none.jsonl", *items)[0] == 0  # one item
 

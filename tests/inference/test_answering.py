@@ -168,7 +168,7 @@ def test_an_item_whose_video_is_lost_gets_no_answer_and_counts_zero(twin, world,
     lost, *others = inference.read_vstar_answers([ITEM | QUESTIONS, *vstar_items], answers)
     assert (lost["answer_vqa"], lost["judge_score"], lost["answer_spatial"]) == ("", 0, {})
     assert all(item["answer_vqa"] == "red" for item in others)
-    assert vstar.score_items([lost | {"fps": 10, "frame_count": 100}], "fixed")["overall"]["mam"] == 0
+    assert vstar.score_items([lost | {"fps": 10, "frame_count": 100}], "strict")["overall"]["mam"] == 0
     names = [question.key for question, _ in inference.readable(questions, 2, quarantine)]
     assert names == [question.key for question in questions[5:7]]
     assert len((tmp_path / "unreadable.jsonl").read_text().splitlines()) == 5

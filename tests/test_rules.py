@@ -16,7 +16,7 @@ from o3v.code_digest import imported_modules
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "o3v"
 
-CORE = {"geometry", "evidence", "schema", "prompts", "config", "files", "code_digest", "text"}
+CORE = {"geometry", "evidence", "schema", "prompts", "config", "files", "code_digest", "text", "http_json"}
 BASICS = CORE | {"video"}
 # Which parts (folders of o3v, and modules at its top) each part may import besides itself.
 MAY_IMPORT = {

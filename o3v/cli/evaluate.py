@@ -16,7 +16,6 @@ from o3v.evaluation.vstar import PROTOCOLS
 from o3v.evaluation.vstar_answers import BOX_SPACES
 from o3v.evaluation.vstar_items import read_items, read_rows
 from o3v.evaluation.vstar_predictions import Predictions, read_predictions
-from o3v.prompts import PromptBuilder
 from o3v.rewards.terms import rouge
 
 log = logging.getLogger("o3v.eval")
@@ -172,9 +171,11 @@ def _answer(options: Namespace) -> None:
     from o3v.inference.benchmark_answers import answer_benchmark, answer_vstar
 
     answer: Callable[..., list[str]] = answer_vstar if options.benchmark == VSTAR else answer_benchmark
-    num_frames = settings.frames.n_frames if options.benchmark == VSTAR else benchmarks.NUM_FRAMES
+    frames = settings.inference.frames or settings.frames
+    if options.benchmark != VSTAR:
+        frames = replace(frames, n_frames=benchmarks.NUM_FRAMES)
     vlm = models.load(options.model)
-    builder = PromptBuilder(options.videos, replace(settings.frames, n_frames=num_frames), vlm.box_space)
+    builder = vlm.prompt_builder(options.videos, frames)
     problems = answer(vlm, items, builder, settings.inference, options.predictions)
     for problem in problems[:5]:
         log.info("video left out: %s", problem)

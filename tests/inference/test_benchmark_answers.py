@@ -17,8 +17,8 @@ CONFIG = InferenceConfig(batch_size=4, max_new_tokens=3)
 
 
 def test_videos_are_found_by_path_name_and_stem(world, tmp_path):
-    name = read_items(world / "eval.jsonl")[0]["vid"]
-    stem = name.rsplit("/", 1)[-1].removesuffix(".mp4")
+    stem = read_items(world / "V_STaR_test.json")[0]["vid"]
+    name = f"videos/eval/{stem}.mp4"
     found, problems = find_videos(world, [name, stem, f"{stem}.mp4", "none", "none"])
     assert found == {name: name, stem: name, f"{stem}.mp4": name}
     assert problems == [f"none: no such video below {world}"]
@@ -28,15 +28,15 @@ def test_videos_are_found_by_path_name_and_stem(world, tmp_path):
 
 
 def test_v_star_predictions_are_complete_and_a_killed_run_continues(twin, world, tmp_path, monkeypatch):
-    items = read_items(world / "eval.jsonl")
+    items = read_items(world / "V_STaR_test.json")
     lost = items[0] | {"vid": "lost.mp4", "question": "Where?"}
     generate, calls = answering.generate, []
 
-    def failing(vlm, prompts, *rest):
+    def failing(vlm, prompts, *rest, **options):
         calls.append(len(prompts))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return generate(vlm, prompts, *rest)
+        return generate(vlm, prompts, *rest, **options)
 
     monkeypatch.setattr(answering, "generate", failing)
     out = tmp_path / "p.jsonl"
@@ -57,14 +57,14 @@ def test_a_file_of_another_model_is_not_overwritten(twin, world, tmp_path):
     out = tmp_path / "p.jsonl"
     out.write_text("mine")
     with pytest.raises(FileExistsError, match="choose another file"):
-        answer_vstar(twin, read_items(world / "eval.jsonl"), builder_of(world), CONFIG, out)
+        answer_vstar(twin, read_items(world / "V_STaR_test.json"), builder_of(world), CONFIG, out)
     assert out.read_text() == "mine"
     with pytest.raises(FileNotFoundError, match="none of the videos"):
         answer_vstar(twin, [], builder_of(world), CONFIG, tmp_path / "q.jsonl")
 
 
 def test_other_benchmarks_get_one_question_an_item_with_their_task(twin, world, tmp_path, monkeypatch):
-    video = read_items(world / "eval.jsonl")[0]["vid"]
+    video = read_items(world / "V_STaR_test.json")[0]["vid"]
     items = [
         BenchmarkItem("a", video, "What?\nA. x\nB. y", "A", letters="AB"),
         BenchmarkItem("b", video, "When?", span_s=(0.0, 1.0)),
@@ -73,7 +73,7 @@ def test_other_benchmarks_get_one_question_an_item_with_their_task(twin, world, 
     ]
     tasks = []
 
-    def generate(vlm, prompts, longest):
+    def generate(vlm, prompts, longest, **options):
         tasks.extend(prompt.row["task"] for prompt in prompts)
         return ["B" for _ in prompts]
 

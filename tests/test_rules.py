@@ -32,7 +32,9 @@ MAY_IMPORT = {
     "tinybase": BASICS | {"data", "evaluation", "rewards", "models", "training", "inference", "toyworld"},
     "viz": BASICS | {"data", "evaluation", "rewards"},
     "runner": CORE,
-    "cli": BASICS | {"data", "evaluation", "rewards", "models", "training", "inference", "viz", "runner", "toyworld"},
+    "review": BASICS | {"evaluation", "rewards", "runner", "viz"},
+    "cli": BASICS
+    | {"data", "evaluation", "rewards", "models", "training", "inference", "viz", "runner", "review", "toyworld"},
     "__main__": {"cli", "text"},
 }
 WITH_TORCH = {"models", "training", "inference", "tinybase"}

@@ -12,6 +12,7 @@ from functools import partial
 from o3v import evidence, video
 from o3v.config import InferenceConfig
 from o3v.evaluation import vstar
+from o3v.evaluation.vstar import result_columns
 from o3v.evaluation.vstar_items import item_boxes
 from o3v.geometry import Box, fit_size, rescale_box
 from o3v.inference.answering import Question, answer_batch
@@ -123,12 +124,6 @@ def item_boxes_px(key: str, items: Sequence[Row], frames: video.Frames) -> dict[
         second: {item["object"]: [rescale_box(box, size_wh, (width, height))]}
         for second, box in item_boxes(item).items()
     }
-
-
-def result_columns(metrics: vstar.Metrics) -> dict[str, float]:
-    """The columns of the result table from one block of `vstar.score_items`: tIoU and vIoU as means of both chains."""
-    means = {name: math.fsum(metrics[name]) / 2 for name in ("m_tiou", "m_viou")}
-    return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
 
 
 def heldout_mam(vlm: VideoModel, items: Sequence[Row], builder: PromptBuilder, config: InferenceConfig) -> float:

@@ -81,7 +81,7 @@ def _gspo(run_dir: Path) -> dict[str, Any]:
     stage.record(HELDOUT, ["heldout.jsonl", "metrics.csv", "checkpoint", "reward.png"])
     same = {"change": 0.0, "low": 0.0, "high": 0.0, "verdict": "within chance"}
     table = {
-        "answer: correct": {"before": 0.25, "after": 0.25, **same},
+        "answer right": {"before": 0.25, "after": 0.25, **same},
         "reward": {"before": 1.0, "after": 2.0, "change": 1.0, "low": 1.0, "high": 1.0, "verdict": "rose"},
     }
     return _finish(run_dir, "03_gspo", pd.DataFrame(table).T, HELDOUT, png(10))

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "tinybase": BASICS | {"data", "evaluation", "rewards", "models", "training", "inference", "toyworld"},
     "viz": BASICS | {"data", "evaluation", "rewards"},
     "runner": CORE,
-    "review": BASICS | {"evaluation", "rewards", "runner", "viz"},
+    "review": BASICS | {"evaluation", "rewards", "runner"},
     "cli": BASICS
     | {"data", "evaluation", "rewards", "models", "training", "inference", "viz", "runner", "review", "toyworld"},
     "__main__": {"cli", "text"},

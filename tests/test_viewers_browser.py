@@ -28,7 +28,7 @@ TRACE = "div:has(> div > p > input[type=range]):has([data-frame])"
 VIEWERS = {  # screenshot: notebook, and what to show of its page
     "audit-viewer": ("01_data_pipeline", "img[alt*=' cases: ']"),
     "rollout-viewer": ("03b_reward_analysis", ".jp-RenderedHTML:has-text('· best')"),
-    "frame-viewer": ("04_inference", "img[alt^='all 12 frames']"),
+    "frame-viewer": ("04_inference", "img[alt^='all '][alt*=' frames']"),
     "trace-viewer": ("04_inference", TRACE),
 }
 STARTED = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /[*0-9]/.test(prompt.textContent))"

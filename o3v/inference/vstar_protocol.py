@@ -110,15 +110,21 @@ def spatial_answer(
     return boxes
 
 
+def item_times_s(key: str, items: Sequence[Row]) -> list[float]:
+    """The annotated seconds behind a V-STAR question; [] for the key of any other question."""
+    number = key.split("/")[0]
+    return list(item_boxes(items[int(number)])) if number.isdecimal() else []
+
+
 def item_boxes_px(key: str, items: Sequence[Row], frames: video.Frames) -> dict[float, dict[str, list[Box]]]:
     """The annotated boxes behind a V-STAR question, by second and object, in pixels of these frames.
 
     {} for the key of any other question.
     """
-    number = key.split("/")[0]
-    if not number.isdecimal():
+    seconds = item_times_s(key, items)
+    if not seconds:
         return {}
-    item, (height, width) = items[int(number)], frames.images.shape[1:3]
+    item, (height, width) = items[int(key.split("/")[0])], frames.images.shape[1:3]
     size_wh = (item["width"], item["height"])
     return {
         second: {item["object"]: [rescale_box(box, size_wh, (width, height))]}

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from o3v.files import read_json
+from o3v.review.html import render
+from o3v.runner.page import PAGE_CSS
 from o3v.runner.plan import read_manifest
 from o3v.runner.stage import RESULTS
-from o3v.viz.response_html import render
-from o3v.viz.trace import html_page
 
 SECTIONS = ("parameters", "code", "machine", "packages", "data", "metrics")
 DIGEST_CHARS = 12  # of a hash that is shown
 _PAGE = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ a }} and {{ b }}</title><style>{{ css|safe }}</style></head><body><main>
 <h1>{{ a }} and {{ b }}</h1>
 <p>≠ and red mark what differs. A dash means that a run does not have the entry.</p>
 {% for section, rows in sections %}
@@ -23,7 +26,8 @@ _PAGE = """\
 <tr{% if row.differs %} style="color:{{ ALARM }};font-weight:600"{% endif %}><td>{{ "≠" if row.differs else "" }}</td>
 <td>{{ row.entry }}</td><td>{{ row.shown[0] }}</td><td>{{ row.shown[1] }}</td><td>{{ row.change }}</td></tr>
 {% endfor %}</table></div>
-{% endfor %}"""
+{% endfor %}</main></body></html>
+"""
 
 
 class Line(NamedTuple):
@@ -110,5 +114,4 @@ def _short(value: Any) -> str:
 def comparison_page(lines: list[Line], name_a: str, name_b: str) -> str:
     """The comparison as an HTML page: every entry, those that differ in red and with the sign ≠."""
     sections = [(name, [line for line in lines if line.section == name]) for name in SECTIONS]
-    body = render(_PAGE, a=name_a, b=name_b, sections=[pair for pair in sections if pair[1]])
-    return html_page(body, f"{name_a} and {name_b}")
+    return render(_PAGE, a=name_a, b=name_b, css=PAGE_CSS, sections=[pair for pair in sections if pair[1]])

@@ -17,6 +17,7 @@ from typing import Any
 
 from o3v.config import REPOSITORY
 from o3v.files import UNFINISHED, hash_path, read_json, write_json, write_text
+from o3v.review.html import render
 from o3v.review.intervals import COLUMNS, intervals
 from o3v.review.page_reader import PageReader
 from o3v.review.recompute import MODEL_NAMES, item_scores
@@ -25,7 +26,6 @@ from o3v.runner.page import PAGE_CSS, render_page
 from o3v.runner.plan import NOTEBOOKS, read_manifest
 from o3v.runner.stage import RESULTS
 from o3v.text import printable
-from o3v.viz.response_html import render
 
 MAX_PAGE_BYTES, MAX_SITE_BYTES = 2_500_000, 10_000_000
 QUALITIES = (85, 70, 50, 30)  # of WebP images; the first with which a page is small enough

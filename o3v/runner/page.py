@@ -112,9 +112,12 @@ def mathml(latex: str, display: str) -> str:
     from latex2mathml.converter import convert
 
     try:
-        return convert(latex, display=display)
+        formula = convert(latex, display=display)
     except Exception as error:  # latex2mathml has some twenty error classes without a common base
         raise ValueError(f"not a readable formula: {latex!r:.200}: {error!r}") from None
+    if "\\" in formula or latex.count("{") != latex.count("}"):  # it shows unknown commands and open braces as text
+        raise ValueError(f"not a readable formula: {latex!r:.200}: an unknown command or an open brace")
+    return formula
 
 
 def moved_link(url: str, folder: Path, page_folder: Path) -> str:

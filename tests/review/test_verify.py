@@ -69,12 +69,12 @@ def with_hashes(change: Callable[[Path], None]) -> Callable[[Path], None]:
 PAGE, METRICS = "05_evaluation.html", "05_evaluation/metrics.json"
 TAMPERED = {  # what was changed: the change, and how the report begins
     "a digit in a page": (
-        replace(PAGE, "<td>0.500</td>", "<td>0.600</td>"),
+        replace(PAGE, "<td>0.5</td>", "<td>0.6</td>"),
         f"{PAGE}: hash",
     ),
     "a digit in a page, with its hash": (
-        with_hashes(replace(PAGE, "<td>0.500</td>", "<td>0.600</td>")),
-        "05_evaluation.html: result table: SFT+GSPO, accuracy: the page shows '0.600', recomputed 0.5",
+        with_hashes(replace(PAGE, "<td>0.5</td>", "<td>0.6</td>")),
+        "05_evaluation.html: result table: SFT+GSPO, accuracy: the page shows '0.6', recomputed 0.5",
     ),
     "an interval on the page of 03, with its hash": (
         with_hashes(replace("03_gspo.html", "<td>1.0</td>", "<td>1.1</td>")),
@@ -151,7 +151,7 @@ def test_a_run_without_hashes_of_its_pages_says_so(run_dir, capsys):
 SITE = {
     "a digit in the index": (replace("index.html", "0.500 (", "0.600 ("), "index.html: result table"),
     "a number of a page": (
-        replace(PAGE, "<td>0.500</td>", "<td>0.600</td>"),
+        replace(PAGE, "<td>0.5</td>", "<td>0.6</td>"),
         f"{PAGE}: result",
     ),
     "a number of results.json": (replace("results.json", '"mam": 0.5', '"mam": 0.7'), "index.html: result table"),

@@ -32,6 +32,12 @@ def test_boxes_go_to_the_frames_of_their_times():
     assert boxes == [[], [LabelledBox("cup", BOX, colour)], [], [LabelledBox("cup", BOX, colour, truth=True)]]
 
 
+def test_a_true_box_is_not_drawn_where_its_object_may_not_be():
+    boxes = plots.boxes_by_frame(frames(), response(("cup", 2.4)), {2.4: {"cup": [BOX]}, 99.0: {"cup": [BOX]}})
+    assert [[box.truth for box in some] for some in boxes] == [[], [], [False], []]
+    assert plots.truth_frame(2.9, frames()) == 3 and plots.truth_frame(2.85, frames()) is None
+
+
 def test_a_claim_without_a_time_is_on_the_only_frame():
     boxes = plots.boxes_by_frame(frames(1), response(("cup", None)))
     assert [box.name for box in boxes[0]] == ["cup"]

@@ -133,7 +133,7 @@ def _image_grid(images, boxes, captions, marked, columns, title, timeline_in=0.0
             axes.imshow(draw_boxes(image, boxes[i] if boxes else (), 2 * DPI * cell / width, text_px=28))
             axes.set(xticks=[], yticks=[])
             axes.set_title(captions[i], fontsize=10, fontweight="bold" if i in marked else "normal", pad=4)
-            axes.spines[:].set(visible=i in marked, color=PALETTE[3], linewidth=4)
+            axes.spines[:].set(visible=i in marked, color=INK, linewidth=4)
         figure.suptitle(title, fontsize=11)
         return figure, figure.add_subplot(grid[-1, :]) if timeline_in else None
 
@@ -143,7 +143,7 @@ def _draw_timeline(axes: Axes, frames: Frames, response: Response, truth_px: Tru
     end_s, colours = frames.duration_s, evidence_colours(response, truth_px)
     rows = ["frames", "key times", "claimed"] if truth_px else ["frames", "claimed"]
     axes.plot(frames.times_s, [0] * len(frames.times_s), "|", color=GREY, markersize=14, markeredgewidth=2)
-    axes.plot([*truth_px], [1] * len(truth_px), "D", color=PALETTE[3], markersize=8)
+    axes.plot([*truth_px], [1] * len(truth_px), "D", color=INK, markersize=8)
     claimed = dict.fromkeys((claim.name, claim.time_s) for claim in response.claims if claim.time_s is not None)
     claim_times = {time_s for _, time_s in claimed}
     time_only = [(None, time_s) for time_s in dict.fromkeys(response.times_s) if time_s not in claim_times]

@@ -9,7 +9,7 @@ from helpers.viewing import render_png, texts_of
 
 from o3v.evidence import Claim, Response
 from o3v.viz import plots
-from o3v.viz.boxes import PALETTE, LabelledBox, claim_colours
+from o3v.viz.boxes import INK, PALETTE, LabelledBox, claim_colours
 
 BOX = (10.0, 10.0, 40.0, 40.0)
 
@@ -130,8 +130,8 @@ def test_five_hundred_claims_give_a_figure():
     assert render_png(figure)
 
 
-def test_key_frames_are_framed_in_a_colour_of_the_palette():
+def test_key_frames_are_framed_in_a_colour_that_no_claim_has():
     from matplotlib.colors import to_hex
 
     figure = plots.trace_figure(frames(1), response(), {0.0: {}})
-    assert to_hex(figure.axes[0].spines["top"].get_edgecolor()).upper() == PALETTE[3]
+    assert to_hex(figure.axes[0].spines["top"].get_edgecolor()).upper() == INK and INK not in PALETTE

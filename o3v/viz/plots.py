@@ -23,7 +23,7 @@ from o3v.evidence import Claim, Response, strip_tags
 from o3v.geometry import Box, rescale_box
 from o3v.schema import DroppedRow, Example, KeyFrame, resolve_inside
 from o3v.video.frames import Frames, nearest_frame
-from o3v.viz.boxes import ALARM, GREY, INK, PALETTE, LabelledBox, claim_colours, draw_boxes, font, short_name
+from o3v.viz.boxes import ALARM, GREY, INK, LabelledBox, claim_colours, draw_boxes, font, short_name
 from o3v.viz.charts import DPI, styled_figure
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from o3v.review.intervals import COLUMNS, intervals
 from o3v.review.page_reader import PageReader
 from o3v.review.recompute import MODEL_NAMES, item_scores
 from o3v.runner.fingerprint import RESULT_PACKAGES
-from o3v.runner.page import PAGE_CSS, render_page
+from o3v.runner.page import PAGE_CSS, embedded, render_page
 from o3v.runner.plan import NOTEBOOKS, read_manifest
 from o3v.runner.stage import RESULTS
 from o3v.text import printable
@@ -52,6 +52,7 @@ _INDEX = """\
 executed notebooks of the run <b>{{ run.run_id }}</b> (profile {{ run.profile }}, seed {{ run.seed }}). The videos are
 synthetic, and the model has 3 million parameters. Start with the first page
 {%- if "04_inference" in run.pages %}, or look at answers in <a href="04_inference.html">04</a>{% endif %}.</p>
+{% if figure %}<img src="{{ figure }}" alt="the method: data, SFT, GSPO, inference">{% endif %}
 <h2>Result</h2>
 <p>Held-out videos of the run. In brackets: 95% bootstrap intervals. A <i>change</i> is paired, video by video.</p>
 <table><tr><th></th>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr>
@@ -193,7 +194,7 @@ def _cell(value: float | None, ends: Sequence[float] | None, signed: str = "") -
     if value is None:
         return "–"
     interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
-    return f"{value:{signed}.3f}{interval}"
+    return f"{value:{signed}.3f}{interval}".replace("-", "−")
 
 
 def index_page(numbers: Mapping[str, Any], sources: Mapping[str, str]) -> str:
@@ -211,5 +212,6 @@ def index_page(numbers: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     names = list(numbers["stages"])
     pages = [{"name": name, "shows": SHOWN.get(name, ""), "source": sources.get(name, "")} for name in names]
     title = "o3v: a run to look at"
+    figure = embedded(REPOSITORY / "docs", "method.svg")
     values = {"columns": columns, "table": table, "pages": pages, "facts": facts.items(), "css": PAGE_CSS}
-    return render(_INDEX, title=title, run={**run, "pages": names}, **values)
+    return render(_INDEX, title=title, figure=figure, run={**run, "pages": names}, **values)

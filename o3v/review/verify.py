@@ -20,6 +20,8 @@ from o3v.runner.plan import MANIFEST, read_manifest
 from o3v.runner.stage import RESULTS, read_stage
 
 Problems = Iterator[str]
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError, MemoryError)
+HASHED = ("inputs", "outputs", "pages")  # of a stage in the manifest: paths with their hashes
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def verify_run(run_dir: Path) -> list[Check]:
         if stage.get("status") != "done":
             checks.append(Check(f"{name}: finished", (f"the notebook is {stage.get('status', 'not run')}",)))
             continue
+        if not all(isinstance(stage.get(part, {}), dict) for part in HASHED):
+            raise ValueError(f"{run_dir / MANIFEST}, {name}: {', '.join(HASHED)} must map paths to hashes")
         recorded = read_stage(run_dir, name)
         same = recorded == {part: stage.get(part) for part in ("inputs", "outputs")}
         checks.append(Check(f"{name}: record", () if same else ("stage.json and manifest.json differ",)))
@@ -95,7 +99,7 @@ def _check(name: str, function: Callable[..., Problems], *arguments: Any) -> Che
     """Runs a check. A file that is missing or cannot be read is a problem, not an error."""
     try:
         return Check(name, tuple(function(*arguments)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError) as error:
+    except UNREADABLE as error:
         return Check(name, (f"cannot be checked: {type(error).__name__}: {error!s:.200}",))
 
 
@@ -147,8 +151,8 @@ def _page(run_dir: Path, name: str) -> Problems:
 def verify_site(site: Path) -> list[Check]:
     """All checks of a published site: its files and their hashes, the index, the numbers at the end of each page."""
     numbers = read_json(site / RESULTS)
-    if not is_site(site):
-        raise ValueError(f"{site / RESULTS} lists no files; it is not that of a published site")
+    if not is_site(site) or not all(isinstance(numbers.get(part), dict) for part in ("stages", "metrics", "intervals")):
+        raise ValueError(f"{site / RESULTS} is not that of a published site")
     checks = [Check(f"{name}: hash", tuple(_hash(site, name, d, {}))) for name, d in numbers["files"].items()]
     here = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
     more = sorted(here - numbers["files"].keys() - {RESULTS})

@@ -112,6 +112,14 @@ TAMPERED = {  # what was changed: the change, and how the report begins
         "03_gspo/reward.png: hash: the file is missing",
     ),
     "the record of a notebook": (replace("03_gspo/stage.json", '"heldout.jsonl"', '"heldin.jsonl"'), "03_gspo: record"),
+    "a notebook that cannot be read": (
+        with_hashes(lambda folder: (folder / "03_gspo.ipynb").write_text("{}")),
+        "03_gspo.ipynb: recorded numbers: cannot be checked: ValueError: it is not a notebook",
+    ),
+    "numbers nested without end": (
+        with_hashes(replace("05_evaluation.ipynb", "{'base': {", "[" * 5000 + "{'base': {")),
+        "05_evaluation.ipynb: recorded numbers: cannot be checked",
+    ),
     "a stage that failed": (replace("manifest.json", '"status": "done"', '"status": "failed"'), "03_gspo: finished"),
 }
 
@@ -119,8 +127,16 @@ TAMPERED = {  # what was changed: the change, and how the report begins
 def test_a_folder_that_is_neither_run_nor_site_is_an_error(tmp_path, capsys):
     assert main(["verify", str(tmp_path)]) == 2
     assert "neither manifest.json (a run) nor results.json" in capsys.readouterr().err
+    (tmp_path / "results.json").write_text('{"files": {}}')
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "is not that of a published site" in capsys.readouterr().err
     (tmp_path / "manifest.json").write_text("{}")
     assert main(["verify", str(tmp_path)]) == 2
+    stage = {"status": "done", "outputs": []}
+    manifest = {"profile": "tiny", "seed": 0, "overrides": {}, "stages": {"03_gspo": stage}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "03_gspo: inputs, outputs, pages must map paths to hashes" in capsys.readouterr().err
 
 
 def test_a_whole_run_passes(run_dir, capsys):

@@ -41,8 +41,9 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     """CPU seconds per step after the first, wall seconds by part, and peak memory in MB."""
     from trl import GRPOTrainer
 
-    from o3v import models, schema
+    from o3v import models
     from o3v.config import find_base, load_profile
+    from o3v.data.root import read_split
     from o3v.prompts import PromptBuilder
     from o3v.training import gspo
     from o3v.training.trainer import TrainingRun
@@ -54,7 +55,7 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     if side == "stock":
         vlm = stock_model(base, vlm)
         gspo.GspoTrainer = type("Trainer", (GRPOTrainer,), {})
-    examples = list(schema.read_examples(folder / "rl.jsonl"))
+    examples = read_split(folder, "rl")
     out, builder = Path(tempfile.mkdtemp()), PromptBuilder(folder, profile.frames, vlm.box_space)
     trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(out, seed=0))
     trainer.generation_config.min_new_tokens = config.max_new_tokens

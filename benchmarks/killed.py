@@ -25,14 +25,15 @@ STEPS, ROWS = 6, 48
 
 def work(kind: str, rank: int, world: Path, out: Path) -> None:
     """Trains or resumes, and writes a hash of weights and metrics."""
-    from o3v import models, schema, training
+    from o3v import models, training
     from o3v.config import find_base, load_profile
+    from o3v.data.root import read_split
     from o3v.prompts import PromptBuilder
     from o3v.training import gspo, sft
     from o3v.training.trainer import TrainingRun
 
     profile = load_profile("tiny")
-    examples = list(schema.read_examples(world / ("sft.jsonl" if kind == "SFT" else "rl.jsonl")))
+    examples = read_split(world, "sft" if kind == "SFT" else "rl")
     vlm = models.load(find_base(profile.base))
     builder = PromptBuilder(world, profile.frames, vlm.box_space)
     if kind == "SFT":

@@ -16,6 +16,7 @@ import numpy as np
 
 from o3v import inference, models
 from o3v.config import find_base, load_profile
+from o3v.data.root import locate_items, vstar_file
 from o3v.evaluation.vstar_items import read_items
 from o3v.prompts import PromptBuilder
 from o3v.toyworld.dataset import make_dataset
@@ -31,7 +32,7 @@ def main() -> None:
     longest = vlm.model.generation_config.min_new_tokens = profile.inference.max_new_tokens
     with tempfile.TemporaryDirectory() as folder:
         make_dataset(folder, {"eval": 1}, progress=False)
-        items = read_items(Path(folder) / "eval.jsonl")
+        items = locate_items(folder, read_items(vstar_file(folder)))
         prompt = inference.vstar_questions(items, PromptBuilder(Path(folder), profile.frames, vlm.box_space))[0].make()
 
     def seconds(calls: int, repeats: int) -> float:

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from o3v import files, inference, models, rewards, schema, toyworld
+from o3v import files, inference, models, rewards, toyworld
 from o3v.config import Profile, find_base, load_profile
+from o3v.data.root import locate_items, read_split, vstar_file
 from o3v.evaluation import vstar
 from o3v.evaluation.vstar_items import read_items
 from o3v.prompts import PromptBuilder
@@ -80,7 +81,7 @@ def score_model(path: Path | str, folder: Path, settings: Profile, seed: int, co
     root = folder / "world"
     shares = settings.data.rl_shares
     toyworld.make_dataset(root, {"rl": count, "eval": count}, SEED_OFFSET + seed, rl_shares=shares)
-    items, examples = read_items(root / "eval.jsonl"), list(schema.read_examples(root / "rl.jsonl"))
+    items, examples = locate_items(root, read_items(vstar_file(root))), read_split(root, "rl")
     vlm, work = models.load(path), folder / f"{name}-{count}-{files.hash_path(path)[:8]}"
     builder = PromptBuilder(root, settings.frames, vlm.box_space)
     questions = inference.vstar_questions(items, builder)

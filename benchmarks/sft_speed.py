@@ -24,8 +24,9 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     """Tokens per second of the steps after the first two. All rows are read before."""
     from trl import SFTTrainer
 
-    from o3v import models, schema
+    from o3v import models
     from o3v.config import find_base, load_profile
+    from o3v.data.root import read_split
     from o3v.prompts import PromptBuilder
     from o3v.training import sft
     from o3v.training.trainer import TrainingRun
@@ -35,7 +36,7 @@ def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
     vlm = models.load(base)
     if side == "stock":
         vlm, sft.SftTrainer = stock_model(base, vlm), type("Trainer", (SFTTrainer,), {})
-    examples = list(schema.read_examples(folder / "sft.jsonl"))[: steps * profile.sft.effective_batch_size]
+    examples = read_split(folder, "sft")[: steps * profile.sft.effective_batch_size]
     builder = PromptBuilder(folder, profile.frames, vlm.box_space)
     config = replace(profile.sft, epochs=1.0, learning_rate=1e-6, save_steps=10**6)
     trainer = sft.make_trainer(vlm, examples, builder, config, TrainingRun(Path(tempfile.mkdtemp()), seed=0))

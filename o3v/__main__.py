@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import o3v
-from o3v.cli import data, review, run
+from o3v.cli import data, plan, review, run
 from o3v.text import printable, redact
 
 
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"o3v {o3v.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     run.add_command(commands)
+    plan.add_command(commands)
     data.add_commands(commands)
     review.add_commands(commands)
     options = parser.parse_args(arguments)

@@ -15,12 +15,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Number of rows that the synthetic world makes for each split."""
+    """Number of rows of each split: those that the synthetic world makes, and the most that are taken of real ones."""
+
+    # what is made without a data root: the synthetic world, a small root with the real names and folders, or nothing
+    made: Literal["world", "official", ""] = ""
 
     sft_rows: int = 31_166  # rows of STGR-SFT.json
     rl_rows: int = 37_231  # rows of STGR-RL.json
     eval_items: int = 2_094  # rows of V-STAR's test file
     dev_items: int = 0  # ours: additional items to choose GSPO's best checkpoint; 0 takes the last checkpoint
+    max_unreadable: float = 0.05  # ours: largest share of rows that may be left out while a stage runs
     annotated_videos: int = 6_900  # annotations to make; paper: 3.9k rows kept, and 2k of 3k
     rl_shares: Mapping[str, float] | None = None  # ours: weights of the RL sources; None: the paper's numbers of rows
 
@@ -186,6 +190,7 @@ TINY = Profile(
         num_measured=500,
     ),
     data=DataConfig(
+        made="world",
         sft_rows=2_400,
         rl_rows=1_000,
         eval_items=100,
@@ -265,6 +270,13 @@ def load_profile(name: str) -> Profile:
 
 
 def find_base(name: str) -> str | Path:
-    """Returns what to load for a base model: its folder if it is in this repository, else the name itself."""
-    folder = REPOSITORY / name
-    return folder if folder.is_dir() else name
+    """Returns what to load for a base model: its folder, in this repository or anywhere, else its name on the hub.
+
+    Raises FileNotFoundError for a path without a folder. A name on the hub is `organisation/model`.
+    """
+    for folder in (REPOSITORY / name, Path(name).expanduser()):
+        if folder.is_dir():
+            return folder
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise FileNotFoundError(f"the base model {name!r} is not a folder, and no name on the hub (organisation/model)")
+    return name

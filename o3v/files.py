@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -186,13 +186,21 @@ def read_jsonl(path: PathLike, errors: list[str] | None = None) -> Iterator[tupl
                 yield number, value
 
 
-def hash_path(path: PathLike) -> str:
-    """Returns the sha256 of a file, or of a folder's sorted list of file names and hashes. Skips hidden files."""
-    path = Path(path)
+def hash_path(path: PathLike, hash_one: Callable[[Path], str] | None = None) -> str:
+    """Returns the sha256 of a file, or of a folder's sorted list of file names and hashes. Skips hidden files.
+
+    `hash_one` hashes each file, default `hash_file`.
+    """
+    path, hash_one = Path(path), hash_one or hash_file
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        listing = "".join(f"{p.relative_to(path).as_posix()} {hash_path(p)}\n" for p in files)
+        listing = "".join(f"{p.relative_to(path).as_posix()} {hash_one(p)}\n" for p in files)
         return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
+    return hash_one(path)
+
+
+def hash_file(path: PathLike) -> str:
+    """Returns the sha256 of a file. Raises FileNotFoundError, and FileExistsError for a device or pipe."""
     regular(path)
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

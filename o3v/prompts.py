@@ -117,6 +117,10 @@ class PromptBuilder:
     frames: FrameConfig  # how a video becomes frames
     box_space: str  # how the model writes boxes, a key of BOX_SPACES
 
+    def describe(self, example: Example) -> tuple[str, Path]:
+        """The name of a row and the file of its medium, to name a row that cannot be read (`data.quarantine`)."""
+        return f"{example.id} ({example.media_path})", self.root / example.media_path
+
     def for_video(self, task: Task, question: str, path: Path | str, key_times_s: Sequence[float] = ()) -> Prompt:
         """A question about a video file, a path below `root` or an absolute one.
 

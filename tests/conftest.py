@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """A data root with a few videos and rows of every split."""
-    from o3v import files
+    from o3v.data.root import add_rows
     from o3v.toyworld import scripted_annotator
     from o3v.toyworld.dataset import make_dataset
 
@@ -16,23 +16,31 @@ def world(tmp_path_factory):
     make_dataset(root, {"sft": 12, "rl": 12, "eval": 2}, seed=7, workers=1, progress=False)
     items = list(scripted_annotator.items("sft", 7, 3))  # as notebook 01: annotated rows complete the split
     scripted_annotator.render_videos(items, root, workers=1)
-    rows = [row for _, row in files.read_jsonl(root / "sft.jsonl")]
-    files.write_jsonl(root / "sft.jsonl", [*rows, *(scripted_annotator.true_example(i).to_row() for i in items)])
+    add_rows(root, "annotated", map(scripted_annotator.true_example, items))
     return root
 
 
 @pytest.fixture(scope="session")
 def sft_examples(world):
-    from o3v.schema import read_examples
+    from o3v.data.root import read_split
 
-    return list(read_examples(world / "sft.jsonl"))
+    return read_split(world, "sft")
 
 
 @pytest.fixture(scope="session")
 def rl_examples(world):
-    from o3v.schema import read_examples
+    from o3v.data.root import read_split
 
-    return list(read_examples(world / "rl.jsonl"))
+    return read_split(world, "rl")
+
+
+@pytest.fixture(scope="session")
+def vstar_items(world):
+    """The items of the world's V-STAR file, with the paths of their videos."""
+    from o3v.data.root import locate_items, vstar_file
+    from o3v.evaluation.vstar_items import read_items
+
+    return locate_items(world, read_items(vstar_file(world)))
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,10 @@ from o3v import files, video
 from o3v.cli import add_parser, count_above_0, number_above_0, table_text
 from o3v.config import load_profile
 from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding, stgr
-from o3v.data.check import check_file, good_rows
+from o3v.data import root as data_root
+from o3v.data.check import check_file, check_items, good_rows
 from o3v.data.export import export_rows
+from o3v.evaluation.vstar_items import read_items
 from o3v.evidence import open_think, problem_shares
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
@@ -35,8 +37,8 @@ TOY_NOTE = (
 def add_commands(commands: Any) -> None:
     """Adds the commands of this module to the subcommands of a parser."""
     add = add_parser(commands, "check-data", check_data, "check STGR files against their videos and images")
-    add("data_root", type=Path, metavar="ROOT", help="folder where the paths in the rows start")
-    add("stgr_files", **FILE, nargs="*", help="STGR files (default: ROOT/*.json and ROOT/*.jsonl)")
+    add("data_root", type=Path, metavar="ROOT", help="folder of the STGR files, videos and images, or of V-STAR")
+    add("stgr_files", **FILE, nargs="*", help="STGR or V-STAR files (default: all in ROOT and ROOT/json_data)")
     add("--allow-missing", dest="allow_bad_rows", action="store_true", help="drop rows with problems and do not fail")
     add("--out", dest="output_folder", **FOLDER, help="write the rows without problems to this folder")
     add("--export", metavar="FORMAT", help="format of the rows in --out: trl, swift or llama-factory (default: STGR)")
@@ -63,6 +65,7 @@ def add_commands(commands: Any) -> None:
     prices = {"nargs": 2, "type": number_above_0, "metavar": ("IN", "OUT")}
     add("--prices", **prices, help="US dollars for a million tokens of input and of output")
     add("--judge", default="", metavar="MODEL", help="model that checks crops and sentences")
+    add("--add-to", dest="data_root", **FOLDER, help="data root that gets the kept rows, and a link to VIDEOS")
 
     add = add_parser(commands, "score", score_file, "compute the reward of completions, with all its terms")
     add("completions_file", **FILE, help="JSON lines with completion (or response), row, progress")
@@ -81,9 +84,9 @@ def add_commands(commands: Any) -> None:
 def check_data(options: Namespace) -> int:
     """Prints a table by source and the first problems of each kind. Returns 1 if rows have problems."""
     root, out, allowed = options.data_root, options.output_folder, options.allow_bad_rows
-    paths = options.stgr_files or sorted(p for p in root.glob("[!.]*") if p.suffix in (".json", ".jsonl"))
+    paths = options.stgr_files or data_root.json_files(root)
     if not root.is_dir() or not paths:
-        raise FileNotFoundError(f"{root} is not a folder with .json or .jsonl files; name the files")
+        raise FileNotFoundError(f"{root} is not a folder with .json or .jsonl files, or json_data/; name the files")
     if out and len({path.stem for path in paths}) < len(paths):
         raise ValueError(f"two of the files have the same name, and --out would write both to {out}; check them apart")
     ending = f".{options.export}.jsonl" if options.export else ".json"
@@ -93,7 +96,9 @@ def check_data(options: Namespace) -> int:
     num_bad = 0
     for path in paths:
         try:
-            coverage = check_file(root, path, options.num_workers)
+            is_vstar = path.name == data_root.VSTAR_FILE
+            rows = read_items(path) if is_vstar else path
+            coverage = (check_items if is_vstar else check_file)(root, rows, options.num_workers)
         except (SchemaError, FileExistsError) as error:
             if options.stgr_files:
                 raise
@@ -105,10 +110,10 @@ def check_data(options: Namespace) -> int:
             count = sum(source.problems[kind] for source in coverage.sources.values())
             log.info("%s, %d rows:\n  %s\n", kind, count, "\n  ".join(cases))
         num_bad += len(coverage.bad_rows)
-        if out:
+        if out and not is_vstar:
             with files.as_private_as(path):
                 if options.export:
-                    files.write_jsonl(outputs[path], export_rows(good_rows(path, coverage), options.export))
+                    files.write_jsonl(outputs[path], export_rows(good_rows(path, coverage, root), options.export))
                 else:
                     stgr.write_stgr(outputs[path], good_rows(path, coverage))
     if num_bad:
@@ -131,7 +136,7 @@ def sift_rows(options: Namespace) -> int:
 def annotate_videos(options: Namespace) -> int:
     """Writes answers to DIR/answers and unreadable answers to DIR/unread.jsonl, then filters as `sift_rows` does.
 
-    After a budget is reached, filters the rows that there are.
+    After a budget is reached, filters the rows that there are. `--add-to` adds the kept rows to a data root.
     """
     videos, out = options.videos_folder, options.output_folder
     files.refuse_overwriting(out, videos)
@@ -142,6 +147,8 @@ def annotate_videos(options: Namespace) -> int:
         max_cost_usd=options.max_cost,
         prices_usd=options.prices and tuple(options.prices),
     )
+    if options.data_root:
+        data_root.stgr_files(options.data_root, "sft")  # FileNotFoundError before any request
     annotator = annotation_clients.make_annotator(options.annotator, videos, options.model, options.endpoint)
     items, errors = annotation.find_videos(videos)
     for error in errors:
@@ -159,7 +166,11 @@ def annotate_videos(options: Namespace) -> int:
             stgr.write_stgr(out / "kept.json", [])
             log.info("no rows; the reasons are in %s", out / "unread.jsonl")
             return 0
-        return _filter_annotations(examples, videos, out, options.judge)
+        _filter_annotations(examples, videos, out, options.judge)
+        if options.data_root:
+            kept = stgr.read_good_rows(out / "kept.json")
+            log.info("rows added in %s", data_root.add_rows(options.data_root, stgr.OWN, kept, videos))
+        return 0
 
 
 def _filter_annotations(examples: list[Example], videos: Path, out: Path, judge: str) -> int:

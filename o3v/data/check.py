@@ -1,7 +1,7 @@
 """Checks the rows of STGR files against their media: videos, images and key frames, source by source.
 
-Opens every medium once, in a pool of processes. Reads the rows twice and never keeps all of them in memory. A path that
-leaves the data folder counts as missing. The command is `o3v check-data`.
+Opens every medium once, in a pool of processes. Reads the rows twice and never keeps all of them in memory. Paths start
+where `root.locate` finds them; one that leaves the data folder counts as missing. The command is `o3v check-data`.
 """
 
 from collections import Counter, defaultdict
@@ -18,13 +18,15 @@ from tqdm.auto import tqdm
 
 from o3v import evidence, video
 from o3v.data import stgr
+from o3v.data.root import expected_places, is_file, locate, locate_items
 from o3v.data.stgr import BadRow
 from o3v.evidence.parsing import BOX_TAG, parse_box
 from o3v.geometry import MIN_PIXELS, Size
-from o3v.schema import Example, SchemaError, Task, resolve_inside
+from o3v.schema import Example, Row, Task, resolve_inside
 
 MAX_CASES = 3  # cases of each kind of problem that are listed
-ROW_PROBLEMS = ("bad row", "key frame missing", "time beyond video", "malformed box", "box off picture", "image size")
+KEY_FRAME_MISSING = "key frame missing"  # of no use here: key frames are read from the video
+ROW_PROBLEMS = ("bad row", KEY_FRAME_MISSING, "time beyond video", "malformed box", "box off picture", "image size")
 MAX_ASPECT_CHANGE = 0.02  # between the stated and the real image size; smaller copies are rounded to whole pixels
 MISSING, UNREADABLE = "medium missing", "medium unreadable"
 Medium = tuple[str, bool]  # its path, and whether it is an image
@@ -58,10 +60,14 @@ class Coverage:
     sources: defaultdict[str, SourceCoverage] = field(default_factory=partial(defaultdict, SourceCoverage))
     cases: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
     bad_rows: set[int] = field(default_factory=set)
+    found: dict[tuple[str, str], str] = field(default_factory=dict)  # paths of media (`root.locate`)
+    expected: set[str] = field(default_factory=set)  # where media of bad rows lie, or would be looked for
+    named: list[dict[str, object]] = field(default_factory=list)  # every problem: row, source, reason, detail
 
     def add_problem(self, number: int, source: str, kind: str, case: str) -> None:
         """Counts one problem of row `number`. `case` is the line to show for it."""
         self.bad_rows.add(number)
+        self.named.append({"row": number, "source": source, "reason": kind, "detail": case})
         self.sources[source].problems[kind] += 1
         if len(self.cases[kind]) < MAX_CASES:
             self.cases[kind].append(case)
@@ -84,29 +90,51 @@ def check_file(root: Path | str, path: Path | str, workers: int = 2) -> Coverage
 
     Raises the errors of `stgr.read_stgr`.
     """
-    examples = (e for e in stgr.read_stgr(path) if isinstance(e, Example))
-    paths = sorted({_medium(example) for example in examples})
-    inspect = partial(inspect_media, str(root))
-    if workers <= 1 or len(paths) < 2 * workers:
-        found = map(inspect, paths)
-    else:
-        found = inspect_in_processes(inspect, paths, workers)
-    progress = tqdm(found, total=len(paths), desc="opening media", mininterval=5)
-    media = dict(zip(paths, progress, strict=True))
-    coverage = Coverage(media)
+    found: dict[tuple[str, str], str] = {}
+    examples = (locate(root, e, found) for e in stgr.read_stgr(path) if isinstance(e, Example))
+    media = _inspect_all(root, {_medium(example) for example in examples}, workers)
+    coverage = Coverage(media, found=found)
     for number, row in enumerate(stgr.read_stgr(path), 1):
         if isinstance(row, BadRow):
             coverage.add_problem(number, "(bad rows)", "bad row", f"{Path(path).name}, {row}")
             coverage.sources["(bad rows)"].rows += 1
             continue
+        row = locate(root, row, found)
         source = coverage.sources[row.source]
         source.rows += 1
         medium = _medium(row)
         source.media.add(medium)
         source.spaces[stgr.coordinate_space(row)] += 1
+        if media[medium].problem:
+            coverage.expected.update(expected_places(row))
         for kind, detail in _problems(row, media[medium], root):
             coverage.add_problem(number, row.source, kind, f"{Path(path).name}, row {number} ({row.id}): {detail}")
     return coverage
+
+
+def check_items(root: Path | str, items: Sequence[Row], workers: int = 2) -> Coverage:
+    """Checks V-STAR's items against `root`, below which their videos lie. The sources are the domains."""
+    located = locate_items(root, items)
+    paths = {(item["video_path"], False) for item in located if isinstance(item, dict)}
+    missing = {(item["vid"], False): MediaInfo(problem=MISSING) for item in items}
+    coverage = Coverage({**missing, **_inspect_all(root, paths, workers)})
+    for number, (item, found) in enumerate(zip(items, located, strict=True), 1):
+        domain = str(item.get("domain") or "(no domain)")
+        medium = (item["vid"] if isinstance(found, str) else found["video_path"], False)
+        info, source = coverage.media[medium], coverage.sources[domain]
+        source.rows += 1
+        source.media.add(medium)
+        if info.problem:
+            case = found if isinstance(found, str) else f"{medium[0]} {info.detail}"
+            coverage.add_problem(number, domain, info.problem, f"item {number}: {case}")
+    return coverage
+
+
+def _inspect_all(root: Path | str, media: set[Medium], workers: int) -> dict[Medium, MediaInfo]:
+    paths, inspect = sorted(media), partial(inspect_media, str(root))
+    in_turn = workers <= 1 or len(paths) < 2 * workers
+    found = map(inspect, paths) if in_turn else inspect_in_processes(inspect, paths, workers)
+    return dict(zip(paths, tqdm(found, total=len(paths), desc="opening media", mininterval=5), strict=True))
 
 
 def inspect_in_processes(
@@ -134,9 +162,9 @@ def _problems(example: Example, medium: MediaInfo, root: Path | str) -> Iterator
     """Each kind of problem of a row at most once, with the detail of its first case."""
     if medium.problem:
         yield medium.problem, f"{example.media_path} {medium.detail}"
-    missing = [f.path for f in example.key_frames if f.path and not _exists(root, f.path)]
+    missing = [f.path for f in example.key_frames if f.path and not is_file(root, f.path)]
     if missing:
-        yield "key frame missing", missing[0]
+        yield KEY_FRAME_MISSING, missing[0]
     if medium.duration_s:
         late_s = [f.time_s for f in example.key_frames if f.time_s > medium.duration_s]
         span_s = example.span_s
@@ -172,17 +200,10 @@ def _aspect(size_wh: Size) -> float:
     return size_wh[0] / size_wh[1]
 
 
-def _exists(root: Path | str, relative: str) -> bool:
-    try:
-        return resolve_inside(root, relative).is_file()
-    except SchemaError:
-        return False
-
-
 def inspect_media(root: str, medium: Medium) -> MediaInfo:
     """Opens a video or image below the folder `root`."""
     relative, is_image = medium
-    if not _exists(root, relative):
+    if not is_file(root, relative):
         return MediaInfo(problem=MISSING, detail="does not exist")
     path = resolve_inside(root, relative)
     try:
@@ -193,8 +214,11 @@ def inspect_media(root: str, medium: Medium) -> MediaInfo:
         return MediaInfo(problem=UNREADABLE, detail=f"cannot be read: {error}"[:200])
 
 
-def good_rows(path: Path | str, coverage: Coverage) -> Iterator[Example]:
-    """Reads the rows of a checked file that have no problem."""
+def good_rows(
+    path: Path | str, coverage: Coverage, root: Path | str | None = None, allowed: Sequence[str] = ()
+) -> Iterator[Example]:
+    """Reads the rows of a checked file that have no problem but `allowed` ones. With `root`, paths start there."""
+    bad = {problem["row"] for problem in coverage.named if problem["reason"] not in allowed}
     for number, row in enumerate(stgr.read_stgr(path), 1):
-        if isinstance(row, Example) and number not in coverage.bad_rows:
-            yield row
+        if isinstance(row, Example) and number not in bad:
+            yield row if root is None else locate(root, row, coverage.found)

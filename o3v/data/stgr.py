@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from o3v import evidence, files
+from o3v.data.sources import SOURCES
 from o3v.schema import Example, SchemaError, Task
 from o3v.text import printable
 
-GROUNDING = tuple(f"STR_{name}" for name in ("activitynet", "coin", "didemo", "queryd", "qvhighlight"))
-OTHERS = ("STR_plm_rdcap", "TreeVGR", "videor1_mcq", "videor1_free_from", "gqa", "timerft", "videoespresso_train_video")
-PREFIXES = ("TVG_", "synth")  # the temporal grounding collections, and the rows of our synthetic world
-
+Item = TypeVar("Item")
+OWN = "own"  # source of annotated videos of the user (`annotation.find_videos`)
 CHUNK = 1 << 20  # characters read at a time
 MAX_ROW_CHARS = files.MAX_LINE_CHARS  # a row with more characters is malformed
 BETWEEN_ROWS = re.compile(r"[ \t\r\n,]*")
@@ -48,8 +47,8 @@ class BadRow:
 
 
 def known_source(source: str) -> bool:
-    """Whether the public files or our synthetic world use this source name."""
-    return source in GROUNDING + OTHERS or source.startswith(PREFIXES)
+    """Whether the public files, our synthetic world or our annotations ("own") use this source name."""
+    return source == OWN or source.startswith("synth") or any(known.fits(source) for known in SOURCES)
 
 
 def read_stgr(path: Path | str, sources: Callable[[str], bool] = known_source) -> Iterator[Example | BadRow]:
@@ -78,6 +77,14 @@ def read_stgr(path: Path | str, sources: Callable[[str], bool] = known_source) -
             yield BadRow(number, *map(printable, (row_id, error.field, error.reason)))
         else:
             yield example
+
+
+def read_good_rows(path: Path | str) -> list[Example]:
+    """Reads an STGR file without bad rows. Raises SchemaError naming the first one."""
+    rows = list(read_stgr(path))
+    if bad := next((row for row in rows if isinstance(row, BadRow)), None):
+        raise SchemaError(f"{path}, {bad}", bad.field, bad.reason)
+    return rows
 
 
 def _read_values(path: Path | str) -> Iterator[tuple[Any, str | None]]:
@@ -198,7 +205,7 @@ def fitting_length(duration_s: float, min_s: float = 10.0, max_s: float = 180.0)
     return min_s <= duration_s <= max_s
 
 
-def draw_sample(examples: Iterable[Example], count: int, seed: int) -> list[Example]:
+def draw_sample(examples: Iterable[Item], count: int, seed: int) -> list[Item]:
     """Draws `count` examples at random (all if there are fewer), in their order. Holds no more than `count` in memory.
 
     The paper draws 2,900 rows of TVG-RL, 5,000 of TreeVGR and GQA, 15,000 of Video-R1.

@@ -2,11 +2,13 @@
 
 from o3v.inference.answering import (
     Question,
+    align_rows,
     answer,
     check_question,
     file_questions,
     format_rate,
     heldout_rewards,
+    readable,
     response_in_frames,
     score_examples,
 )

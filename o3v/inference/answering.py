@@ -3,15 +3,17 @@
 The rewards of the answers are computed by `rewards`. V-STAR's questions are in `vstar_protocol`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from o3v import evidence, files, video
 from o3v.config import InferenceConfig
+from o3v.data.quarantine import Quarantine
 from o3v.geometry import rescale_box
 from o3v.models.vlm import VideoModel, batches, generate
 from o3v.prompts import Prompt, PromptBuilder
@@ -32,9 +34,18 @@ class Question:
     path: Path  # the video or image file
     make: Callable[[], Prompt]  # reads the frames and returns the prompt; called when the question is answered
 
+    def describe(self) -> tuple[str, Path]:
+        """The name of the question and the file of its medium (`data.quarantine`)."""
+        return f"{self.key} ({self.path.name})", self.path
+
 
 def answer(
-    vlm: VideoModel, questions: Sequence[Question], config: InferenceConfig, out: Path, name: str = "answering"
+    vlm: VideoModel,
+    questions: Sequence[Question],
+    config: InferenceConfig,
+    out: Path,
+    name: str = "answering",
+    quarantine: Quarantine | None = None,
 ) -> list[Row]:
     """Answers questions greedily, in order.
 
@@ -47,6 +58,7 @@ def answer(
         config: batch size and largest number of tokens.
         out: folder of the partial results.
         name: beginning of their file names, and label of the progress bar.
+        quarantine: takes questions that cannot be read, which get no row; None raises their errors.
 
     Returns one row per question: `key`, `response`, `times_s`, `space_wh`, `row` (the STGR row of the prompt).
     """
@@ -55,15 +67,27 @@ def answer(
     for number, batch in enumerate(tqdm(slices, desc=name, mininterval=2)):
         part = out / f"{name}_{number:05d}.jsonl"
         if not part.exists():
-            files.write_jsonl(part, answer_batch(vlm, batch, config))
+            files.write_jsonl(part, answer_batch(vlm, batch, config, quarantine))
         answers += [row for _, row in files.read_jsonl(part)]
     return answers
 
 
-def answer_batch(vlm: VideoModel, batch: Sequence[Question], config: InferenceConfig) -> list[Row]:
+def readable(
+    questions: Iterable[Question], count: int, quarantine: Quarantine | None = None
+) -> list[tuple[Question, Prompt]]:
+    """The first `count` questions that can be read, with their prompts. Without `quarantine`, errors are raised."""
+    if quarantine is None:
+        return [(question, question.make()) for question in islice(questions, count)]
+    return quarantine.first(questions, count, Question.describe, lambda question: question.make())
+
+
+def answer_batch(
+    vlm: VideoModel, batch: Sequence[Question], config: InferenceConfig, quarantine: Quarantine | None = None
+) -> list[Row]:
     """Answers one batch greedily. Returns rows as `answer` does."""
-    prompts = [question.make() for question in batch]
-    texts = generate(vlm, prompts, config.max_new_tokens)
+    pairs = readable(batch, len(batch), quarantine)
+    batch, prompts = [question for question, _ in pairs], [prompt for _, prompt in pairs]
+    texts = generate(vlm, prompts, config.max_new_tokens) if prompts else []
     return [
         {"key": q.key, "response": t, "times_s": list(p.times_s), "space_wh": list(p.space_wh), "row": p.row}
         for q, p, t in zip(batch, prompts, texts, strict=True)
@@ -78,6 +102,7 @@ def score_examples(
     reward_config: RewardConfig,
     out: Path,
     name: str = "rewards",
+    quarantine: Quarantine | None = None,
 ) -> list[Row]:
     """Answers training questions greedily and scores them as at the end of training (progress 1), in order.
 
@@ -87,12 +112,12 @@ def score_examples(
         builder: turns rows into prompts.
         config: batch size and largest number of tokens.
         reward_config: reading of the reward.
-        out, name: as in `answer`.
+        out, name, quarantine: as in `answer`.
 
     Returns one row per question: `id`, `task`, `response`, `relative_size` (`rewards.precision`), every term (None
     where it does not apply) and `total`.
     """
-    answers = answer(vlm, _example_questions(examples, builder), config, out, name)
+    answers = answer(vlm, _example_questions(examples, builder), config, out, name, quarantine)
     return [_scored(row, reward_config) for row in answers]
 
 
@@ -102,10 +127,21 @@ def heldout_rewards(
     builder: PromptBuilder,
     config: InferenceConfig,
     reward_config: RewardConfig,
+    quarantine: Quarantine | None = None,
 ) -> list[Row]:
     """As `score_examples`, without files: for the checkpoints of a training run."""
     slices = batches(_example_questions(examples, builder), config.batch_size)
-    return [_scored(row, reward_config) for batch in slices for row in answer_batch(vlm, batch, config)]
+    return [_scored(row, reward_config) for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
+
+
+def align_rows(*tables: Sequence[Row], key: str = "id") -> list[list[Row]]:
+    """The rows of each table whose `key` is in all of them: a question that was left out once is not compared.
+
+    >>> align_rows([{"id": "a"}, {"id": "b"}], [{"id": "b"}])
+    [[{'id': 'b'}], [{'id': 'b'}]]
+    """
+    common = set.intersection(*({row[key] for row in table} for table in tables))
+    return [[row for row in table if row[key] in common] for table in tables]
 
 
 def _example_questions(examples: Sequence[Example], builder: PromptBuilder) -> list[Question]:

@@ -11,6 +11,7 @@ from functools import partial
 
 from o3v import evidence, video
 from o3v.config import InferenceConfig
+from o3v.data.quarantine import Quarantine
 from o3v.evaluation import vstar
 from o3v.evaluation.vstar import result_columns
 from o3v.evaluation.vstar_items import item_boxes
@@ -20,19 +21,22 @@ from o3v.models.vlm import VideoModel, batches
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN, PromptBuilder, box_space_size
 from o3v.schema import Row, Task, resolve_inside
 
+UNANSWERED: Row = {"answer_vqa": "", "judge_score": 0, "answer_temporal": [], "answer_temporal_2": []}
+UNANSWERED |= {"answer_temporal_pre": "", "answer_temporal_pre_2": "", "answer_spatial": {}, "answer_spatial_2": {}}
 VSTAR_QUESTIONS = ("what", "when", "when_2", "where", "where_2")  # "_2": of chain 2
 
 
 def vstar_questions(items: Sequence[Row], builder: PromptBuilder) -> list[Question]:
     """Five questions per item, in the order of VSTAR_QUESTIONS. Keys are `<position>/<name>`.
 
-    Raises SchemaError for a `vid` that leaves the root of the builder.
+    The video is `video_path` (`data.root.locate_items`), or `vid` without it. Raises SchemaError for one that leaves
+    the root of the builder.
     """
     return [
         Question(
             f"{number}/{name}",
-            resolve_inside(builder.root, item["vid"]),
-            partial(builder.for_video, task, text, item["vid"]),
+            resolve_inside(builder.root, item.get("video_path", item["vid"])),
+            partial(builder.for_video, task, text, item.get("video_path", item["vid"])),
         )
         for number, item in enumerate(items)
         for name, (task, text) in _question_texts(item, builder).items()
@@ -65,6 +69,9 @@ def read_vstar_answers(items: Sequence[Row], answers: Sequence[Row]) -> list[Row
     by_key = {row["key"]: row for row in answers}
     results = []
     for number, item in enumerate(items):
+        if not all(f"{number}/{name}" in by_key for name in VSTAR_QUESTIONS):  # its video cannot be read
+            results.append({**item, **UNANSWERED})
+            continue
         rows = {name: by_key[f"{number}/{name}"] for name in VSTAR_QUESTIONS}
         parsed = {name: evidence.parse_response(row["response"]) for name, row in rows.items()}
         what = parsed["what"].final_answer
@@ -132,8 +139,17 @@ def item_boxes_px(key: str, items: Sequence[Row], frames: video.Frames) -> dict[
     }
 
 
-def heldout_mam(vlm: VideoModel, items: Sequence[Row], builder: PromptBuilder, config: InferenceConfig) -> float:
-    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `fixed`."""
+def heldout_mam(
+    vlm: VideoModel,
+    items: Sequence[Row],
+    builder: PromptBuilder,
+    config: InferenceConfig,
+    quarantine: Quarantine | None = None,
+) -> float:
+    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `fixed`.
+
+    An item whose video cannot be read counts 0 (`answering.answer`).
+    """
     slices = batches(vstar_questions(items, builder), config.batch_size)
-    answers = [row for batch in slices for row in answer_batch(vlm, batch, config)]
+    answers = [row for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
     return result_columns(vstar.score_items(read_vstar_answers(items, answers), "fixed")["overall"])["mam"]

@@ -22,6 +22,7 @@ from o3v.config import load_profile
 from o3v.files import hash_path, locked, write_json
 from o3v.runner.execution import Execution, execute
 from o3v.runner.fingerprint import base_digest, git_state, machine, package_versions, stage_key
+from o3v.runner.hashes import cache_of
 from o3v.runner.notebook import Notebook
 from o3v.runner.paths import display_path, path_from
 from o3v.runner.plan import MANIFEST, Plan, read_manifest
@@ -71,7 +72,8 @@ def _run_stage(
 ) -> str | None:
     """Runs or skips one notebook and updates the manifest. Returns an error message if the notebook failed."""
     name, parameters, stages = notebook.name, plan.parameters(notebook), manifest["stages"]
-    key = stage_key(notebook.cells, parameters, base_digest(load_profile(plan.profile).base))
+    base = parameters.get("base") or load_profile(plan.profile).base
+    key = stage_key(notebook.cells, parameters, base_digest(base, cache_of(plan.run_dir)))
     if _is_done(plan.run_dir, name, key, stages.get(name, {})):
         log.info("%-16s skipped: nothing has changed since it ran", name)
         return None

@@ -19,6 +19,7 @@ from typing import Any
 from o3v.code_digest import module_digests
 from o3v.config import find_base
 from o3v.files import hash_path
+from o3v.runner.hashes import cached_hash
 
 # Packages whose version can change a result.
 RESULT_PACKAGES = """
@@ -45,10 +46,12 @@ def stage_key(cells: Sequence[tuple[str, str]], parameters: Mapping[str, Any], b
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def base_digest(name: str) -> str:
-    """Returns the digest of a base model's folder if it is in this repository, else the model's name."""
+def base_digest(name: str, cache: Path | None = None) -> str:
+    """Returns the digest of a base model's folder, else the model's name on the hub. `cache`: see `hashes`."""
     base = find_base(name)
-    return hash_path(base) if isinstance(base, Path) else name
+    if not isinstance(base, Path):
+        return name
+    return hash_path(base) if cache is None else cached_hash(base, cache)
 
 
 @cache

@@ -8,12 +8,13 @@ import hashlib
 import itertools
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from o3v.config import REPOSITORY, load_profile
+from o3v.config import REPOSITORY, find_base, load_profile
 from o3v.files import read_json
 from o3v.runner.notebook import Notebook, read_notebook
 from o3v.runner.paths import display_path
@@ -22,6 +23,8 @@ from o3v.text import redact
 NOTEBOOKS = REPOSITORY / "notebooks"
 NUMBERED = ("[0-9][0-9]_*.ipynb", "[0-9][0-9][a-z]_*.ipynb")  # 03b runs after 03 and before 04
 SET_BY_RUN = ("profile", "seed", "run_dir")
+FOLDERS = ("data_root", "vstar_root", "videos")  # parameters that name a folder
+FROM_ENVIRONMENT = {"data_root": "O3V_DATA"}  # parameters that an environment variable sets for the whole run
 MANIFEST = "manifest.json"
 STAGE_NUMBERS = ("duration_s", "peak_memory_mb")  # of a stage in the manifest
 MAX_PLANS = 10_000  # runs of one grid
@@ -51,6 +54,7 @@ def plan_run(
     out: Path | str,
     *,
     overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
     start_from: str | None = None,
     only: str | None = None,
     notebooks: Path | str = NOTEBOOKS,
@@ -61,7 +65,9 @@ def plan_run(
         profile: name of the profile. None means `tiny`.
         seed: integer from 0. None means 0.
         out: folder that contains the run's folder.
-        overrides: `<notebook>.<parameter>` to value. The notebook is given by its number or name.
+        overrides: `<notebook>.<parameter>` to value, the notebook given by its number or name; or `<parameter>` to
+            value, for each notebook that has this parameter and no value of its own.
+        environment: variables that set a parameter without a value (FROM_ENVIRONMENT). None means those of the process.
         start_from: first notebook to run, by number or name.
         only: the only notebook to run. Cannot be combined with `start_from`.
         notebooks: folder of the notebooks.
@@ -72,7 +78,7 @@ def plan_run(
     if type(seed) is not int or seed < 0:
         raise ValueError(f"the seed must be an integer from 0, found {seed!r:.60}")
     load_profile(str(profile))  # raises ValueError for an unknown name
-    checked = _check_overrides(books, overrides or {})
+    checked = _check_overrides(books, _with_environment(books, overrides or {}, environment))
     digest = hashlib.sha256(json.dumps(checked, sort_keys=True).encode()).hexdigest()[:8]
     run_dir = Path(out) / (f"{profile}-{seed}-{digest}" if checked else f"{profile}-{seed}")
     if start_from is not None and only is not None:
@@ -92,7 +98,9 @@ def plan_resumed(run_id: str, out: Path | str, **options: Any) -> Plan:
     """
     run_dir = Path(out).resolve() / run_id
     manifest = read_manifest(run_dir)
-    plan = plan_run(manifest["profile"], manifest["seed"], out, overrides=manifest["overrides"], **options)
+    plan = plan_run(
+        manifest["profile"], manifest["seed"], out, overrides=manifest["overrides"], environment={}, **options
+    )
     return replace(plan, run_dir=run_dir)
 
 
@@ -148,6 +156,21 @@ def _read_notebooks(folder: Path) -> tuple[Notebook, ...]:
     return books
 
 
+def _found(parameter: str, value: Any) -> Any:
+    """The value, or the absolute path of a folder that it names: notebooks run in a folder of their own."""
+    if not value or not isinstance(value, str):
+        return value
+    if parameter == "base":
+        base = find_base(value)
+        return str(base.resolve()) if isinstance(base, Path) and not (REPOSITORY / value).is_dir() else value
+    if parameter in FOLDERS:
+        folder = Path(value).expanduser().resolve()
+        if not folder.is_dir():
+            raise ValueError(f"is {value!r}, which is not a folder")
+        return str(folder)
+    return value
+
+
 def _find_notebook(books: Sequence[Notebook], name: str) -> Notebook:
     """Returns a notebook by name (`03_gspo`) or number (`03`, `3`, `03b`). Raises ValueError, which lists all."""
     for book in books:
@@ -157,12 +180,38 @@ def _find_notebook(books: Sequence[Notebook], name: str) -> Notebook:
     raise ValueError(f"there is no notebook {name!r}; choose one of {', '.join(book.name for book in books)}")
 
 
+def _with_environment(
+    books: Sequence[Notebook], overrides: Mapping[str, Any], environment: Mapping[str, str] | None
+) -> dict[str, Any]:
+    variables, known = os.environ if environment is None else environment, {n for b in books for n in b.parameters}
+    given = {str(key).rpartition(".")[2] for key in overrides}
+    names = {name: variables.get(variable) for name, variable in FROM_ENVIRONMENT.items() if name in known - given}
+    return {**{name: value for name, value in names.items() if value}, **overrides}
+
+
+def _of_each_notebook(books: Sequence[Notebook], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides by `<notebook>.<parameter>`. One without a notebook is for all that have it and no own value."""
+    whole = {str(key): value for key, value in overrides.items() if "." not in str(key)}
+    own = {key: value for key, value in overrides.items() if str(key) not in whole}
+    given = {(_find_notebook(books, str(key).partition(".")[0]).name, str(key).partition(".")[2]) for key in own}
+    for name, value in whole.items():
+        if name in SET_BY_RUN:
+            raise ValueError(
+                f"{name} is an option of the run (--profile, --seed, --out), not a parameter of a notebook"
+            )
+        having = [book.name for book in books if name in book.parameters]
+        if not having:
+            raise ValueError(
+                f"{name!r} does not have the form NOTEBOOK.PARAMETER, and no notebook has a parameter {name!r}"
+            )
+        own |= {f"{book}.{name}": value for book in having if (book, name) not in given}
+    return own
+
+
 def _check_overrides(books: Sequence[Notebook], overrides: Mapping[str, Any]) -> dict[str, Any]:
     checked = {}
-    for key, value in overrides.items():
-        number, dot, parameter = str(key).partition(".")
-        if not dot:
-            raise ValueError(f"{key!r} does not have the form NOTEBOOK.PARAMETER")
+    for key, value in _of_each_notebook(books, overrides).items():
+        number, _, parameter = str(key).partition(".")
         book = _find_notebook(books, number)
         name = f"{book.name}.{parameter}"
         if parameter in SET_BY_RUN:
@@ -173,8 +222,8 @@ def _check_overrides(books: Sequence[Notebook], overrides: Mapping[str, Any]) ->
         if name in checked:
             raise ValueError(f"{name} is given twice")
         try:
-            checked[name] = book.parameters[parameter].convert(value)
-        except ValueError as error:
+            checked[name] = _found(parameter, book.parameters[parameter].convert(value))
+        except (ValueError, OSError) as error:
             raise ValueError(f"{name} {error}") from None
         try:
             text = json.dumps(checked[name], ensure_ascii=False, allow_nan=False)

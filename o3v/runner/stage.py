@@ -6,15 +6,18 @@ A notebook opens its folder `runs/<run_id>/<notebook>/` with `open_stage`, gets 
 
 import hashlib
 import logging
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from o3v.code_digest import code_digest
-from o3v.files import hash_path, read_json, write_json
+from o3v.files import read_json, write_json
+from o3v.runner.fingerprint import base_digest
+from o3v.runner.hashes import cache_of, cached_hash, read_media_folders, write_media_list
 from o3v.runner.paths import display_path
 
 log = logging.getLogger(__name__)
@@ -54,13 +57,38 @@ class Stage:
         self.inputs.add(relative)
         return path
 
+    def list_media(
+        self, name: str, folders: Mapping[str, Path | str], media: Mapping[str, Iterable[str]]
+    ) -> dict[str, Path]:
+        """Writes `<name>.media.json`, by which later stages find the folders of media (`hashes.write_media_list`).
+
+        The hash of the list covers the content of all listed files, so it is the one record of them.
+        """
+        return write_media_list(self.path(f"{name}.media.json"), folders, media)
+
+    def use(self, *paths: Path) -> None:
+        """Records files and folders outside of this notebook's folder as inputs: a change of them runs it again."""
+        outside = [Path(os.path.abspath(path)) for path in paths]
+        self.inputs |= {str(path) for path in outside if not path.is_relative_to(self.folder)}
+
+    def require_media(self, relative: str) -> dict[str, Path]:
+        """The folders of a list of media, by name. As `require`, with the content of the listed files as the input."""
+        return read_media_folders(self.require(relative))
+
+    def base_digest(self, base: str) -> str:
+        """`fingerprint.base_digest` of a base model, from the cache of the runs."""
+        return base_digest(base, cache_of(self.run_dir))
+
+    def _hash(self, path: Path) -> str:
+        return cached_hash(path, cache_of(self.run_dir))
+
     def work_folder(self, name: str, *facts: Any, code: Sequence[ModuleType]) -> Path:
         """Returns a folder for unfinished work (checkpoints, partial answers), and creates it.
 
         Its name contains a hash of `facts` (settings), of the inputs so far, and of the modules `code` with all that
         they import, so only the same work continues. Removes folders of this `name` with another hash, with a warning.
         """
-        inputs = {relative: hash_path(self.run_dir / relative) for relative in sorted(self.inputs)}
+        inputs = {relative: self._hash(self.run_dir / relative) for relative in sorted(self.inputs)}
         digest = hashlib.sha256(repr((facts, inputs, code_digest(*code))).encode()).hexdigest()[:12]
         folder = self.folder / f"{name}-{digest}"
         for other in self.folder.glob(f"{name}-*"):
@@ -77,8 +105,8 @@ class Stage:
         """
         write_json(self.path(RESULTS), results)
         hashes = {
-            "inputs": {name: hash_path(self.run_dir / name) for name in self.inputs},
-            "outputs": {name: hash_path(self.folder / name) for name in (RESULTS, *outputs)},
+            "inputs": {name: self._hash(self.run_dir / name) for name in self.inputs},
+            "outputs": {name: self._hash(self.folder / name) for name in (RESULTS, *outputs)},
         }
         write_json(self.path(STAGE), hashes)
         log.info("%s: recorded %d outputs", self.name, len(outputs) + 1)
@@ -112,4 +140,4 @@ def unchanged(run_dir: Path, name: str) -> bool:
         return False
     digests = {run_dir / path: digest for path, digest in stage["inputs"].items()}
     digests |= {run_dir / name / path: digest for path, digest in stage["outputs"].items()}
-    return all(path.exists() and hash_path(path) == digest for path, digest in digests.items())
+    return all(path.exists() and cached_hash(path, cache_of(run_dir)) == digest for path, digest in digests.items())

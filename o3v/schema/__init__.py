@@ -2,6 +2,7 @@
 
 from o3v.schema.fields import read_letter, read_span, without_section
 from o3v.schema.rows import (
+    COLLECTIONS,
     DroppedRow,
     Example,
     KeyFrame,

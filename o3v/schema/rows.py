@@ -27,6 +27,7 @@ from o3v.schema.fields import (
 )
 
 Row = dict[str, Any]
+COLLECTIONS = "videos"  # folder of a data root whose folders may be links to collections elsewhere
 
 
 class Task(StrEnum):
@@ -231,14 +232,30 @@ def _moment(frame: Any, field: str) -> tuple[int, float]:
 def resolve_inside(root: Path | str, relative: str) -> Path:
     """The file of a row's path below `root`.
 
-    Raises SchemaError if it leaves `root`, also through a link, and for links in a circle and names that are too long.
+    A link to a folder is followed at and below `videos/`: whoever names a root names the collections that it links to.
+    Raises SchemaError if the path leaves the root in another way, also through a link to a file, and for links in a
+    circle and names that are too long.
     """
     path = Path(root) / relative
     try:
-        inside = path.resolve().is_relative_to(Path(root).resolve())
+        inside = _stays_inside(Path(root).resolve(), Path(relative))
         path.is_file()  # OSError for a name that is too long
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, in Python 3.11 and 3.12
         raise SchemaError(f"{relative!r:.100} is no path of a file: {error!s:.100}", "", "is no path") from None
     if not inside:
         raise SchemaError(f"{relative!r} leaves the data folder {root}; copy the file there", "", "leaves the folder")
     return path
+
+
+def _stays_inside(root: Path, relative: Path) -> bool:
+    """Whether a path stays in `root` (a real path) and in the folders that its collections are links to."""
+    base = at = root
+    for part in relative.parts:
+        at = at / part
+        if at.is_symlink():
+            at = at.resolve()
+            if relative.parts[0] == COLLECTIONS and at.is_dir():
+                base = at
+        if part == ".." or not at.is_relative_to(base):
+            return False
+    return True

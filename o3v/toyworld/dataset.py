@@ -1,4 +1,4 @@
-"""Writes the synthetic data set: `sft.jsonl` and `rl.jsonl` (STGR rows), `eval.jsonl` (V-STAR items), and media.
+"""Writes the synthetic data set: a data root in the layout of the real files (`data.root`), with V-STAR's test file.
 
 A split has the paper's sources in the paper's proportions, spread evenly, so that each scene gives a few rows of
 different sources. `sft` lacks the rows that the annotation pipeline makes, and its spans and boxes are as imprecise as
@@ -9,6 +9,7 @@ seed are the same.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
@@ -25,6 +26,8 @@ from PIL import Image
 
 from o3v import files
 from o3v.code_digest import code_digest
+from o3v.data import stgr
+from o3v.data.root import JSON_FOLDER, VSTAR_FILE
 from o3v.schema import Example, Row
 from o3v.toyworld.imprecision import imprecise
 from o3v.toyworld.reasoning import described_frames
@@ -37,7 +40,8 @@ log = logging.getLogger(__name__)
 
 ROWS_PER_SCENE = 4
 MEDIA = ("videos", "images", "kfs")
-STAMP = "world.json"
+STAMP = ".world.json"
+FILES = {"sft": f"{JSON_FOLDER}/STGR-SFT.json", "rl": f"{JSON_FOLDER}/STGR-RL.json", "eval": VSTAR_FILE}
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def make_dataset(
     pairs = list(zip(jobs, results, strict=True))
     rows = {split: [row for job, result in pairs if job.split == split for row in result.rows] for split in counts}
     for split in counts:
-        files.write_jsonl(root / f"{split}.jsonl", rows[split])
+        _write_rows(root / FILES[split], split, rows[split])
     _remove_unused(root, {path for result in results for path in result.media})
     scenes = dict(Counter(job.split for job in jobs))
     by_source = {split: dict(Counter(row.get("source") or row["domain"] for row in rows[split])) for split in counts}
@@ -126,8 +130,15 @@ def _prepare_root(root: Path, seed: int) -> None:
         for folder in old:
             shutil.rmtree(folder)
         for split in SPLITS:
-            (root / f"{split}.jsonl").unlink(missing_ok=True)
+            (root / FILES[split]).unlink(missing_ok=True)
     files.write_json(root / STAMP, stamp)
+
+
+def _write_rows(path: Path, split: str, rows: list[Row]) -> None:
+    if split == "eval":
+        files.write_text(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    else:
+        stgr.write_stgr(path, map(Example.from_row, rows))
 
 
 def _check(counts: Mapping[str, int], workers: int, rl_shares: Mapping[str, float]) -> None:
@@ -191,7 +202,7 @@ def _write_scene(job: _Job) -> _SceneResult:
     scene = make_scene(job.split, job.index, job.seed)
     if job.split == "eval":
         item = eval_item(scene)
-        rows, media = [item] if item else [], [item["vid"]] if item else []
+        rows, media = [item] if item else [], [f"videos/eval/{item['vid']}.mp4"] if item else []
     else:
         candidates, wanted = rows_of(scene), Counter(job.sources)
         examples = [e for name in wanted for e in [c for c in candidates if c.source == name][: wanted[name]]]

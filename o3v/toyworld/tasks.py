@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from o3v.data.sources import source_of
 from o3v.evidence import format_box, format_object
 from o3v.geometry import Box, rescale_box
 from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN
@@ -76,6 +77,18 @@ EVAL_SOURCE = Source(Task.SPATIO_TEMPORAL, 0, 0, "V-STAR", _WITH_EVIDENCE, 0.6)
 MIN_EVAL_SHARE = 0.15  # of the video: shortest span of an eval item
 
 
+def paper_name(source: str, split: str) -> str:
+    """The paper's name for a source of STGR, or for the one that a synthetic source stands for; else the name itself.
+
+    >>> paper_name("synth_gqa", "rl"), paper_name("gqa", "rl"), paper_name("own", "sft")
+    ('VisCoT/GQA', 'VisCoT/GQA', 'own')
+    """
+    if source in SOURCES:
+        return SOURCES[source].stands_for
+    found = source_of(source, split)
+    return found.label if found else source
+
+
 def annotated_rows(total: int) -> int:
     """How many of `total` SFT rows the annotation pipeline gives, by the paper's numbers of rows.
 
@@ -119,7 +132,7 @@ def eval_item(scene: Scene) -> Row | None:
     corners = [[round(v) for v in rescale_box(box, (1, 1), scene.size_wh)] for box in boxes]
     keys = ("xmin", "ymin", "xmax", "ymax")
     return {
-        "vid": _path("videos", scene, "mp4"),
+        "vid": scene.scene_id,
         "domain": scene.background.place.capitalize(),
         "fps": scene.fps,
         "width": width,

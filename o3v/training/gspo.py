@@ -14,6 +14,7 @@ from PIL import Image
 from trl import GRPOConfig
 
 from o3v.config import GspoConfig
+from o3v.data.quarantine import Quarantine, read_row
 from o3v.models.vlm import VISION_TOKENS, VideoModel, generate, response_opening
 from o3v.prompts import PromptBuilder
 from o3v.rewards.config import RewardConfig
@@ -54,6 +55,7 @@ def preflight(
     reward_config: RewardConfig | None = None,
     seed: int = 0,
     min_format: float = 0.02,
+    quarantine: Quarantine | None = None,
 ) -> list[Row]:
     """Samples and scores `config.num_preflight` groups before training.
 
@@ -65,14 +67,16 @@ def preflight(
         reward_config: reading of the reward, default the paper's.
         seed: seed of the sampling.
         min_format: smallest share of completions with any format reward.
+        quarantine: takes questions that cannot be read; None raises their errors.
 
     Returns one row per question: id, task, mean reward, spread of the rewards and share with format.
     Raises NothingToLearn if rewards differ in no group (every advantage would be 0), or if fewer than `min_format` of
     the completions have any format (almost no term could be above 0).
     """
     rows = []
-    for number, example in enumerate(examples[: config.num_preflight]):
-        prompt = builder.for_example(example, training=True)
+    for number in range(min(config.num_preflight, len(examples))):
+        make = functools.partial(builder.for_example, training=True)
+        prompt = read_row(examples, number, make, builder.describe, quarantine)
         sampling = (config.max_new_tokens, config.temperature, seed + number, config.num_generations)
         texts = generate(vlm, [prompt], *sampling)
         scores = [score_completion(text, prompt.row, 0.0, reward_config or RewardConfig.paper()) for text in texts]
@@ -114,18 +118,15 @@ def make_trainer(
 
     Raises ValueError if the completions of a step do not divide into forward passes.
     """
-    reward = GroundedReward(
-        reward_config or RewardConfig.paper(),
-        run.out / "rollouts",
-        response_opening(vlm.processor),
-        config.num_generations,
-    )
+    opening, rollouts = response_opening(vlm.processor), run.out / "rollouts"
+    reward = GroundedReward(reward_config or RewardConfig.paper(), rollouts, opening, config.num_generations)
+    make_row = functools.partial(gspo_row, builder=builder)
     functions = reward.terms() if config.reward_aggregation == "normalize_then_sum" else [reward.total]
     trainer = GspoTrainer(
         model=vlm.model,
         reward_funcs=[reward.by_task] if config.reward_scale == "task" else functions,
         args=_arguments(vlm, config, run),
-        train_dataset=shared.row_dataset(examples, functools.partial(gspo_row, builder=builder), config.cached_rows),
+        train_dataset=shared.row_dataset(examples, make_row, config.cached_rows, builder, run.quarantine),
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),
     )

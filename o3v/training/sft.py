@@ -65,7 +65,7 @@ def make_trainer(
     trainer = SftTrainer(
         model=vlm.model,
         args=arguments,
-        train_dataset=shared.row_dataset(examples, make_row, config.cached_rows),
+        train_dataset=shared.row_dataset(examples, make_row, config.cached_rows, builder, run.quarantine),
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),
     )

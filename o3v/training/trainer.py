@@ -18,7 +18,9 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerState
 
+from o3v.data.quarantine import Quarantine, read_row
 from o3v.models.vlm import VideoModel
+from o3v.prompts import PromptBuilder
 from o3v.schema import Example
 from o3v.training.callbacks import COMPLETE, MarkComplete, ShowProgress, StopAt, WriteLog, step_rows
 
@@ -37,20 +39,32 @@ class TrainingRun:
     out: Path  # folder of checkpoints, log and rollouts
     seed: int  # seed of the trainer and of the data order
     report_to: str = "none"  # an installed tracker of transformers (tensorboard, trackio, wandb), or "none"
+    quarantine: Quarantine | None = None  # takes rows that cannot be read; None: such a row ends the run
 
 
 def row_dataset(
-    examples: Sequence[Example], make_row: Callable[[Example], dict[str, Any]], cached_rows: int
+    examples: Sequence[Example],
+    make_row: Callable[[Example], dict[str, Any]],
+    cached_rows: int,
+    builder: PromptBuilder | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Dataset:
     """A dataset with one row per example, made by `make_row` in the process that reads it.
 
-    Only indices are stored: frames stay in their video files until a batch needs them. The last `cached_rows` rows
-    are kept in memory.
+    Only indices are stored: frames stay in their video files until a batch needs them.
+
+    Args:
+        examples: the rows.
+        make_row: turns an example into a row of the trainer.
+        cached_rows: number of the last rows that are kept in memory.
+        builder: names the examples; needed with `quarantine`.
+        quarantine: takes examples that cannot be read; the next one takes their place. None raises their errors.
     """
+    describe = builder.describe if builder else lambda example: (example.id, Path(example.media_path))
 
     @functools.lru_cache(cached_rows)
     def row(index: int) -> dict[str, Any]:
-        return make_row(examples[index])
+        return read_row(examples, index, make_row, describe, quarantine)
 
     def columns(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         rows = [row(index) for index in batch["index"]]

@@ -15,6 +15,7 @@ from helpers.annotation_server import Server
 
 from o3v.__main__ import main
 from o3v.data import annotation, stgr
+from o3v.data.root import read_split
 from o3v.schema import Example, KeyFrame, Task
 from o3v.toyworld.writing import write_video
 
@@ -88,6 +89,23 @@ def test_annotate_counts_every_video(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(annotation, "read_annotations", lambda answers: ([row for _ in answers], []))
     assert main(arguments) == 0
     assert "1 rows could not be read, the first: " in capsys.readouterr().out
+
+
+def test_annotations_are_added_to_a_data_root(tmp_path, capsys):
+    videos, root = tmp_path / "videos", tmp_path / "root"
+    write_video(videos / "sub/a.mp4", np.zeros((20, 56, 56, 3), np.uint8), fps=10)
+    server = Server(text=json.dumps(ANNOTATION))
+    arguments = ["annotate", str(videos), str(tmp_path / "out"), "--annotator", "openai", "--model", "m"]
+    arguments += ["--endpoint", f"{server.url}/v1", "--add-to", str(root)]
+    assert main(arguments) == 2 and not server.requests  # there is no data root yet
+    assert "STGR" in capsys.readouterr().err
+    for split in ("SFT", "RL"):
+        stgr.write_stgr(root / f"json_data/STGR-{split}.json", [])
+    assert main(arguments) == main(arguments) == 0
+    (row,) = read_split(root, "sft")
+    assert (row.source, row.video_path) == ("own", "videos/own/sub/a.mp4")
+    assert main(["check-data", str(root)]) == 0
+    assert (videos / "sub/a.mp4").is_file()
 
 
 def test_sift_keeps_the_consistent_rows_of_a_file(tmp_path, capsys):

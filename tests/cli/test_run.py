@@ -39,7 +39,7 @@ def test_options_that_a_resumed_run_has_already_are_refused(option, toys, tmp_pa
 def test_a_run_is_resumed_by_its_name(toys, tmp_path):
     arguments = ["run", "--notebooks", str(toys), "--out", str(tmp_path / "runs")]
     assert main([*arguments, "--profile", "smoke", "-p", "01.factor=3", "--only", "01"]) == 0
-    (run_dir,) = (tmp_path / "runs").iterdir()
+    (run_dir,) = (tmp_path / "runs").glob("smoke*")
     assert main([*arguments, "--resume", run_dir.name]) == 0
     assert json.loads((run_dir / "03_use/results.json").read_text()) == {"twice": 0.0}  # seed 0
 
@@ -54,6 +54,10 @@ def test_a_run_is_resumed_by_its_name(toys, tmp_path):
         ["-p", "01.factor=1", "-p", "01.factor=2"],
         ["--matrix", "no-such-file.yaml"],
         ["--matrix", "grid.yaml"],
+        ["--config", "no-such-file.yaml"],
+        ["--config", "grid.yaml"],
+        ["--config", "list.yaml"],
+        ["--config", "unknown.yaml"],
         ["--resume", "smoke-7"],
         ["--timeout", "0"],
         ["--unknown"],
@@ -62,6 +66,8 @@ def test_a_run_is_resumed_by_its_name(toys, tmp_path):
 def test_wrong_arguments_give_one_line_and_exit_code_2(arguments, toys, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grid.yaml").write_text("a: [1\nb: 2")
+    (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "unknown.yaml").write_text("words: b")
     try:
         code = main(["run", "--notebooks", str(toys), *arguments])
     except SystemExit as end:
@@ -83,6 +89,25 @@ def test_a_run_ends_with_a_table_of_results(toys, tmp_path, capsys, monkeypatch)
         ["smoke-1", "done", "0:00:03", "50", "base", "–", "–", "–", "–", "–", "2.000"],
         ["smoke-1", "done", "0:00:03", "50", "sft_gspo", "–", "–", "–", "–", "–", "2.000"],
     ]
+
+
+def test_a_configuration_names_profile_seed_and_parameters(toys, tmp_path):
+    (tmp_path / "run.yaml").write_text("profile: smoke\nseed: 2\nfactor: 3\n03.word: b\n")
+    arguments = [
+        "run",
+        "--notebooks",
+        str(toys),
+        "--out",
+        str(tmp_path / "runs"),
+        "--config",
+        str(tmp_path / "run.yaml"),
+    ]
+    assert main(arguments) == 0
+    assert main([*arguments, "--seed", "5", "-p", "factor=1e-1"]) == 0  # the command line comes first
+    made = {path.name.split("-")[1]: path for path in (tmp_path / "runs").glob("smoke-*")}
+    assert {seed: float((path / "01_make/number.txt").read_text()) for seed, path in made.items()} == {"2": 6, "5": 0.5}
+    manifest = json.loads((made["5"] / "manifest.json").read_text())
+    assert manifest["overrides"] == {"01_make.factor": 0.1, "03_use.word": "b"}
 
 
 def test_a_matrix_runs_every_combination_and_ends_with_a_table(toys, tmp_path, capsys):

@@ -78,7 +78,9 @@ def _gspo(run_dir: Path) -> dict[str, Any]:
     write_text(stage.path("metrics.csv"), "step,loss\n1,0.5\n2,0.25\n")
     stage.path("checkpoint/model.safetensors").write_bytes(bytes(range(200)))
     stage.path("reward.png").write_bytes(png(10))
-    stage.record(HELDOUT, ["heldout.jsonl", "metrics.csv", "checkpoint", "reward.png"])
+    stage.path("world/a.mp4").write_bytes(b"a video")
+    stage.list_media("data", {"world": stage.path("world")}, {"world": ["a.mp4"]})
+    stage.record(HELDOUT, ["heldout.jsonl", "metrics.csv", "checkpoint", "reward.png", "data.media.json"])
     same = {"change": 0.0, "low": 0.0, "high": 0.0, "verdict": "within chance"}
     table = {
         "answer right": {"before": 0.25, "after": 0.25, **same},

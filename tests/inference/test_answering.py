@@ -8,8 +8,9 @@ from helpers.world import builder_of
 
 from o3v import evidence, inference, video
 from o3v.config import InferenceConfig
+from o3v.data.quarantine import Quarantine
 from o3v.evaluation import vstar
-from o3v.evaluation.vstar_items import item_boxes, read_items
+from o3v.evaluation.vstar_items import item_boxes
 from o3v.inference import answering
 from o3v.rewards.config import RewardConfig
 
@@ -23,6 +24,8 @@ ITEM = {
     "timestamps": [2.0, 5.5],
     "bboxes": [{"timestamp": s, "xmin": 20, "ymin": 10, "xmax": 60, "ymax": 50} for s in (2, 3, 4, 5)],
 }
+
+QUESTIONS = {"question": "What?", "temporal_question": "When?", "spatial_question": "Where?", "spatial_question_2": "?"}
 
 
 def respond(*claims):
@@ -84,12 +87,11 @@ def test_an_answer_in_plain_words_is_read_from_its_conclusion(text, judged, span
     assert read["judge_score"] == judged and vstar.spoken_span(read["answer_temporal_pre"], "fixed") == span
 
 
-def test_each_item_gives_five_questions(world):
-    items = read_items(world / "eval.jsonl")
-    questions = inference.vstar_questions(items, builder_of(world))
+def test_each_item_gives_five_questions(world, vstar_items):
+    questions = inference.vstar_questions(vstar_items, builder_of(world))
     assert [q.key for q in questions[:5]] == [f"0/{ask}" for ask in ("what", "when", "when_2", "where", "where_2")]
     texts = {q.key.split("/")[1]: q.make().row["question"] for q in questions[:5]}
-    item = items[0]
+    item = vstar_items[0]
     start_s, end_s = item["timestamps"]
     assert texts["what"] == item["question"] and texts["when"] == item["temporal_question"]
     assert f"from {start_s:.1f}s to {end_s:.1f}s" in texts["where"]  # chain 1 gets the true interval
@@ -97,9 +99,8 @@ def test_each_item_gives_five_questions(world):
     assert f"{len(item['bboxes'])} boxes" in texts["where_2"]  # and their number
 
 
-def test_an_interrupted_run_generates_only_the_missing_answers(twin, world, tmp_path, monkeypatch):
-    items = read_items(world / "eval.jsonl")
-    questions = inference.vstar_questions(items, builder_of(world))
+def test_an_interrupted_run_generates_only_the_missing_answers(twin, world, vstar_items, tmp_path, monkeypatch):
+    questions = inference.vstar_questions(vstar_items, builder_of(world))
     whole = inference.answer(twin, questions, CONFIG, tmp_path / "whole")
     generate, calls = answering.generate, []
 
@@ -116,22 +117,19 @@ def test_an_interrupted_run_generates_only_the_missing_answers(twin, world, tmp_
     assert calls == [4, 4, 4, 2]  # the first batch was not generated again
 
 
-def test_true_boxes_are_in_pixels_of_the_frames(world):
-    items = read_items(world / "eval.jsonl")
-    frames = video.sample_frames(world / items[0]["vid"], 3, 56 * 56)
-    truth = inference.item_boxes_px("0/where", items, frames)
-    second, box = next(iter(item_boxes(items[0]).items()))
-    assert truth[second] == {items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
-    assert inference.item_boxes_px("holiday.mp4", items, frames) == {}
-    seconds = inference.item_times_s("0/where", items)
-    assert seconds == list(truth) and inference.item_times_s("holiday.mp4", items) == []
-    keyed = video.sample_frames(world / items[0]["vid"], 3, 56 * 56, key_times_s=seconds)
+def test_true_boxes_are_in_pixels_of_the_frames(world, vstar_items):
+    frames = video.sample_frames(world / vstar_items[0]["video_path"], 3, 56 * 56)
+    truth = inference.item_boxes_px("0/where", vstar_items, frames)
+    second, box = next(iter(item_boxes(vstar_items[0]).items()))
+    assert truth[second] == {vstar_items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
+    assert inference.item_boxes_px("holiday.mp4", vstar_items, frames) == {}
+    seconds = inference.item_times_s("0/where", vstar_items)
+    assert seconds == list(truth) and inference.item_times_s("holiday.mp4", vstar_items) == []
+    keyed = video.sample_frames(world / vstar_items[0]["video_path"], 3, 56 * 56, key_times_s=seconds)
     assert all(abs(keyed.times_s - second).min() <= 0.1 for second in seconds)
 
 
-def test_the_whole_video_as_every_span_earns_only_some_tiou(twin, world, monkeypatch):
-    items = read_items(world / "eval.jsonl")
-
+def test_the_whole_video_as_every_span_earns_only_some_tiou(twin, world, vstar_items, monkeypatch):
     monkeypatch.setattr(
         answering,
         "generate",
@@ -139,7 +137,7 @@ def test_the_whole_video_as_every_span_earns_only_some_tiou(twin, world, monkeyp
             evidence.format_response("So.", "From <t>0.0</t>s to <t>99.0</t>s") for _ in prompts
         ],
     )
-    low = inference.heldout_mam(twin, items, builder_of(world), CONFIG)
+    low = inference.heldout_mam(twin, vstar_items, builder_of(world), CONFIG)
     assert 0 < low < 1 / 3
 
 
@@ -160,3 +158,21 @@ def test_training_questions_are_rewarded_as_at_the_end(twin, rl_examples, world,
     assert inference.heldout_rewards(twin, [example], *place[:-1]) == [row]  # the same without files
     monkeypatch.delattr(answering, "generate")
     assert inference.score_examples(twin, [example], *place) == [row]
+
+
+def test_an_item_whose_video_is_lost_gets_no_answer_and_counts_zero(twin, world, vstar_items, tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: ["red"] * len(prompts))
+    builder = builder_of(world)
+    questions = inference.vstar_questions([ITEM | QUESTIONS, *vstar_items], builder)  # v.mp4 does not exist
+    with pytest.raises(FileNotFoundError):
+        inference.answer(twin, questions, CONFIG, tmp_path / "strict")
+    quarantine = Quarantine(tmp_path / "unreadable.jsonl", 100, retry_s=0)
+    answers = inference.answer(twin, questions, CONFIG, tmp_path / "answers", quarantine=quarantine)
+    assert [row["key"] for row in answers] == [q.key for q in questions[5:]]
+    lost, *others = inference.read_vstar_answers([ITEM | QUESTIONS, *vstar_items], answers)
+    assert (lost["answer_vqa"], lost["judge_score"], lost["answer_spatial"]) == ("", 0, {})
+    assert all(item["answer_vqa"] == "red" for item in others)
+    assert vstar.score_items([lost | {"fps": 10, "frame_count": 100}], "fixed")["overall"]["mam"] == 0
+    names = [question.key for question, _ in inference.readable(questions, 2, quarantine)]
+    assert names == [question.key for question in questions[5:7]]
+    assert len((tmp_path / "unreadable.jsonl").read_text().splitlines()) == 5

@@ -11,10 +11,10 @@ import pytest
 from helpers.reviewed_run import make_run
 
 from o3v.__main__ import main
-from o3v.files import hash_path
 from o3v.review.page_reader import PageReader, shows
 from o3v.review.site import publish
 from o3v.review.verify import verify
+from o3v.runner.hashes import cached_hash
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +54,11 @@ def with_hashes(change: Callable[[Path], None]) -> Callable[[Path], None]:
 
     def both(folder: Path) -> None:
         change(folder)
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest, cache = json.loads((folder / "manifest.json").read_text()), folder.parent / "cache"
         for name, stage in manifest["stages"].items():
-            stage["outputs"] = {path: hash_path(folder / name / path) for path in stage["outputs"]}
-            stage["inputs"] = {path: hash_path(folder / path) for path in stage["inputs"]}
-            stage["pages"] = {path: hash_path(folder / path) for path in stage["pages"]}
+            stage["outputs"] = {path: cached_hash(folder / name / path, cache) for path in stage["outputs"]}
+            stage["inputs"] = {path: cached_hash(folder / path, cache) for path in stage["inputs"]}
+            stage["pages"] = {path: cached_hash(folder / path, cache) for path in stage["pages"]}
             record = {part: stage[part] for part in ("inputs", "outputs")}
             (folder / name / "stage.json").write_text(json.dumps(record))
         (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -107,6 +107,7 @@ TAMPERED = {  # what was changed: the change, and how the report begins
     ),
     "a weight": (flip("03_gspo/checkpoint/model.safetensors"), "03_gspo/checkpoint: hash"),
     "a figure": (flip("05_evaluation/comparison.png"), "05_evaluation/comparison.png: hash"),
+    "a video that a list names": (flip("03_gspo/world/a.mp4"), "03_gspo/data.media.json: hash"),
     "a figure that is gone": (
         lambda folder: (folder / "03_gspo/reward.png").unlink(),
         "03_gspo/reward.png: hash: the file is missing",

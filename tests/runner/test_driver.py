@@ -161,7 +161,7 @@ def test_from_and_only_select_notebooks(go):
 
 def test_a_resumed_run_has_the_same_parameters(go, toys, ran, tmp_path):
     assert go(overrides={"01.factor": "1e-6"}, only="01") == ["01_make"]
-    (run_dir,) = (tmp_path / "runs").iterdir()
+    (run_dir,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     ran.clear()
     assert driver.run(plan_resumed(run_dir.name, tmp_path / "runs", notebooks=toys)) is None
     assert ran == ["02_side", "03_use"]

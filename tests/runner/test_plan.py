@@ -17,7 +17,12 @@ REFUSED = [
     ({"profile": "huge"}, "profile 'huge' does not exist; choose one of smoke, tiny, full"),
     ({"seed": -1}, "must be an integer from 0"),
     ({"seed": "x"}, "must be an integer from 0"),
-    ({"overrides": {"03": "b"}}, "'03' does not have the form NOTEBOOK.PARAMETER"),
+    (
+        {"overrides": {"03": "b"}},
+        "'03' does not have the form NOTEBOOK.PARAMETER, and no notebook has a",
+    ),
+    ({"overrides": {"seed": 3}}, "seed is an option of the run"),
+    ({"overrides": {"factor": "big"}}, "01_make.factor must be float"),
     ({"overrides": {"07.word": "b"}}, "no notebook '07'; choose one of 01_make, 02_side, 03_use"),
     ({"overrides": {"03.wrod": "b"}}, "03_use has no parameter 'wrod'; choose one of word"),
     ({"overrides": {"03.word": 5}}, "03_use.word must be str, found int 5"),
@@ -121,3 +126,57 @@ def test_a_letter_after_the_number_runs_after_the_number(toys, tmp_path):
     assert names() == ["01_make", "02_side", "03_use", "03b_more", "04_last"]
     assert names(only="3") == ["03_use"] and names(only="03b") == names(only="3b") == ["03b_more"]
     assert names(start_from="03b_more") == ["03b_more", "04_last"]
+
+
+@pytest.fixture
+def with_data(tmp_path):
+    """Three notebooks of which the first has a data root, and the last two a base model."""
+    folder, common = tmp_path / "with data", 'profile = "smoke"\nseed = 0\nrun_dir = ""\n'
+    write_notebook(folder / "01_data.ipynb", "1", common + 'data_root = ""\n')
+    write_notebook(folder / "02_sft.ipynb", "1", common + 'base = ""\n')
+    write_notebook(folder / "05_eval.ipynb", "1", common + 'base = ""\n')
+    return folder
+
+
+def overrides(folder, given, **environment):
+    return plan_run("smoke", 0, folder.parent, overrides=given, environment=environment, notebooks=folder).overrides
+
+
+def test_a_parameter_without_a_notebook_is_for_all_that_have_it(with_data):
+    assert overrides(with_data, {"base": "a/b"}) == {"02_sft.base": "a/b", "05_eval.base": "a/b"}
+    both = {"05.base": "c/d", "base": "a/b"}  # the own value of a notebook comes first, in any order
+    assert overrides(with_data, both) == {"02_sft.base": "a/b", "05_eval.base": "c/d"}
+    assert overrides(with_data, both) == overrides(with_data, dict(reversed(both.items())))
+
+
+@pytest.mark.parametrize("parameter", ["data_root", "01.data_root"])
+def test_a_data_root_must_be_a_folder_and_becomes_absolute(with_data, tmp_path, monkeypatch, parameter):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"01_data\.data_root is 'data', which is not a folder"):
+        overrides(with_data, {parameter: "data"})
+    (tmp_path / "data").mkdir()
+    assert overrides(with_data, {parameter: "data"}) == {"01_data.data_root": str(tmp_path / "data")}
+    assert overrides(with_data, {parameter: ""}) == {"01_data.data_root": ""}
+
+
+def test_the_environment_names_the_data_root_unless_a_parameter_does(with_data, toys, tmp_path):
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    first, second = map(str, folders)
+    assert overrides(with_data, {}, O3V_DATA=first) == {"01_data.data_root": first}
+    assert overrides(with_data, {"data_root": second}, O3V_DATA=first) == {"01_data.data_root": second}
+    assert overrides(with_data, {"01.data_root": ""}, O3V_DATA=first) == {"01_data.data_root": ""}
+    with pytest.raises(ValueError, match="not a folder"):
+        overrides(with_data, {}, O3V_DATA=str(tmp_path / "c"))
+    assert plan_run("smoke", 0, tmp_path, environment={"O3V_DATA": first}, notebooks=toys).overrides == {}
+
+
+def test_a_base_is_a_folder_anywhere_or_a_name_on_the_hub(with_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for missing in ("./model", "/nowhere/model", "model", "a/b/c"):
+        with pytest.raises(ValueError, match="is not a folder, and no name on the hub"):
+            overrides(with_data, {"base": missing})
+    (tmp_path / "model").mkdir()
+    assert overrides(with_data, {"02.base": "model"}) == {"02_sft.base": str(tmp_path / "model")}
+    assert overrides(with_data, {"02.base": "data/o3v-tiny-base"}) == {"02_sft.base": "data/o3v-tiny-base"}

@@ -99,6 +99,18 @@ def test_a_change_of_any_file_is_detected(name, change, recorded):
     assert unchanged(recorded, "01_data") is name.startswith("02")
 
 
+def test_files_outside_of_the_run_are_inputs_too(recorded, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("data") / "json_data"
+    write_text(outside / "rows.json", "[]")
+    stage = open_stage(recorded, "01_data")
+    stage.use(outside, stage.folder / "rows.jsonl")
+    assert stage.inputs == {str(outside)}  # its own files are outputs
+    stage.record({}, ["rows.jsonl"])
+    assert unchanged(recorded, "01_data")
+    write_text(outside / "more.json", "[]")
+    assert not unchanged(recorded, "01_data")
+
+
 def test_a_record_that_is_not_json_counts_as_missing(recorded, caplog):
     (recorded / "02_sft/stage.json").write_text("{")
     assert not unchanged(recorded, "02_sft")

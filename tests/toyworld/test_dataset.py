@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from o3v.schema import Example
-from o3v.toyworld.dataset import make_dataset
+from o3v.toyworld.dataset import FILES, make_dataset
 
 COUNTS = {"sft": 30, "rl": 37, "eval": 3}
 
@@ -69,8 +69,7 @@ def test_proportions_are_those_of_the_paper(dataset):
 
 def test_rows_on_disk_have_their_media(dataset):
     for split in ("sft", "rl"):
-        lines = (dataset.root / f"{split}.jsonl").read_text().splitlines()
-        examples = [Example.from_row(json.loads(line)) for line in lines]
+        examples = list(map(Example.from_row, json.loads((dataset.root / FILES[split]).read_text())))
         assert len(examples) == COUNTS[split]
         for example in examples:
             assert bool(example.reasoning_process) == (split == "sft")
@@ -78,8 +77,8 @@ def test_rows_on_disk_have_their_media(dataset):
                 assert (dataset.root / path).stat().st_size > 0
             if example.image_path:
                 assert Image.open(dataset.root / example.image_path).size == example.image_size_wh
-    items = [json.loads(line) for line in (dataset.root / "eval.jsonl").read_text().splitlines()]
-    assert all((dataset.root / item["vid"]).exists() for item in items)
+    items = json.loads((dataset.root / "V_STaR_test.json").read_text())
+    assert all((dataset.root / f"videos/eval/{item['vid']}.mp4").exists() for item in items)
 
 
 def test_a_second_call_completes_an_interrupted_one(dataset, tmp_path):
@@ -88,7 +87,7 @@ def test_a_second_call_completes_an_interrupted_one(dataset, tmp_path):
         (tmp_path / name).write_bytes(content)
     videos = sorted((tmp_path / "videos").rglob("*.mp4"))
     videos[0].unlink()
-    (tmp_path / "rl.jsonl").unlink()
+    (tmp_path / "json_data/STGR-RL.json").unlink()
     (videos[0].parent / f".{videos[0].name}.part").write_bytes(b"half")
     finished = {path: path.stat().st_mtime_ns for path in videos[1:]}
     make_dataset(tmp_path, COUNTS, seed=1, workers=1, progress=False)

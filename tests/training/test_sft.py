@@ -10,6 +10,7 @@ from helpers.world import builder_of
 
 from o3v import training
 from o3v.config import SftConfig
+from o3v.data.quarantine import Quarantine
 from o3v.evidence import parse_response
 from o3v.schema import Task
 from o3v.training import sft
@@ -18,10 +19,9 @@ from o3v.training.trainer import TrainingRun
 CONFIG = SftConfig(epochs=1.0, effective_batch_size=4, per_device_batch_size=4, learning_rate=1e-3, save_steps=1)
 
 
-def trainer(vlm, examples, world, out, **changes):
-    return sft.make_trainer(
-        vlm, examples, builder_of(world), dataclasses.replace(CONFIG, **changes), TrainingRun(out, seed=1)
-    )
+def trainer(vlm, examples, world, out, quarantine=None, **changes):
+    run = TrainingRun(out, seed=1, quarantine=quarantine)
+    return sft.make_trainer(vlm, examples, builder_of(world), dataclasses.replace(CONFIG, **changes), run)
 
 
 def test_only_the_answer_is_trained_on(twin, sft_examples, world, tmp_path):
@@ -62,18 +62,27 @@ def test_lengths_and_losses_by_task(twin, sft_examples, world, tmp_path):
     assert all(0.5 * untrained < loss < 1.5 * untrained for loss in losses.values())
 
 
-@pytest.mark.parametrize("stop_at", [1, 2])
-def test_a_stopped_run_ends_bit_identical(twin, _twin, sft_examples, world, tmp_path, stop_at):
+@pytest.mark.parametrize(("stop_at", "unreadable"), [(1, 0), (2, 1)])
+def test_a_stopped_run_ends_bit_identical(twin, _twin, sft_examples, world, tmp_path, stop_at, unreadable):
+    """Also if the video of a row is missing: the next row takes its place, after a resume too."""
     import copy
 
-    whole = trainer(twin, sft_examples, world, tmp_path / "whole")
+    lost = [dataclasses.replace(e, video_path="videos/lost.mp4") for e in sft_examples if e.video_path][:unreadable]
+    examples = [*lost, *sft_examples[unreadable:]]
+
+    def quarantine():
+        return Quarantine(tmp_path / "unreadable.jsonl", len(examples), retry_s=0)
+
+    whole = trainer(twin, examples, world, tmp_path / "whole", quarantine())
     expected = training.train(whole)
-    broken = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
+    assert len(expected) == -(-len(sft_examples) // CONFIG.effective_batch_size)
+    broken = trainer(copy.deepcopy(_twin), examples, world, tmp_path / "broken", quarantine())
     broken.add_callback(StopAfter(stop_at))
     with pytest.raises(KeyboardInterrupt):
         training.train(broken)
-    again = trainer(copy.deepcopy(_twin), sft_examples, world, tmp_path / "broken")
+    again = trainer(copy.deepcopy(_twin), examples, world, tmp_path / "broken", quarantine())
     assert training.train(again) == expected
+    assert len((tmp_path / "unreadable.jsonl").read_text().splitlines()) == unreadable
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 

@@ -258,6 +258,12 @@ def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", 
     return metrics
 
 
+def result_columns(metrics: Metrics) -> dict[str, float]:
+    """The columns of the result table from one block of `score_items`: tIoU and vIoU as means of both chains."""
+    means = {name: math.fsum(metrics[name]) / 2 for name in ("m_tiou", "m_viou")}
+    return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
+
+
 def duration_name(item: Mapping[str, Any]) -> str:
     """short < 60 s ≤ medium < 180 s ≤ long, by frame_count / fps rounded to hundredths (code)."""
     length_s = round(item["frame_count"] / item["fps"], 2)

@@ -5,7 +5,6 @@ ground truth. Departs from the public evaluation in one place: *where* is asked 
 JSON (both are read, `vstar_answers`), and each annotated second takes the box that is claimed nearest in time.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,6 +12,7 @@ from o3v import evidence, video
 from o3v.config import InferenceConfig
 from o3v.data.quarantine import Quarantine
 from o3v.evaluation import vstar
+from o3v.evaluation.vstar import result_columns
 from o3v.evaluation.vstar_answers import spatial_answer
 from o3v.evaluation.vstar_items import item_boxes
 from o3v.geometry import Box, rescale_box
@@ -89,26 +89,26 @@ def read_vstar_answers(items: Sequence[Row], answers: Sequence[Row]) -> list[Row
     return results
 
 
+def item_times_s(key: str, items: Sequence[Row]) -> list[float]:
+    """The annotated seconds behind a V-STAR question; [] for the key of any other question."""
+    number = key.split("/")[0]
+    return list(item_boxes(items[int(number)])) if number.isdecimal() else []
+
+
 def item_boxes_px(key: str, items: Sequence[Row], frames: video.Frames) -> dict[float, dict[str, list[Box]]]:
     """The annotated boxes behind a V-STAR question, by second and object, in pixels of these frames.
 
     {} for the key of any other question.
     """
-    number = key.split("/")[0]
-    if not number.isdecimal():
+    seconds = item_times_s(key, items)
+    if not seconds:
         return {}
-    item, (height, width) = items[int(number)], frames.images.shape[1:3]
+    item, (height, width) = items[int(key.split("/")[0])], frames.images.shape[1:3]
     size_wh = (item["width"], item["height"])
     return {
         second: {item["object"]: [rescale_box(box, size_wh, (width, height))]}
         for second, box in item_boxes(item).items()
     }
-
-
-def result_columns(metrics: vstar.Metrics) -> dict[str, float]:
-    """The columns of the result table from one block of `vstar.score_items`: tIoU and vIoU as means of both chains."""
-    means = {name: math.fsum(metrics[name]) / 2 for name in ("m_tiou", "m_viou")}
-    return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
 
 
 def heldout_mam(

@@ -115,7 +115,7 @@ def test_a_model_answers_first_and_its_predictions_are_scored(twin, world, tmp_p
     from o3v.inference import answering
 
     monkeypatch.setattr(models, "load", lambda name: twin)
-    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest, **options: ["From 1.0s to 3.0s" for _ in prompts])
+    monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest, **_: ["From 1.0s to 3.0s"] * len(prompts))
     given = [tmp_path / "p.jsonl", "--items", world / "V_STaR_test.json", "--videos", world, "--profile", "smoke"]
     code, text, error = run(capsys, *given, "--model", "a-model", "--out", tmp_path / "r.json")
     assert code == 0, error

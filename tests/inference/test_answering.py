@@ -123,6 +123,10 @@ def test_true_boxes_are_in_pixels_of_the_frames(world, vstar_items):
     second, box = next(iter(item_boxes(vstar_items[0]).items()))
     assert truth[second] == {vstar_items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
     assert inference.item_boxes_px("holiday.mp4", vstar_items, frames) == {}
+    seconds = inference.item_times_s("0/where", vstar_items)
+    assert seconds == list(truth) and inference.item_times_s("holiday.mp4", vstar_items) == []
+    keyed = video.sample_frames(world / vstar_items[0]["video_path"], 3, 56 * 56, key_times_s=seconds)
+    assert all(abs(keyed.times_s - second).min() <= 0.1 for second in seconds)
 
 
 def test_the_whole_video_as_every_span_earns_only_some_tiou(twin, world, vstar_items, monkeypatch):

@@ -7,6 +7,7 @@ from helpers.annotation_server import Server
 from helpers.vstar_rows import RIGHT, random_rows, without_results
 
 from o3v.__main__ import main
+from o3v.data.root import vstar_file
 
 WORSE = {"answer_temporal": [20.0, 30.0], "answer_temporal_2": [20.0, 30.0]}
 
@@ -116,7 +117,7 @@ def test_a_model_answers_first_and_its_predictions_are_scored(twin, world, tmp_p
 
     monkeypatch.setattr(models, "load", lambda name: twin)
     monkeypatch.setattr(answering, "generate", lambda vlm, prompts, longest: ["From 1.0s to 3.0s" for _ in prompts])
-    given = [tmp_path / "p.jsonl", "--items", world / "eval.jsonl", "--videos", world, "--profile", "smoke"]
+    given = [tmp_path / "p.jsonl", "--items", vstar_file(world), "--videos", world, "--profile", "smoke"]
     code, text, error = run(capsys, *given, "--model", "a-model", "--out", tmp_path / "r.json")
     assert code == 0, error
     report = json.loads((tmp_path / "r.json").read_text())

@@ -6,6 +6,7 @@ import pytest
 from helpers.world import builder_of
 
 from o3v.config import InferenceConfig
+from o3v.data.root import vstar_file
 from o3v.evaluation.benchmarks import BenchmarkItem
 from o3v.evaluation.vstar_items import read_items
 from o3v.evaluation.vstar_predictions import read_predictions
@@ -17,7 +18,7 @@ CONFIG = InferenceConfig(batch_size=4, max_new_tokens=3)
 
 
 def test_videos_are_found_by_path_name_and_stem(world, tmp_path):
-    name = read_items(world / "eval.jsonl")[0]["vid"]
+    name = "videos/eval/eval-7-000000.mp4"
     stem = name.rsplit("/", 1)[-1].removesuffix(".mp4")
     found, problems = find_videos(world, [name, stem, f"{stem}.mp4", "none", "none"])
     assert found == {name: name, stem: name, f"{stem}.mp4": name}
@@ -28,7 +29,7 @@ def test_videos_are_found_by_path_name_and_stem(world, tmp_path):
 
 
 def test_v_star_predictions_are_complete_and_a_killed_run_continues(twin, world, tmp_path, monkeypatch):
-    items = read_items(world / "eval.jsonl")
+    items = read_items(vstar_file(world))
     lost = items[0] | {"vid": "lost.mp4", "question": "Where?"}
     generate, calls = answering.generate, []
 
@@ -57,14 +58,14 @@ def test_a_file_of_another_model_is_not_overwritten(twin, world, tmp_path):
     out = tmp_path / "p.jsonl"
     out.write_text("mine")
     with pytest.raises(FileExistsError, match="choose another file"):
-        answer_vstar(twin, read_items(world / "eval.jsonl"), builder_of(world), CONFIG, out)
+        answer_vstar(twin, read_items(vstar_file(world)), builder_of(world), CONFIG, out)
     assert out.read_text() == "mine"
     with pytest.raises(FileNotFoundError, match="none of the videos"):
         answer_vstar(twin, [], builder_of(world), CONFIG, tmp_path / "q.jsonl")
 
 
 def test_other_benchmarks_get_one_question_an_item_with_their_task(twin, world, tmp_path, monkeypatch):
-    video = read_items(world / "eval.jsonl")[0]["vid"]
+    video = "videos/eval/eval-7-000000.mp4"
     items = [
         BenchmarkItem("a", video, "What?\nA. x\nB. y", "A", letters="AB"),
         BenchmarkItem("b", video, "When?", span_s=(0.0, 1.0)),

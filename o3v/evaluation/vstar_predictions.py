@@ -45,7 +45,17 @@ RESULTS = (
 TRUTH = ("vid", "domain", "fps", "width", "height", "frame_count", "question", "chain", "object", "answer")
 TRUTH += ("temporal_question", "timestamps", "spatial_question", "spatial_question_2", "bboxes")
 # of the public scorer's own output and of ours
-KNOWN = {*RESULTS, *TRUTH, "model", "VQA_score", "temporal_IoU", "temporal_IoU_2", "AP1@0.1:0.9", "AP2@0.1:0.9"}
+KNOWN = {
+    *RESULTS,
+    *TRUTH,
+    "model",
+    "video_path",
+    "VQA_score",
+    "temporal_IoU",
+    "temporal_IoU_2",
+    "AP1@0.1:0.9",
+    "AP2@0.1:0.9",
+}
 KNOWN |= {"spatial_mIoU", "spatial_mIoU_2"}
 
 

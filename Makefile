@@ -2,14 +2,15 @@
 PYTHON ?= python3
 PROFILE ?= tiny
 SEED ?= 0
+RUN ?= runs/$(PROFILE)-$(SEED)
 ARGS ?=
 
 VENV := .venv
-RUN := $(VENV)/bin/python -m
+MODULE := $(VENV)/bin/python -m
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test browser check lab
+.PHONY: help setup reproduce test browser check lab publish
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,22 +19,25 @@ help:  ## list the targets
 setup: $(STAMP)  ## create .venv with the pinned packages (other targets do this when needed)
 
 reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke takes a few minutes)
-	@$(RUN) o3v run --profile $(PROFILE) --seed $(SEED) $(ARGS)
+	@$(MODULE) o3v run --profile $(PROFILE) --seed $(SEED) $(ARGS)
+
+publish: $(STAMP)  ## write the site docs/tour/ from a finished run (RUN=runs/tiny-0)
+	@$(MODULE) o3v publish $(RUN)
 
 # One process per core, each with one thread; the tests of a file share their runs and stay together.
 test: $(STAMP)  ## run all tests
-	@OMP_NUM_THREADS=1 $(RUN) pytest -n auto --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(MODULE) pytest -n auto --dist loadfile $(ARGS)
 
 browser: $(STAMP)  ## test the viewers of notebook 04 in headless Chromium
-	@$(RUN) pytest tests/test_viewers_browser.py -m browser $(ARGS)
+	@$(MODULE) pytest tests/test_viewers_browser.py -m browser $(ARGS)
 
 check: $(STAMP)  ## lint, check format, imports and notebook rules, in seconds
-	@$(RUN) ruff check .
-	@$(RUN) ruff format --check .
-	@$(RUN) pytest tests/test_rules.py tests/test_notebooks.py -m "not smoke"
+	@$(MODULE) ruff check .
+	@$(MODULE) ruff format --check .
+	@$(MODULE) pytest tests/test_rules.py tests/test_notebooks.py -m "not smoke"
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
-	@$(RUN) jupyterlab --notebook-dir=notebooks $(ARGS)
+	@$(MODULE) jupyterlab --notebook-dir=notebooks $(ARGS)
 
 # Runs again when the pinned packages change. To install another build of torch (CPU, CUDA), configure pip.
 $(STAMP): pyproject.toml requirements.lock
@@ -41,6 +45,6 @@ $(STAMP): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("make: Python 3.11 or newer is needed, found %d.%d; name one with make PYTHON=..." % sys.version_info[:2])'
 	@echo "creating $(VENV); this downloads torch and takes minutes"
 	@"$(PYTHON)" -m venv $(VENV)
-	@$(RUN) pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(MODULE) pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(MODULE) pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

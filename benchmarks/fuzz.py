@@ -42,7 +42,7 @@ from o3v import evidence, files, prompts, video
 from o3v.data import annotation, annotation_clients, export, filter_report, stgr
 from o3v.data.annotation import AnnotationError, AnnotationItem
 from o3v.data.check import inspect_media
-from o3v.evaluation import vstar
+from o3v.evaluation import vstar, vstar_predictions
 from o3v.evaluation.vstar_items import read_items
 from o3v.rewards.grounded import score_completion
 from o3v.schema import Example, SchemaError
@@ -154,6 +154,7 @@ def read_predictions(item: dict, folder: Path) -> None:
     (folder / "items.json").write_bytes(json.dumps([item]).encode())
     for protocol in vstar.PROTOCOLS:
         vstar.score_items(read_items(folder / "items.json"), protocol)
+        vstar.score_items(vstar_predictions.read_predictions(folder / "items.json").rows, protocol)
 
 
 def read_reply(value: object) -> None:

@@ -53,7 +53,7 @@ def score(vlm: models.VideoModel, run: Path, settings: Profile, heldout: list[sc
         place = (builder, settings.inference, rewards.RewardConfig.paper(), Path(folder) / "rows")
         scores = inference.score_examples(vlm, heldout, *place)
         answers = inference.answer(vlm, questions, settings.inference, Path(folder) / "answers")
-    whole = vstar.score_items(inference.read_vstar_answers(items, answers), protocol="fixed")
+    whole = vstar.score_items(inference.read_vstar_answers(items, answers), protocol="strict")
     return {
         "reward": float(np.mean([s["total"] for s in scores])),
         "its format": float(np.mean([s["format"] > 0 for s in scores])),

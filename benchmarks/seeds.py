@@ -65,7 +65,7 @@ def in_run(run_dir: Path, name: str) -> ModelScores:
     rates = files.read_json(run_dir / "05_evaluation/metrics.json")
     predictions = files.read_jsonl(run_dir / "05_evaluation/predictions.jsonl")
     items = [item for _, item in predictions if item["model"] == name]
-    return ModelScores([vstar.score_item(item, "fixed") for item in items], rates[name]["format_rate"])
+    return ModelScores([vstar.score_item(item, "strict") for item in items], rates[name]["format_rate"])
 
 
 def on_more_videos(run_dir: Path, profile: str, seed: int, count: int, name: str) -> ModelScores:
@@ -87,7 +87,7 @@ def score_model(path: Path | str, folder: Path, settings: Profile, seed: int, co
     answers = inference.answer(vlm, questions, settings.inference, work, name)
     place = (builder, settings.inference, rewards.RewardConfig.paper(), work / "questions", name)
     rewarded = inference.score_examples(vlm, examples, *place)
-    scores = [vstar.score_item(item, "fixed") for item in inference.read_vstar_answers(items, answers)]
+    scores = [vstar.score_item(item, "strict") for item in inference.read_vstar_answers(items, answers)]
     return ModelScores(scores, inference.format_rate(answers), [row["total"] for row in rewarded])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import o3v
-from o3v.cli import data, plan, run
+from o3v.cli import data, evaluate, plan, review, run
 from o3v.text import printable, redact
 
 
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_command(commands)
     plan.add_command(commands)
     data.add_commands(commands)
+    evaluate.add_command(commands)
+    review.add_commands(commands)
     options = parser.parse_args(arguments)
     logger = logging.getLogger("o3v")
     logger.setLevel(logging.INFO)

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from helpers.lab import JupyterLab
 
+from o3v.review.site import publish
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -28,10 +30,11 @@ TRACE = "div:has(> div > p > input[type=range]):has([data-frame])"
 VIEWERS = {  # screenshot: notebook, and what to show of its page
     "audit-viewer": ("01_data_pipeline", "img[alt*=' cases: ']"),
     "rollout-viewer": ("03b_reward_analysis", ".jp-RenderedHTML:has-text('· best')"),
-    "frame-viewer": ("04_inference", "img[alt^='all 12 frames']"),
+    "frame-viewer": ("04_inference", "img[alt^='all '][alt*=' frames']"),
     "trace-viewer": ("04_inference", TRACE),
 }
 STARTED = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /[*0-9]/.test(prompt.textContent))"
+DRAWN = "() => [...document.images].every(image => image.complete && image.naturalWidth)"
 ALL_RAN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
 
 
@@ -110,9 +113,25 @@ def test_every_viewer_is_shown_in_its_page_offline(run, page, name):
         assert chips.last.get_attribute("aria-pressed") == "true"
         assert viewer.locator("figure:visible").count() == 1
     assert viewer.bounding_box()["height"] > 150
-    assert page.evaluate("() => [...document.images].every(image => image.complete && image.naturalWidth)")
+    assert page.evaluate(DRAWN)
     assert len(screenshot(viewer, name)) > 10_000
     assert page.locator("[class*=jupyter-widgets]").count() == 0
+
+
+def test_a_published_site_is_readable_on_a_phone_and_asks_for_nothing(run, browser, tmp_path):
+    site, asked = tmp_path / "tour", []
+    publish(Path(os.environ.get("O3V_RUN", run)), site)
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.context.set_offline(True)
+    page.on("request", lambda request: asked.append(request.url))
+    for path in sorted(site.glob("*.html")):
+        page.goto(path.as_uri(), wait_until="load")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path.name
+        assert page.locator("h1").count() == 1, path.name
+        assert page.locator("img:not([alt]), img[alt='']").count() == 0, path.name
+        assert page.evaluate(DRAWN), path.name
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    page.context.close()
 
 
 @pytest.fixture

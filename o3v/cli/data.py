@@ -25,6 +25,12 @@ log = logging.getLogger("o3v.data")
 FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}
 WORKERS = {"dest": "num_workers", "type": count_above_0, "metavar": "N"}
 LOCK_WAIT_S = 1.0
+TOY_PARAMETERS = 50_000_000  # the toy model has 3 million, the smallest real ones have some hundred million
+TOY_NOTE = (
+    "This is the toy model. It was trained on synthetic videos and knows coloured shapes only; about a video of the "
+    "real world its answer means nothing. Name a real model with --model FOLDER --profile full, where FOLDER is "
+    "for example a download of Qwen/Qwen2.5-VL-7B-Instruct or your trained checkpoint."
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -259,6 +265,9 @@ def ask_video(options: Namespace) -> int:
     (text,) = models.generate(vlm, [prompt], settings.inference.max_new_tokens)
     frames = builder.read_frames(options.video)
     response = inference.response_in_frames({"response": text, "space_wh": prompt.space_wh}, frames)
+    toy = sum(weights.numel() for weights in vlm.model.parameters()) < TOY_PARAMETERS
+    if toy:
+        log.info("%s\n", TOY_NOTE)
     log.info("%s", response.final_answer)
     for claim in response.claims:
         time = "" if claim.time_s is None else f" at {claim.time_s:g} s"
@@ -266,8 +275,8 @@ def ask_video(options: Namespace) -> int:
     if response.problems:
         log.info("  malformed: %s", ", ".join(dict.fromkeys(problem.kind for problem in response.problems)))
     body = trace.trace_html(frames, trace.ShownResponse(response), options.question)
-    if settings.pretrain:
-        body += "<p>This model was trained on the synthetic world only; do not rely on it for other videos.</p>"
+    if toy:
+        body = f'<p role="note" style="border:2px solid #B00020;padding:8px 12px">{TOY_NOTE}</p>{body}'
     page = options.page or files.free_path(Path(f"{options.video.stem}.html"))
     files.write_text(page, trace.html_page(body, options.question))
     files.sweep(page.parent)

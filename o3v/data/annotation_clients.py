@@ -7,7 +7,6 @@ the paper (annotation pipeline, step 1). This module does not know retries or ca
 
 import base64
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,19 @@ from PIL import Image
 
 from o3v import video
 from o3v.data.annotation import ANNOTATION_SCHEMA, AnnotationItem
-from o3v.data.annotation_http import RequestRefused, ServiceUnavailable, check_endpoint, post_json, read_key
-from o3v.data.annotation_requests import Annotator, Reply
+from o3v.data.annotation_requests import Annotator
+from o3v.http_json import (
+    OPENAI,
+    Reply,
+    RequestRefused,
+    ServiceUnavailable,
+    check_endpoint,
+    count_tokens,
+    openai_headers,
+    post_json,
+    read_chat,
+    read_key,
+)
 from o3v.schema import SchemaError, resolve_inside
 
 _RULES = """Make one training example for a model that must show evidence for its answers.
@@ -35,8 +45,6 @@ ANNOTATION_PROMPTS: Mapping[str, str] = {  # by kind of item
     "regions": "These are frames of a video at {fps:g} frames a second, with captions of regions by frame index.\n"
     "{notes}\n" + _RULES.format(at="the frame index", at_tag="frame index"),
 }
-
-MAX_TOKENS = 1 << 40  # of one reply; a larger count is an error of the server
 
 
 def make_annotator(name: str, root: Path | str, model: str = "", endpoint: str = "") -> Annotator:
@@ -78,7 +86,7 @@ class _Client:
         return f"{type(self).__name__} {self.model} {self.n_frames}×{self.max_pixels} {ANNOTATION_PROMPTS!r}{server}"
 
     def __call__(self, item: AnnotationItem) -> Reply:
-        """Sends one request. Raises the errors of `annotation_http.post_json`, and ValueError without a key.
+        """Sends one request. Raises the errors of `http_json.post_json`, and ValueError without a key.
 
         Raises RequestRefused for a video that cannot be read.
         """
@@ -103,12 +111,6 @@ class _Client:
             return self._read(reply)
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise ServiceUnavailable(f"{self.model}: a reply of another form ({type(error).__name__})") from None
-
-
-def _tokens(usage: Any, *names: str) -> int:
-    """The sum of some counts of a reply; a count that is missing or impossible is 0."""
-    counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
-    return sum(count for count in counts if type(count) is int and 0 <= count < MAX_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -138,19 +140,18 @@ class Gemini(_Client):
         parts = (candidates[0].get("content") or {}).get("parts") or []
         text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
         usage = reply.get("usageMetadata")
-        tokens_out = _tokens(usage, "candidatesTokenCount", "thoughtsTokenCount")
-        return Reply(text, _tokens(usage, "promptTokenCount"), tokens_out)
+        tokens_out = count_tokens(usage, "candidatesTokenCount", "thoughtsTokenCount")
+        return Reply(text, count_tokens(usage, "promptTokenCount"), tokens_out)
 
 
 @dataclass(frozen=True)
 class OpenAICompatible(_Client):
     """Any server with the OpenAI API. Reads the API key from OPENAI_API_KEY; optional for your own server."""
 
-    service: ClassVar[str] = "https://api.openai.com/v1"
+    service: ClassVar[str] = OPENAI
 
     def _request(self, prompt: str, frames: list[tuple[str, str]]) -> tuple[str, dict[str, str], dict[str, Any]]:
         """Path, headers and body of a request."""
-        own_server = self.base_url and not os.environ.get("OPENAI_API_KEY")
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         for caption, jpeg in frames:
             image = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{jpeg}"}}
@@ -162,11 +163,7 @@ class OpenAICompatible(_Client):
             "response_format": {"type": "json_schema", "json_schema": schema},
             "temperature": 0.0,
         }
-        key = "none" if own_server else read_key("OPENAI_API_KEY")
-        return "chat/completions", {"Authorization": f"Bearer {key}"}, body
+        return "chat/completions", openai_headers(own_server=bool(self.base_url)), body
 
     def _read(self, reply: Any) -> Reply:
-        text, usage = reply["choices"][0]["message"]["content"] or "", reply.get("usage")
-        if not isinstance(text, str):
-            raise TypeError("the answer is not a text")
-        return Reply(text, _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens"))
+        return read_chat(reply, self.model)

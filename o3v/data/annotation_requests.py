@@ -32,20 +32,11 @@ from tqdm.auto import tqdm
 
 from o3v import files
 from o3v.data.annotation import AnnotationError, AnnotationItem, parse_annotation
-from o3v.data.annotation_http import RequestRefused, ServiceUnavailable
+from o3v.http_json import Reply, RequestRefused, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
 STORE_S = 1.0  # after an interrupt, how long replies that are just arriving may still be stored
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The text of an answer and its cost in tokens."""
-
-    text: str
-    tokens_in: int = 0
-    tokens_out: int = 0
 
 
 class Annotator(Protocol):

@@ -32,6 +32,25 @@ def mean_with_interval(values: np.ndarray, families: Sequence[str], seed: int = 
     return MeanWithInterval(float(values.mean()), float(low), float(high), len(values), by_family)
 
 
+def resampled_means(values: np.ndarray, seed: int = 0, block: int = 250) -> np.ndarray:
+    """Means of columns over BOOTSTRAPS resamples of the items, (BOOTSTRAPS, columns).
+
+    `values` is (items, columns); NaN does not count, and a mean over nothing is 0. Two models that are compared on the
+    same items get the same resamples from the same seed. `block` resamples are in memory at a time.
+    """
+    items, rng = len(values), np.random.default_rng(seed)
+    present = ~np.isnan(values)
+    summands = np.concatenate([np.nan_to_num(values), present], axis=1)
+    means = []
+    for start in range(0, BOOTSTRAPS, block):
+        size = min(block, BOOTSTRAPS - start)
+        drawn = rng.integers(items, size=(size, items)) + items * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items)
+        totals, numbers = np.split(counts @ summands, 2, axis=1)
+        means.append(np.divide(totals, numbers, out=np.zeros_like(totals), where=numbers > 0))
+    return np.concatenate(means)
+
+
 @dataclass(frozen=True)
 class PairedChange:
     """How one number changed on the same items. Means over the items that have a number before and after."""

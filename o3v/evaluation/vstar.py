@@ -5,7 +5,7 @@ what–when–where, chain 2 what–where–when. Every pair [a, b] in the resul
 pixels of the original video, times in seconds. This module does not know models; a judge is any callable.
 
 Two protocols: "official" computes what the public scorer prints (code, commit 1eb6eca), except where that divides by
-zero or takes the logarithm of 0. "fixed" differs from it in the fields of PROTOCOLS.
+zero or takes the logarithm of 0. "strict" differs from it in the fields of PROTOCOLS.
 """
 
 import logging
@@ -33,6 +33,9 @@ JOINT_RATES = {
     "temporal_spatial": ("when", "where"),
     "vqa_temporal_spatial": ("what", "when", "where"),
 }
+# evidence levels after VideoZeroBench (arXiv:2604.01569): share of items that are right for the shown reason
+EVIDENCE_IOU = 0.3
+EVIDENCE_LEVELS = {"right_answer": 1, "and_tiou_above_0.3": 2, "and_viou_above_0.3": 3}
 DURATIONS = {"short": 60.0, "medium": 180.0, "long": math.inf}  # upper limits in seconds
 LGM_CEILING = 1 - 1e-6  # ours: a perfect metric adds −ln(1e-6)/3 = 4.6; the scorer's logarithm fails
 
@@ -51,7 +54,7 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "official": Protocol(numeric_seconds=False, units_in_times=False, count_unanswered=False),
-    "fixed": Protocol(numeric_seconds=True, units_in_times=True, count_unanswered=True),
+    "strict": Protocol(numeric_seconds=True, units_in_times=True, count_unanswered=True),
 }
 
 
@@ -74,6 +77,11 @@ class ItemScore:
         when, where = self.tiou[chain] >= JOINT_TIOU, self.viou[chain] >= JOINT_VIOU
         parts = {"what": self.judge >= CORRECT_SCORE, "when": when, "where": where}
         return {part for part, passed in parts.items() if passed}
+
+    def evidence_level(self, chain: int) -> int:
+        """0: wrong; 1: right answer; 2: and tIoU above EVIDENCE_IOU; 3: and vIoU above it."""
+        passed = (self.judge >= CORRECT_SCORE, self.tiou[chain] > EVIDENCE_IOU, self.viou[chain] > EVIDENCE_IOU)
+        return 3 if all(passed) else passed.index(False)
 
 
 def judge_exact(predicted: str, truth: str) -> int:
@@ -103,9 +111,9 @@ def temporal_iou(predicted: Any, truth: Sequence[float]) -> float:
 def spoken_span(text: str, protocol: str = "official") -> list[float]:
     """The span in seconds in a raw temporal response: its only two times; [] otherwise.
 
-    Protocol "fixed" reads `spoken_times`.
+    Protocol "strict" reads `spoken_times`.
 
-    >>> spoken_span("00:01:05 --> 00:01:10.5", "fixed"), spoken_span("12.5 s to 30 secs", "fixed")
+    >>> spoken_span("00:01:05 --> 00:01:10.5", "strict"), spoken_span("12.5 s to 30 secs", "strict")
     ([65.0, 70.5], [12.5, 30.0])
     """
     answer = parse_response(text).answer
@@ -190,39 +198,70 @@ def summarise(scores: Sequence[ItemScore], total: int) -> Metrics:
     }
     for name, parts in JOINT_RATES.items():
         metrics[name] = per_chain(lambda score, chain, parts=parts: score.right(chain).issuperset(parts), total)
+    metrics["evidence"] = {
+        name: per_chain(lambda score, chain, level=level: score.evidence_level(chain) >= level, total)
+        for name, level in EVIDENCE_LEVELS.items()
+    }
     return metrics
+
+
+@dataclass(frozen=True)
+class ScoredItems:
+    """The scores of all items, in order, with what the report needs to group them."""
+
+    scores: list[ItemScore]
+    counted: list[bool]  # whether an item counts in the means; "official" leaves out items without an answer
+    durations: list[str]  # short, medium or long
+    domains: list[str]
+    malformed: list[str]  # results that cannot be read and score 0, with item, field and reason
+
+    def select(self, chosen: Sequence[bool]) -> list[ItemScore]:
+        """The scores of the chosen items that count."""
+        return [s for s, counts, mine in zip(self.scores, self.counted, chosen, strict=True) if counts and mine]
+
+
+def score_each(
+    items: Iterable[Mapping[str, Any]], protocol: str = "official", judge: Judge = judge_exact
+) -> ScoredItems:
+    """Scores rows with results. Raises ValueError for no items, an unknown protocol, or an item without its truth."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol {protocol!r} is none of {list(PROTOCOLS)}")
+    scored = ScoredItems([], [], [], [], [])
+    for number, item in enumerate(items, 1):
+        scored.malformed.extend(f"item {number} ({item.get('vid')}): {problem}" for problem in result_problems(item))
+        try:
+            scored.scores.append(score_item(item, protocol, judge))
+            scored.durations.append(duration_name(item))
+        except KeyError as error:
+            raise ValueError(f"item {item.get('vid', number)!r}: field {error} is missing") from None
+        scored.domains.append(str(item.get("domain", "unknown")))
+        scored.counted.append(scored.scores[-1].answered or PROTOCOLS[protocol].count_unanswered)
+    if not scored.scores:
+        raise ValueError("there are no items to score")
+    return scored
 
 
 def score_items(items: Iterable[Mapping[str, Any]], protocol: str = "official", judge: Judge = judge_exact) -> Metrics:
     """Metrics of rows with results: {"overall": …, "by_duration": {"short": …}, "by_domain": {…}}, not rounded.
 
-    "malformed" lists the results that cannot be read and score 0, with item, field and reason. Raises ValueError for no
-    items, an unknown protocol, or an item without its ground truth (naming item and field).
+    "malformed" lists the results that cannot be read and score 0, with item, field and reason. Raises the errors of
+    `score_each`.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r} is none of {list(PROTOCOLS)}")
-    overall: list[ItemScore] = []
-    groups: dict[str, dict[str, list[ItemScore]]] = {"by_duration": {}, "by_domain": {}}
-    malformed: list[str] = []
-    total = 0
-    for total, item in enumerate(items, 1):
-        malformed += [f"item {total} ({item.get('vid')}): {problem}" for problem in result_problems(item)]
-        try:
-            score = score_item(item, protocol, judge)
-            mine = {"by_duration": duration_name(item), "by_domain": str(item.get("domain", "unknown"))}
-        except KeyError as error:
-            raise ValueError(f"item {item.get('vid', total)!r}: field {error} is missing") from None
-        for scores in (overall, *(groups[kind].setdefault(name, []) for kind, name in mine.items())):
-            if score.answered or PROTOCOLS[protocol].count_unanswered:
-                scores.append(score)
-    if not total:
-        raise ValueError("there are no items to score")
-    if malformed:
-        logger.warning("%d malformed results, the first: %s", len(malformed), malformed[0])
-    metrics: Metrics = {"overall": summarise(overall, total), "malformed": malformed}
-    for kind, named in groups.items():
-        metrics[kind] = {name: summarise(scores, len(scores)) for name, scores in sorted(named.items())}
+    scored = score_each(items, protocol, judge)
+    if scored.malformed:
+        logger.warning("%d malformed results, the first: %s", len(scored.malformed), scored.malformed[0])
+    overall = scored.select([True] * len(scored.scores))
+    metrics: Metrics = {"overall": summarise(overall, len(scored.scores)), "malformed": scored.malformed}
+    for kind, labels in (("by_duration", scored.durations), ("by_domain", scored.domains)):
+        groups = {name: scored.select([label == name for label in labels]) for name in sorted(set(labels))}
+        metrics[kind] = {name: summarise(scores, len(scores)) for name, scores in groups.items()}
     return metrics
+
+
+def result_columns(metrics: Metrics) -> dict[str, float]:
+    """The columns of the result table from one block of `score_items`: tIoU and vIoU as means of both chains."""
+    means = {name: math.fsum(metrics[name]) / 2 for name in ("m_tiou", "m_viou")}
+    return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
 
 
 def duration_name(item: Mapping[str, Any]) -> str:

@@ -35,6 +35,12 @@ def annotated_boxes(item: Mapping[str, Any]) -> list[tuple[str, Box]]:
     return [(second, (box["xmin"], box["ymin"], box["xmax"], box["ymax"])) for second, box in pairs]
 
 
+def has_size(item: Mapping[str, Any]) -> bool:
+    """Whether a row holds the size of its video, which reading of raw boxes and baselines need."""
+    sides = [item.get("width"), item.get("height")]
+    return is_numbers(sides, 2) and min(sides) > 0
+
+
 def is_numbers(value: Any, count: int) -> bool:
     """Whether a value is a list of this many finite numbers."""
     if not isinstance(value, list | tuple) or len(value) != count:
@@ -67,6 +73,8 @@ def result_problems(item: Mapping[str, Any]) -> list[str]:
     ["field 'answer_temporal' is not a span [start, end]", "field 'answer_spatial' names the same second twice"]
     """
     problems = []
+    if not isinstance(item.get("answer_vqa") or "", str):
+        problems.append("field 'answer_vqa' is not a text")
     for chain in CHAINS:
         span = item.get(f"answer_temporal{chain}")
         if span not in EMPTY and read_span(span) is None:
@@ -100,9 +108,21 @@ def read_items(path: Path | str) -> list[Row]:
 
     Both schemas of `bboxes` are kept as they are. Raises SchemaError naming file, row and field.
     """
+    rows = read_rows(path)
+    for number, row in enumerate(rows):
+        if name := missing_truth(row):
+            raise SchemaError(f"{path}, row {number}: field {name!r} is missing or malformed")
+    return rows
+
+
+def read_rows(path: Path | str, errors: list[str] | None = None) -> list[Any]:
+    """The values of a JSON list or of a `.jsonl` file, unchecked.
+
+    Lines that are not JSON raise SchemaError, or are named in `errors`.
+    """
     try:
         if Path(path).suffix == ".jsonl":
-            rows = [row for _, row in files.read_jsonl(path)]
+            rows = [row for _, row in files.read_jsonl(path, errors)]
         else:
             with files.open_text(path, "utf-8-sig") as file:
                 rows = json.load(file)
@@ -110,15 +130,19 @@ def read_items(path: Path | str) -> list[Row]:
         raise SchemaError(f"{path}: {error}") from None
     if not isinstance(rows, list):
         raise SchemaError(f"{path}: expected a JSON list of rows, or a .jsonl file with one row per line")
-    for number, row in enumerate(rows):
-        for name, is_good in _CHECKS.items():
-            try:
-                good = is_good(row)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, FieldError):
-                good = False
-            if not good:
-                raise SchemaError(f"{path}, row {number}: field {name!r} is missing or malformed")
     return rows
+
+
+def missing_truth(row: Any) -> str | None:
+    """The first field of the ground truth that a row lacks, or None."""
+    for name, is_good in _CHECKS.items():
+        try:
+            good = is_good(row)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, FieldError):
+            good = False
+        if not good:
+            return name
+    return None
 
 
 _CHECKS: Mapping[str, Callable[[Row], bool]] = {

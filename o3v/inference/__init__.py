@@ -16,6 +16,7 @@ from o3v.inference.vstar_protocol import (
     VSTAR_QUESTIONS,
     heldout_mam,
     item_boxes_px,
+    item_times_s,
     read_vstar_answers,
     result_columns,
     spatial_answer,

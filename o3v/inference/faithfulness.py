@@ -14,7 +14,7 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.config import InferenceConfig
-from o3v.evaluation.bootstrap import mean_with_interval
+from o3v.evaluation.bootstrap import PairedChange, mean_with_interval, paired_change
 from o3v.evaluation.vstar import judge_exact
 from o3v.evidence import Response, parse_response
 from o3v.geometry import Box, clip_box, rescale_box
@@ -29,12 +29,16 @@ Perturbation = Callable[[Prompt, Response, np.random.Generator], Prompt | None]
 
 @dataclass(frozen=True)
 class Trial:
-    """Final answers to one question without and with a perturbation, and the right answer."""
+    """Final answers to one question without and with a perturbation, and the right answer.
+
+    `question` is the position of the question.
+    """
 
     change: str
     before: str
     after: str
     truth: str
+    question: int = 0
 
 
 def claimed_frames(prompt: Prompt, response: Response) -> list[int]:
@@ -115,6 +119,10 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
     "claimed times shifted": shift_times,
     "boxes exchanged": exchange_boxes,
 }
+COMPARED = (  # something else, the own evidence
+    ("random frames removed", "claimed frames removed"),
+    ("blurred outside the boxes", "blurred inside the boxes"),
+)
 
 
 def run_trials(
@@ -138,13 +146,33 @@ def run_trials(
         texts = _answers(vlm, [changed[i] for i in indices], config)
         for i, text in zip(indices, texts, strict=True):
             after = parse_response(changed[i].response_prefix + text)
-            trials.append(Trial(name, responses[i].final_answer, after.final_answer, truths[i]))
+            trials.append(Trial(name, responses[i].final_answer, after.final_answer, truths[i], i))
     return trials
 
 
 def _answers(vlm: VideoModel, prompts: Sequence[Prompt], config: InferenceConfig) -> list[str]:
     answer = partial(generate, vlm, max_new_tokens=config.max_new_tokens, repetition_penalty=config.repetition_penalty)
     return [text for part in batches(prompts, config.batch_size) for text in answer(part)]
+
+
+def _changed(trial: Trial) -> bool:
+    return judge_exact(trial.after, trial.before) < 2
+
+
+def paired_effects(trials: Sequence[Trial], seed: int = 0) -> dict[str, PairedChange]:
+    """How much more often an answer changes when its own evidence is hit than when something else is (COMPARED).
+
+    Question by question, over those with both perturbations. The verdict "rose" means: more than chance.
+    """
+    flags: dict[str, dict[int, float]] = {name: {} for name in PERTURBATIONS}
+    for trial in trials:
+        flags[trial.change][trial.question] = float(_changed(trial))
+    effects = {}
+    for other, own in COMPARED:
+        shared = sorted(flags[own].keys() & flags[other].keys())
+        pair = ([flags[name][i] for i in shared] for name in (other, own))
+        effects[f"{own}, compared with {other}"] = paired_change(*pair, seed=seed)
+    return effects
 
 
 def trial_table(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object]]:
@@ -156,7 +184,7 @@ def trial_table(trials: Sequence[Trial], seed: int = 0) -> list[dict[str, object
     for name in PERTURBATIONS:
         part = [trial for trial in trials if trial.change == name]
         shares = {
-            "changed": [judge_exact(t.after, t.before) < 2 for t in part],
+            "changed": [_changed(t) for t in part],
             "right before": [judge_exact(t.before, t.truth) >= 2 for t in part],
             "right after": [judge_exact(t.after, t.truth) >= 2 for t in part],
         }

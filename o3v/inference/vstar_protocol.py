@@ -1,11 +1,10 @@
 """V-STAR's questions as prompts, and its result fields from the answers.
 
 Chain 1 asks what, when, where; chain 2 asks what, where, when. The later questions begin with a hint that contains
-ground truth. Departs from the public evaluation in one place: *where* is answered in the evidence grammar instead of
-JSON, and each annotated second takes the box that is claimed nearest in time.
+ground truth. Departs from the public evaluation in one place: *where* is asked for in the evidence grammar instead of
+JSON (both are read, `vstar_answers`), and each annotated second takes the box that is claimed nearest in time.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,6 +12,8 @@ from o3v import evidence, video
 from o3v.config import InferenceConfig
 from o3v.data.quarantine import Quarantine
 from o3v.evaluation import vstar
+from o3v.evaluation.vstar import result_columns
+from o3v.evaluation.vstar_answers import spatial_answer
 from o3v.evaluation.vstar_items import item_boxes
 from o3v.geometry import Box, rescale_box
 from o3v.inference.answering import Question, answer_batch
@@ -82,38 +83,16 @@ def read_vstar_answers(items: Sequence[Row], answers: Sequence[Row]) -> list[Row
             result["answer_temporal_pre" + chain] = when.final_answer if when.answer is None else when.text
             result["answer_temporal" + chain] = list(span_s) if span_s else []
             space_wh = rows["where" + chain]["space_wh"]
+            result["answer_spatial_pre" + chain] = where.text
             result["answer_spatial" + chain] = spatial_answer(where, space_wh, item, seconds, span_given=chain == "")
         results.append({**item, **result})
     return results
 
 
-def spatial_answer(
-    response: evidence.Response, space_wh: Sequence[int], item: Row, seconds: Sequence[float], span_given: bool
-) -> dict[str, list[float]]:
-    """A box for each annotated second: the one claimed nearest in time, in pixels of the original video.
-
-    Claims that name the item's object count; if none does, all claims count.
-
-    Args:
-        response: the parsed answer.
-        space_wh: size of the box space of the response.
-        item: the V-STAR item.
-        seconds: the annotated seconds.
-        span_given: whether the question gave the true span (chain 1). Otherwise only seconds between the first and
-            the last claim are answered.
-    """
-    timed = [claim for claim in response.claims if claim.time_s is not None and claim.boxes]
-    claims = [claim for claim in timed if claim.name.strip().lower() == item["object"].strip().lower()] or timed
-    if not claims:
-        return {}
-    times_s = [claim.time_s for claim in claims]
-    boxes = {}
-    for second in seconds:
-        if span_given or math.floor(min(times_s)) <= second <= math.ceil(max(times_s)):
-            nearest = claims[video.nearest_frame(times_s, second, math.inf)]
-            box = rescale_box(nearest.boxes[0], space_wh, (item["width"], item["height"]))
-            boxes[f"{second:g}"] = [round(v, 2) for v in box]
-    return boxes
+def item_times_s(key: str, items: Sequence[Row]) -> list[float]:
+    """The annotated seconds behind a V-STAR question; [] for the key of any other question."""
+    number = key.split("/")[0]
+    return list(item_boxes(items[int(number)])) if number.isdecimal() else []
 
 
 def item_boxes_px(key: str, items: Sequence[Row], frames: video.Frames) -> dict[float, dict[str, list[Box]]]:
@@ -121,21 +100,15 @@ def item_boxes_px(key: str, items: Sequence[Row], frames: video.Frames) -> dict[
 
     {} for the key of any other question.
     """
-    number = key.split("/")[0]
-    if not number.isdecimal():
+    seconds = item_times_s(key, items)
+    if not seconds:
         return {}
-    item, (height, width) = items[int(number)], frames.images.shape[1:3]
+    item, (height, width) = items[int(key.split("/")[0])], frames.images.shape[1:3]
     size_wh = (item["width"], item["height"])
     return {
         second: {item["object"]: [rescale_box(box, size_wh, (width, height))]}
         for second, box in item_boxes(item).items()
     }
-
-
-def result_columns(metrics: vstar.Metrics) -> dict[str, float]:
-    """The columns of the result table from one block of `vstar.score_items`: tIoU and vIoU as means of both chains."""
-    means = {name: math.fsum(metrics[name]) / 2 for name in ("m_tiou", "m_viou")}
-    return {"accuracy": metrics["accuracy"], **means, "mam": metrics["mam"], "mlgm": metrics["mlgm"]}
 
 
 def heldout_mam(
@@ -145,10 +118,10 @@ def heldout_mam(
     config: InferenceConfig,
     quarantine: Quarantine | None = None,
 ) -> float:
-    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `fixed`.
+    """mAM of the model on some items, with greedy decoding, no files. mAM: `vstar.score_items`, protocol `strict`.
 
     An item whose video cannot be read counts 0 (`answering.answer`).
     """
     slices = batches(vstar_questions(items, builder), config.batch_size)
     answers = [row for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
-    return result_columns(vstar.score_items(read_vstar_answers(items, answers), "fixed")["overall"])["mam"]
+    return result_columns(vstar.score_items(read_vstar_answers(items, answers), "strict")["overall"])["mam"]

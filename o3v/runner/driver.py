@@ -19,7 +19,7 @@ from typing import Any
 
 import o3v
 from o3v.config import load_profile
-from o3v.files import locked, write_json
+from o3v.files import hash_path, locked, write_json
 from o3v.runner.execution import Execution, execute
 from o3v.runner.fingerprint import base_digest, git_state, machine, package_versions, stage_key
 from o3v.runner.hashes import cache_of
@@ -95,7 +95,11 @@ def _run_stage(
     recorded = read_stage(plan.run_dir, name)
     problem = execution.error or (None if recorded else "its end: it recorded no results")
     stage |= {"duration_s": round(execution.duration_s, 1), "peak_memory_mb": round(execution.peak_memory_mb)}
-    stage |= {"status": "failed", "error": problem} if problem else {"status": "done", **recorded}
+    if problem:
+        stage |= {"status": "failed", "error": problem}
+    else:
+        pages = [executed, executed.with_suffix(".html")]
+        stage |= {"status": "done", **recorded, "pages": {page.name: hash_path(page) for page in pages}}
     with suppress(*((OSError,) if problem else ())):  # on a full disk it stays "running", which is continued too
         write_json(plan.run_dir / MANIFEST, manifest)
     if problem:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from o3v.files import write_text
+from o3v.runner.page import render_page
 from o3v.runner.paths import hide_repository
 from o3v.text import printable, redact
 
@@ -110,7 +111,6 @@ def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | No
     `executed` does not exist.
     """
     import nbformat
-    from nbconvert import HTMLExporter
 
     if not executed.exists():
         return
@@ -134,10 +134,7 @@ def finish_pages(executed: Path, folder: Path, cell_number: int, error: str | No
             failed.outputs.append(nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[error]))
             failed.metadata.papermill.update(status="failed", exception=True)
     write_text(executed, nbformat.writes(book))
-    resources = {"metadata": {"name": executed.stem, "path": str(folder)}}
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(book, resources)
-    # Scripts for widgets and formulas are loaded from the web. Without a network they must not block the page.
-    page = page.replace('<script src="http', '<script defer src="http')
+    page = render_page(book, executed.stem, folder.absolute(), executed.parent.absolute())
     write_text(executed.with_suffix(".html"), printable(page))
 
 

@@ -23,7 +23,7 @@ from o3v.evidence import Claim, Response, strip_tags
 from o3v.geometry import Box, rescale_box
 from o3v.schema import DroppedRow, Example, KeyFrame, resolve_inside
 from o3v.video.frames import Frames, nearest_frame
-from o3v.viz.boxes import ALARM, GREY, INK, PALETTE, LabelledBox, claim_colours, draw_boxes, font, short_name
+from o3v.viz.boxes import ALARM, GREY, INK, LabelledBox, claim_colours, draw_boxes, font, short_name
 from o3v.viz.charts import DPI, styled_figure
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ CELL_IN, FIGURE_IN = 3.4, 12.0  # maximum width and height of one image, and max
 GIF_WIDTH_PX, TEXT_PX, MAX_LINES = 420, 15, 6  # width of the GIF, height of letters, lines of text below a frame
 FRAME_MS, CLAIM_MS, ANSWER_MS = 350, 1400, 2600
 CASE_PIXELS = 224 * 224  # maximum size of a filter case
+MAX_TRUTH_S = 0.1  # a true box is drawn only on a frame this near to its time, since objects move
 MAX_CLAIMS = 12  # claims shown one by one; later ones are left out
 
 
@@ -54,11 +55,24 @@ def evidence_colours(response: Response, truth_px: Truth = NO_TRUTH) -> dict[str
     return claim_colours([*(claim.name for claim in response.claims), *true])
 
 
+def truth_frame(time_s: float, frames: Frames) -> int | None:
+    """Index of the frame that shows a true box of this time; None if no frame is within 0.1 s of it.
+
+    `sample_frames(…, key_times_s=…)` adds the frames of key times.
+    """
+    index = nearest_frame(frames.times_s, time_s, frames.duration_s)
+    near = index is not None and abs(frames.times_s[index] - time_s) <= MAX_TRUTH_S + 1e-6
+    return index if near else None
+
+
 def boxes_by_frame(frames: Frames, response: Response, truth_px: Truth = NO_TRUTH) -> list[list[LabelledBox]]:
-    """For each frame, the true and the claimed boxes whose times are nearest to it, in the colours of their names."""
+    """For each frame, its true boxes and the claimed boxes with times nearest to it, in the colours of their names.
+
+    A true box without a frame at its time is left out (`truth_frame`).
+    """
     colours, boxes = evidence_colours(response, truth_px), [[] for _ in frames.times_s]
     for time_s, items in truth_px.items():
-        if (index := nearest_frame(frames.times_s, time_s, frames.duration_s)) is not None:
+        if (index := truth_frame(time_s, frames)) is not None:
             boxes[index] += [LabelledBox(n, tuple(box), colours[n], truth=True) for n in items for box in items[n]]
     for claim in response.claims:
         if (index := frame_of(claim, frames)) is not None:
@@ -88,7 +102,7 @@ def trace_figure(frames: Frames, response: Response, truth_px: Truth = NO_TRUTH,
     Claims have full lines, true boxes have dashes. Without evidence, four frames of the video are shown.
     """
     boxes = boxes_by_frame(frames, response, truth_px)
-    keys = {nearest_frame(frames.times_s, time_s, frames.duration_s) for time_s in truth_px}
+    keys = {index for time_s in truth_px if (index := truth_frame(time_s, frames)) is not None}
     with_evidence = [i for i, some in enumerate(boxes) if some or i in keys]
     shown = with_evidence[:max_frames] or sorted({round(i) for i in np.linspace(0, len(boxes) - 1, 4)})
     title = "boxes: full line claimed" + (", dashed true" if truth_px else "")
@@ -119,7 +133,7 @@ def _image_grid(images, boxes, captions, marked, columns, title, timeline_in=0.0
             axes.imshow(draw_boxes(image, boxes[i] if boxes else (), 2 * DPI * cell / width, text_px=28))
             axes.set(xticks=[], yticks=[])
             axes.set_title(captions[i], fontsize=10, fontweight="bold" if i in marked else "normal", pad=4)
-            axes.spines[:].set(visible=i in marked, color=PALETTE[3], linewidth=4)
+            axes.spines[:].set(visible=i in marked, color=INK, linewidth=4)
         figure.suptitle(title, fontsize=11)
         return figure, figure.add_subplot(grid[-1, :]) if timeline_in else None
 
@@ -129,7 +143,7 @@ def _draw_timeline(axes: Axes, frames: Frames, response: Response, truth_px: Tru
     end_s, colours = frames.duration_s, evidence_colours(response, truth_px)
     rows = ["frames", "key times", "claimed"] if truth_px else ["frames", "claimed"]
     axes.plot(frames.times_s, [0] * len(frames.times_s), "|", color=GREY, markersize=14, markeredgewidth=2)
-    axes.plot([*truth_px], [1] * len(truth_px), "D", color=PALETTE[3], markersize=8)
+    axes.plot([*truth_px], [1] * len(truth_px), "D", color=INK, markersize=8)
     claimed = dict.fromkeys((claim.name, claim.time_s) for claim in response.claims if claim.time_s is not None)
     claim_times = {time_s for _, time_s in claimed}
     time_only = [(None, time_s) for time_s in dict.fromkeys(response.times_s) if time_s not in claim_times]

@@ -174,7 +174,7 @@ def test_a_missing_input_gives_one_line_and_exit_code_2(arguments, tmp_path, mon
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_ask_writes_a_page(twin, world, tmp_path, caplog):
+def test_ask_writes_a_page_and_says_that_its_model_is_the_toy_one(twin, world, tmp_path, capsys):
     from o3v import models
 
     models.save(twin, tmp_path / "model")
@@ -184,7 +184,10 @@ def test_ask_writes_a_page(twin, world, tmp_path, caplog):
     assert main([*arguments, "--out", str(page)]) == 0
     html = page.read_text(encoding="utf-8")
     assert "What &lt;b&gt;happens" in html and "<b>happens" not in html
-    assert html.count("<figure") == 12 and "trained on the synthetic world only" in html
+    assert html.count("<figure") == 12 and "knows coloured shapes only" in html
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("This is the toy model.") and "--model FOLDER" in first
+    assert html.index("This is the toy model.") < html.index("<figure")
 
 
 @pytest.mark.parametrize(

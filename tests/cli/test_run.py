@@ -17,7 +17,9 @@ def toys(tmp_path, monkeypatch):
     return write_toys(tmp_path / "notebooks")
 
 
-@pytest.mark.parametrize("command", ["", "run", "check-data", "sift", "score", "annotate", "ask"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "check-data", "sift", "score", "annotate", "ask", "verify", "compare", "publish"]
+)
 def test_each_command_has_a_help(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([*command.split(), "--help"])

@@ -68,7 +68,7 @@ def test_perfect_answers_score_perfectly():
     rows |= dict.fromkeys(("where", "where_2"), response.text)
     answers = [{"key": f"0/{ask}", "response": text, "space_wh": [56, 28]} for ask, text in rows.items()]
     read = inference.read_vstar_answers([{**ITEM, "domain": "x", "fps": 10, "frame_count": 80}], answers)
-    summary = inference.result_columns(vstar.score_items(read, protocol="fixed")["overall"])
+    summary = inference.result_columns(vstar.score_items(read, protocol="strict")["overall"])
     assert summary == {"accuracy": 1.0, "m_tiou": 1.0, "m_viou": 1.0, "mam": 1.0, "mlgm": pytest.approx(13.8, abs=0.1)}
 
 
@@ -84,7 +84,7 @@ def test_perfect_answers_score_perfectly():
 def test_an_answer_in_plain_words_is_read_from_its_conclusion(text, judged, span):
     answers = [{"key": f"0/{ask}", "response": text, "space_wh": [84, 84]} for ask in inference.VSTAR_QUESTIONS]
     (read,) = inference.read_vstar_answers([ITEM], answers)
-    assert read["judge_score"] == judged and vstar.spoken_span(read["answer_temporal_pre"], "fixed") == span
+    assert read["judge_score"] == judged and vstar.spoken_span(read["answer_temporal_pre"], "strict") == span
 
 
 def test_each_item_gives_five_questions(world, vstar_items):
@@ -123,6 +123,10 @@ def test_true_boxes_are_in_pixels_of_the_frames(world, vstar_items):
     second, box = next(iter(item_boxes(vstar_items[0]).items()))
     assert truth[second] == {vstar_items[0]["object"]: [pytest.approx(tuple(v / 4 for v in box))]}
     assert inference.item_boxes_px("holiday.mp4", vstar_items, frames) == {}
+    seconds = inference.item_times_s("0/where", vstar_items)
+    assert seconds == list(truth) and inference.item_times_s("holiday.mp4", vstar_items) == []
+    keyed = video.sample_frames(world / vstar_items[0]["video_path"], 3, 56 * 56, key_times_s=seconds)
+    assert all(abs(keyed.times_s - second).min() <= 0.1 for second in seconds)
 
 
 def test_the_whole_video_as_every_span_earns_only_some_tiou(twin, world, vstar_items, monkeypatch):
@@ -168,7 +172,7 @@ def test_an_item_whose_video_is_lost_gets_no_answer_and_counts_zero(twin, world,
     lost, *others = inference.read_vstar_answers([ITEM | QUESTIONS, *vstar_items], answers)
     assert (lost["answer_vqa"], lost["judge_score"], lost["answer_spatial"]) == ("", 0, {})
     assert all(item["answer_vqa"] == "red" for item in others)
-    assert vstar.score_items([lost | {"fps": 10, "frame_count": 100}], "fixed")["overall"]["mam"] == 0
+    assert vstar.score_items([lost | {"fps": 10, "frame_count": 100}], "strict")["overall"]["mam"] == 0
     names = [question.key for question, _ in inference.readable(questions, 2, quarantine)]
     assert names == [question.key for question in questions[5:7]]
     assert len((tmp_path / "unreadable.jsonl").read_text().splitlines()) == 5

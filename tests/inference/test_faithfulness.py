@@ -81,3 +81,13 @@ def test_every_perturbation_is_answered_and_counted(prompt, monkeypatch):
 def test_a_perturbation_that_no_response_allows_is_nan():
     (row, *_) = faithfulness.trial_table([])
     assert row["n"] == 0 and np.isnan(row["changed"]) and row["changed, 95%"] == "–"
+
+
+def test_own_evidence_is_compared_with_something_else_question_by_question():
+    own, other = "claimed frames removed", "random frames removed"
+    answers = {own: ("A", "B", "B"), other: ("A", "A", "B")}  # "A" stays, "B" is a changed answer
+    trials = [faithfulness.Trial(n, "A", after, "A", i) for n, some in answers.items() for i, after in enumerate(some)]
+    trials.append(faithfulness.Trial(own, "A", "B", "A", 3))  # question 3 has no random removal
+    frames, blurred = faithfulness.paired_effects(trials).values()
+    assert (frames.items, frames.before, frames.after) == (3, pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert frames.change == pytest.approx(1 / 3) and frames.verdict == "within chance" and blurred.items == 0

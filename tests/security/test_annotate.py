@@ -17,8 +17,8 @@ from helpers.outside import accept_interrupt
 from o3v.__main__ import main
 from o3v.data.annotation import AnnotationItem
 from o3v.data.annotation_clients import Gemini, OpenAICompatible
-from o3v.data.annotation_http import MAX_REPLY_BYTES, RequestRefused, ServiceError, ServiceUnavailable, post_json
 from o3v.data.annotation_requests import Reply, RequestLimits, RequestReport, annotate
+from o3v.http_json import MAX_REPLY_BYTES, RequestRefused, ServiceError, ServiceUnavailable, post_json
 from o3v.toyworld.writing import write_video
 
 FAST = RequestLimits(workers=2, per_minute=1e6, attempts=2, min_wait_s=0.0, max_wait_s=0.01)

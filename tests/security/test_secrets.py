@@ -16,7 +16,7 @@ from helpers.toy_notebooks import PARAMETERS, write_notebook
 
 from o3v.__main__ import main
 from o3v.data.annotation_clients import make_annotator
-from o3v.data.annotation_http import ServiceError, check_endpoint, post_json
+from o3v.http_json import ServiceError, check_endpoint, post_json
 from o3v.text import redact
 from o3v.toyworld.writing import write_video
 

@@ -1,11 +1,15 @@
 """Predictions for V-STAR: whatever stands in one counts as wrong, and the others are scored."""
 
+import json
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from o3v.evaluation.vstar import duration_name, score_items
+from o3v.evaluation.vstar import PROTOCOLS, duration_name, score_each, score_items
 from o3v.evaluation.vstar_items import read_items, read_span
+from o3v.evaluation.vstar_predictions import read_predictions
 from o3v.schema import SchemaError
 
 RIGHT = {
@@ -50,7 +54,7 @@ SPANS = [
 def test_an_odd_span_counts_as_unreadable(span):
     """`"{[]}"` and a number of 401 digits ended the scoring."""
     assert read_span(span) is None
-    for protocol in ("official", "fixed"):
+    for protocol in ("official", "strict"):
         metrics = score_items([RIGHT | {"answer_temporal": span}, RIGHT], protocol)
         assert metrics["malformed"] == ["item 1 (a.mp4): field 'answer_temporal' is not a span [start, end]"]
         assert metrics["overall"]["m_tiou"] == [0.5, 1.0] and metrics["overall"]["accuracy"] == 1.0
@@ -71,14 +75,14 @@ BOXES = [
 
 @pytest.mark.parametrize("boxes", BOXES)
 def test_odd_boxes_count_as_wrong(boxes):
-    for protocol in ("official", "fixed"):
+    for protocol in ("official", "strict"):
         metrics = score_items([RIGHT | {"answer_spatial": boxes}, RIGHT], protocol)
         assert metrics["overall"]["m_viou"] == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("score", [10**401, "3", [3], float("nan"), float("inf"), {}])
 def test_an_odd_judgement_counts_as_none(score):
-    metrics = score_items([RIGHT | {"judge_score": score}, RIGHT], "fixed")
+    metrics = score_items([RIGHT | {"judge_score": score}, RIGHT], "strict")
     assert metrics["overall"]["accuracy"] == 0.5
 
 
@@ -89,7 +93,7 @@ def test_an_odd_judgement_counts_as_none(score):
 def test_an_odd_spoken_span_is_wrong_and_quick(text):
     start_s = time.process_time()
     spoken = RIGHT | {"answer_temporal": [], "answer_temporal_pre": text}
-    for protocol in ("official", "fixed"):
+    for protocol in ("official", "strict"):
         assert score_items([spoken, RIGHT], protocol)["overall"]["m_tiou"] == [0.5, 1.0]
     assert time.process_time() - start_s < 4 * max(1, len(text) / 100_000)
 
@@ -110,3 +114,29 @@ def test_an_odd_file_of_items_is_one_error(tmp_path, text, ending):
         return
     with pytest.raises(SchemaError, match=rf"a\.{ending}"):
         read_items(tmp_path / f"a.{ending}")
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = ("vid", "question", "timestamps", "bboxes", "answer", "fps", "answer_vqa", "judge_score", "extra")
+FIELDS += tuple(
+    f"answer_{part}{chain}" for part in ("temporal", "temporal_pre", "spatial", "spatial_pre") for chain in ("", "_2")
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=6) | JUNK, max_size=5), st.booleans())
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_file_of_predictions_gives_a_report(tmp_path, rows, known):
+    """With the benchmark's file each item is scored whatever stands in the predictions."""
+    sized = RIGHT | {"question": "What?", "width": 8, "height": 8}
+    rows = [{**sized, **row} if known and isinstance(row, dict) else row for row in rows]
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(rows))
+    found = read_predictions(path, [sized, sized | {"vid": "b.mp4"}])
+    for protocol in PROTOCOLS:
+        scores = score_each(found.rows, protocol).scores
+        assert len(scores) == 2 and all(0 <= value <= 1 for s in scores for value in (*s.tiou, *s.viou))
+    assert all(isinstance(case, str) for cases in found.findings.values() for case in cases)

@@ -9,7 +9,7 @@ from helpers.viewing import render_png, texts_of
 
 from o3v.evidence import Claim, Response
 from o3v.viz import plots
-from o3v.viz.boxes import PALETTE, LabelledBox, claim_colours
+from o3v.viz.boxes import INK, PALETTE, LabelledBox, claim_colours
 
 BOX = (10.0, 10.0, 40.0, 40.0)
 
@@ -30,6 +30,12 @@ def test_boxes_go_to_the_frames_of_their_times():
     boxes = plots.boxes_by_frame(frames(), response(("cup", 1.2), ("dog", 99.0), ("cat", None)), {2.9: {"cup": [BOX]}})
     colour = claim_colours(["cup", "dog", "cat"])["cup"]
     assert boxes == [[], [LabelledBox("cup", BOX, colour)], [], [LabelledBox("cup", BOX, colour, truth=True)]]
+
+
+def test_a_true_box_is_not_drawn_where_its_object_may_not_be():
+    boxes = plots.boxes_by_frame(frames(), response(("cup", 2.4)), {2.4: {"cup": [BOX]}, 99.0: {"cup": [BOX]}})
+    assert [[box.truth for box in some] for some in boxes] == [[], [], [False], []]
+    assert plots.truth_frame(2.9, frames()) == 3 and plots.truth_frame(2.85, frames()) is None
 
 
 def test_a_claim_without_a_time_is_on_the_only_frame():
@@ -124,8 +130,8 @@ def test_five_hundred_claims_give_a_figure():
     assert render_png(figure)
 
 
-def test_key_frames_are_framed_in_a_colour_of_the_palette():
+def test_key_frames_are_framed_in_a_colour_that_no_claim_has():
     from matplotlib.colors import to_hex
 
     figure = plots.trace_figure(frames(1), response(), {0.0: {}})
-    assert to_hex(figure.axes[0].spines["top"].get_edgecolor()).upper() == PALETTE[3]
+    assert to_hex(figure.axes[0].spines["top"].get_edgecolor()).upper() == INK and INK not in PALETTE

@@ -1,5 +1,7 @@
 """Sends one JSON request to a service, with limits on time and size of the reply. Keys never stand in an error.
 
+Also the protocol of OpenAI's chat completions, which annotators and judges speak.
+
 Follows no redirect, because keys and frames would go to another host. The standard library is enough and, unlike the
 clients of the services, lets us bound the whole exchange: a server that sends a byte now and then ends too.
 """
@@ -11,6 +13,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,7 +24,18 @@ from o3v.text import printable, redact
 MAX_REPLY_BYTES = 8_000_000  # an annotation has some thousand
 MAX_ERROR_CHARS = 200  # of the server's own words in an error
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # a retry may help
+MAX_TOKENS = 1 << 40  # of one reply; a larger count is an error of the server
+OPENAI = "https://api.openai.com/v1"
 REFUSED = (400, 413, 415, 422)  # this request is refused, others may not be
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The text of an answer and its cost in tokens."""
+
+    text: str
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 class ServiceUnavailable(RuntimeError):
@@ -153,3 +167,26 @@ def read_key(name: str) -> str:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError(f"the environment variable {name} holds characters that no API key has; set it again")
     return key
+
+
+def count_tokens(usage: Any, *names: str) -> int:
+    """The sum of some counts of a reply; a count that is missing or impossible is 0."""
+    counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
+    return sum(count for count in counts if type(count) is int and 0 <= count < MAX_TOKENS)
+
+
+def openai_headers(own_server: bool) -> dict[str, str]:
+    """The key from OPENAI_API_KEY; optional for your own server. Raises the errors of `read_key`."""
+    key = "none" if own_server and not os.environ.get("OPENAI_API_KEY") else read_key("OPENAI_API_KEY")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def read_chat(reply: Any, model: str) -> Reply:
+    """The answer of a chat completion. Raises ServiceUnavailable, naming the model, for a reply of another form."""
+    try:
+        text, usage = reply["choices"][0]["message"]["content"] or "", reply.get("usage")
+        if not isinstance(text, str):
+            raise TypeError("the answer is not a text")
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ServiceUnavailable(f"{model}: a reply of another form ({type(error).__name__})") from None
+    return Reply(text, count_tokens(usage, "prompt_tokens"), count_tokens(usage, "completion_tokens"))

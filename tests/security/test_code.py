@@ -97,7 +97,8 @@ def listening():
     connections = psutil.net_connections("tcp")
     return {(c.laddr.ip, c.laddr.port) for c in connections if c.status == "LISTEN" and c.pid in family()}
 def family():
-    ray = [p.pid for p in psutil.process_iter() if any("/ray/" in part or "ray::" in part for part in p.cmdline())]
+    found = psutil.process_iter(["cmdline"])  # None for a process that has ended
+    ray = [p.pid for p in found if any("/ray/" in part or "ray::" in part for part in p.info["cmdline"] or [])]
     return {*ray, psutil.Process().pid}
 before = listening()
 if __name__ == "__main__":

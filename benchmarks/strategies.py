@@ -82,7 +82,7 @@ class Strategies:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a run with notebooks 01 to 03")
+    parser.add_argument("run", type=lambda text: Path(text).resolve(), help="folder of a run with notebooks 01 to 03")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--seed", type=int, default=0, help="seed of the run")
     parser.add_argument("--videos", type=int, default=120, help="new videos and questions")

@@ -72,8 +72,9 @@ def _run_stage(
 ) -> str | None:
     """Runs or skips one notebook and updates the manifest. Returns an error message if the notebook failed."""
     name, parameters, stages = notebook.name, plan.parameters(notebook), manifest["stages"]
-    base = parameters.get("base") or load_profile(plan.profile).base
-    key = stage_key(notebook.cells, parameters, base_digest(base, cache_of(plan.run_dir)))
+    # a notebook without this parameter starts from a checkpoint, which is one of its input files
+    base = (parameters.get("base") or load_profile(plan.profile).base) if "base" in notebook.parameters else ""
+    key = stage_key(notebook.cells, parameters, base_digest(base, cache_of(plan.run_dir)) if base else None)
     if _is_done(plan.run_dir, name, key, stages.get(name, {})):
         log.info("%-16s skipped: nothing has changed since it ran", name)
         return None

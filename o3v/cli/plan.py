@@ -54,7 +54,9 @@ def plan_profile(options: Namespace) -> int:
     works = budget.works(assumed)
     log.info("%s\n", table_text([_work_row(work) for work in works]))
     low, high = (sum(work.reading_core_h[end] for work in works) for end in (0, 1))
-    log.info("reading videos: %.0f–%.0f core-hours, once for every use (with `frame_cache` in 02 and 03: once)", low, high)
+    log.info(
+        "reading videos: %.0f–%.0f core-hours, once for every use (with `frame_cache` in 02 and 03: once)", low, high
+    )
     disk = budget.disk()
     log.info("disk: %s GB, without videos", ", ".join(f"{name} {size / GB:.0f}" for name, size in disk.items()))
     hours, cost = sum(work.hours for work in works), money(works, options.price, options.gpus)

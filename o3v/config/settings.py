@@ -1,6 +1,6 @@
 """Sizes and settings. A profile is one frozen record; its defaults are the paper's, each with its source.
 
-`tiny` runs the method on a laptop with two cores in under twenty minutes. `smoke` takes a few minutes and only checks
+`tiny` runs the method on a laptop with two cores. `smoke` takes a few minutes and only checks
 that everything runs. Both start from the small Qwen2.5-VL in `data/`. Where they depart from the paper, a comment gives
 the reason. The profiles of real models are in `presets`. *Public code* is that of Open-o3 Video, commit 1eb6eca.
 """

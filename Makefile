@@ -24,9 +24,10 @@ reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke t
 publish: $(STAMP)  ## write the site docs/tour/ from a finished run (RUN=runs/tiny-0)
 	@$(MODULE) o3v publish $(RUN)
 
-# One process per core, each with one thread; the tests of a file share their runs and stay together.
+# One process per core, each with one thread. The tests of a file share their runs and stay together; in this order the
+# longest file does not come last.
 test: $(STAMP)  ## run all tests
-	@OMP_NUM_THREADS=1 $(MODULE) pytest -n auto --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(MODULE) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 browser: $(STAMP)  ## test the viewers of notebook 04 in headless Chromium
 	@$(MODULE) pytest tests/test_viewers_browser.py -m browser $(ARGS)

@@ -44,6 +44,7 @@ RELEVANCE = "Question: {question}\nHow relevant is the picture to the question? 
 WITH_SPAN = "Look from {start_s:.1f}s to {end_s:.1f}s. {question}"
 WITH_BOX_COUNT = "Give {count} boxes. {question}"
 WITH_BOXES = "The boxes are {boxes}. {question}"
+AS_JSON = 'Answer in JSON whose keys are seconds and whose values are boxes: {"3": [x0, y0, x1, y1]}.'  # V-STAR's form
 
 # size of the space in which a model writes boxes; None: pixels of the resized frame
 BOX_SPACES: Mapping[str, Size | None] = {"pixels": None, "thousandths": (1000, 1000)}

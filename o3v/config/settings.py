@@ -188,6 +188,7 @@ class InferenceConfig:
     batch_size: int = 8
     max_new_tokens: int = 768  # paper
     repetition_penalty: float = 1.0  # ours; 1: none
+    json_boxes: bool = False  # ours: V-STAR's *where* is answered in the evidence grammar, else as JSON by second
     frames: FrameConfig | None = None  # of the evaluation in notebook 05; None: those of the profile
     num_shown: int = 6  # ours: responses shown in notebook 04
     num_voted: int = 200  # ours: questions with several responses in notebook 04
@@ -200,6 +201,7 @@ class InferenceConfig:
             batch_size=5,  # eval/models/model_vllm.py, max_num_seqs
             max_new_tokens=2_048,  # eval/config/vstar.yaml
             repetition_penalty=1.05,  # eval/models/model_vllm.py
+            json_boxes=True,  # V-STAR's questions; our words (prompts.AS_JSON)
             frames=FrameConfig.official_evaluation(),
         )
 

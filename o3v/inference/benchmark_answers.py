@@ -47,7 +47,9 @@ def answer_vstar(
     """Answers V-STAR's questions, writes the items with results to `out` (JSON lines). Returns the videos left out."""
     paths, problems = find_videos(builder.root, [item["vid"] for item in items])
     mine = [item for item in items if item["vid"] in paths]
-    questions = vstar_questions([item | {"video_path": paths[item["vid"]]} for item in mine], builder)
+    questions = vstar_questions(
+        [item | {"video_path": paths[item["vid"]]} for item in mine], builder, config.json_boxes
+    )
     _answer_and_write(vlm, questions, builder, config, out, partial(read_vstar_answers, mine))
     return problems
 

@@ -1,8 +1,9 @@
 """V-STAR's questions as prompts, and its result fields from the answers.
 
 Chain 1 asks what, when, where; chain 2 asks what, where, when. The later questions begin with a hint that contains
-ground truth. Departs from the public evaluation in one place: *where* is asked for in the evidence grammar instead of
-JSON (both are read, `vstar_answers`), and each annotated second takes the box that is claimed nearest in time.
+ground truth. Departs from the public evaluation in one place: by default *where* is asked for in the evidence grammar
+instead of JSON (`json_boxes`; both are read, `vstar_answers`), and each annotated second takes the box that is claimed
+nearest in time.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from o3v.evaluation.vstar_items import item_boxes
 from o3v.geometry import Box, rescale_box
 from o3v.inference.answering import Question, answer_batch
 from o3v.models.vlm import VideoModel, batches
-from o3v.prompts import WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN, PromptBuilder, box_space_size
+from o3v.prompts import AS_JSON, WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN, PromptBuilder, box_space_size
 from o3v.schema import Row, Task, resolve_inside
 
 UNANSWERED: Row = {"answer_vqa": "", "judge_score": 0, "answer_temporal": [], "answer_temporal_2": []}
@@ -26,11 +27,12 @@ UNANSWERED |= {"answer_temporal_pre": "", "answer_temporal_pre_2": "", "answer_s
 VSTAR_QUESTIONS = ("what", "when", "when_2", "where", "where_2")  # "_2": of chain 2
 
 
-def vstar_questions(items: Sequence[Row], builder: PromptBuilder) -> list[Question]:
+def vstar_questions(items: Sequence[Row], builder: PromptBuilder, json_boxes: bool = False) -> list[Question]:
     """Five questions per item, in the order of VSTAR_QUESTIONS. Keys are `<position>/<name>`.
 
-    The video is `video_path` (`data.root.locate_items`), or `vid` without it. Raises SchemaError for one that leaves
-    the root of the builder.
+    `json_boxes` asks *where* for JSON, as V-STAR does; its question then names the annotated seconds (chain 1). The
+    video is `video_path` (`data.root.locate_items`), or `vid` without it. Raises SchemaError for one that leaves the
+    root of the builder.
     """
     return [
         Question(
@@ -39,11 +41,11 @@ def vstar_questions(items: Sequence[Row], builder: PromptBuilder) -> list[Questi
             partial(builder.for_video, task, text, item.get("video_path", item["vid"])),
         )
         for number, item in enumerate(items)
-        for name, (task, text) in _question_texts(item, builder).items()
+        for name, (task, text) in _question_texts(item, builder, json_boxes).items()
     ]
 
 
-def _question_texts(item: Row, builder: PromptBuilder) -> dict[str, tuple[Task, str]]:
+def _question_texts(item: Row, builder: PromptBuilder, json_boxes: bool) -> dict[str, tuple[Task, str]]:
     """Task and text of the five questions of an item, by name."""
     size_wh = (item["width"], item["height"])
     space_wh = box_space_size(builder.fit(size_wh), builder.box_space)
@@ -52,6 +54,9 @@ def _question_texts(item: Row, builder: PromptBuilder) -> dict[str, tuple[Task, 
     listed = ", ".join("[" + ",".join(f"{side:.0f}" for side in box) + "]" for box in boxes)
     where = WITH_SPAN.format(start_s=start_s, end_s=end_s, question=item["spatial_question"])
     where_2 = WITH_BOX_COUNT.format(count=len(boxes), question=item["spatial_question_2"])
+    if json_boxes:
+        seconds = ", ".join(f"{second:g}" for second in item_boxes(item))
+        where, where_2 = f"{where} The seconds are {seconds}. {AS_JSON}", f"{where_2} {AS_JSON}"
     return {
         "what": (Task.SPATIO_TEMPORAL, item["question"]),
         "when": (Task.TEMPORAL, item["temporal_question"]),
@@ -122,6 +127,6 @@ def heldout_mam(
 
     An item whose video cannot be read counts 0 (`answering.answer`).
     """
-    slices = batches(vstar_questions(items, builder), config.batch_size)
+    slices = batches(vstar_questions(items, builder, config.json_boxes), config.batch_size)
     answers = [row for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
     return result_columns(vstar.score_items(read_vstar_answers(items, answers), "strict")["overall"])["mam"]

@@ -1,5 +1,6 @@
 """Inference: stored answers, V-STAR's questions, and the parsing of their answers."""
 
+import json
 import math
 from pathlib import Path
 
@@ -176,3 +177,21 @@ def test_an_item_whose_video_is_lost_gets_no_answer_and_counts_zero(twin, world,
     names = [question.key for question, _ in inference.readable(questions, 2, quarantine)]
     assert names == [question.key for question in questions[5:7]]
     assert len((tmp_path / "unreadable.jsonl").read_text().splitlines()) == 5
+
+
+def test_the_official_evaluation_asks_where_for_json_and_reads_it(world, vstar_items):
+    item, builder = vstar_items[0], builder_of(world)
+    plain, asked = (
+        {q.key: q.make() for q in inference.vstar_questions([item], builder, official)} for official in (False, True)
+    )
+    changed = [key for key in plain if plain[key].row["question"] != asked[key].row["question"]]
+    assert changed == ["0/where", "0/where_2"] and InferenceConfig.official().json_boxes
+    seconds = [box["timestamp"] for box in item["bboxes"]]
+    assert f"The seconds are {', '.join(f'{s:g}' for s in seconds)}." in asked["0/where"].row["question"]
+    written = json.dumps({f"{second:g}": [0, 0, *asked["0/where"].space_wh] for second in seconds})
+    answers = [
+        {"key": key, "response": written if "where" in key else "x", "space_wh": list(prompt.space_wh)}
+        for key, prompt in asked.items()
+    ]
+    (read,) = inference.read_vstar_answers([item], answers)
+    assert read["answer_spatial"] == {f"{s:g}": [0, 0, item["width"], item["height"]] for s in seconds}

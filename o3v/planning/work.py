@@ -238,7 +238,7 @@ def model_disk_bytes(profile: Profile, parameters: int, lora_width: int = 0) -> 
 
 
 def frame_cache_bytes(profile: Profile, shape: ModelShape) -> float:
-    """Bytes of a cache of decoded frames (not built yet): video rows · frames · pixels of a frame · 0.3."""
+    """Bytes of a cache of decoded frames (`video.frame_cache`): video rows · frames · pixels of a frame · 0.3."""
     videos = profile.data.sft_rows * (1 - PICTURE_SHARE["sft"]) + profile.data.rl_rows * (1 - PICTURE_SHARE["gspo"])
     pixels = frame_tokens(profile.frames, shape.grid_px) * shape.grid_px**2
     return videos * (profile.frames.n_frames + KEY_FRAMES) * pixels * BYTES_PER_PIXEL

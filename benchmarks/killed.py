@@ -1,7 +1,7 @@
-"""Kills SFT and GSPO with -9 at five random times, resumes them, and compares with an uninterrupted run bit by bit.
+"""Kills SFT and GSPO with -9 after five given steps, resumes them, and compares with an uninterrupted run bit by bit.
 
-Trains all weights and adapters of the tiny base, a few steps with a checkpoint after each. The times are drawn within
-the duration of the uninterrupted run.
+Trains all weights and adapters of the tiny base. A run is killed a random time after its log has the step. SFT saves
+every step. GSPO saves at the end of a cycle of four updates, and most kills fall within a cycle.
 
     python benchmarks/killed.py
 """
@@ -20,7 +20,27 @@ from pathlib import Path
 
 import numpy as np
 
-STEPS, ROWS = 6, 48
+STEPS, ROWS = 10, 80
+KILLED_AFTER = (1, 4, 5, 6, 7)  # steps; with GSPO, 4 is the end of a cycle, 5 to 7 are within the next one
+WAIT_S = 300.0  # until a step stands in the log
+
+
+def logged_steps(log: Path) -> int:
+    return len(log.read_bytes().splitlines()) if log.exists() else 0
+
+
+def kill_after(command: list[str], folder: Path, step: int, delay_s: float) -> int:
+    """Starts a run, kills it `delay_s` after `step` was logged, and returns the step of its last checkpoint."""
+    run = subprocess.Popen([*command, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end_s = time.monotonic() + WAIT_S
+    while logged_steps(folder / "log.jsonl") < step and run.poll() is None and time.monotonic() < end_s:
+        time.sleep(0.02)
+    time.sleep(delay_s)
+    if run.poll() is not None:
+        raise SystemExit(f"{folder.name}: ended before it was killed")
+    run.kill()
+    run.wait()
+    return max((int(p.name.split("-")[1]) for p in folder.glob("checkpoint-*")), default=0)
 
 
 def work(kind: str, rank: int, world: Path, out: Path) -> None:
@@ -58,7 +78,6 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.work:
@@ -73,22 +92,17 @@ def main() -> None:
         for kind in ("SFT", "GSPO"):
             for rank in (0, 4):
                 command = [sys.executable, __file__, "--work", kind, str(rank), str(world)]
-                whole, steps, equal = Path(folder) / f"{kind}-{rank}-whole", [], 0
-                start_s = time.monotonic()
+                whole, saved, equal = Path(folder) / f"{kind}-{rank}-whole", [], 0
                 subprocess.run([*command, str(whole)], check=True, capture_output=True)
-                whole_s = time.monotonic() - start_s
-                for number, share in enumerate(rng.uniform(0.4, 0.95, options.kills)):
-                    broken = Path(folder) / f"{kind}-{rank}-{number}"
-                    run = subprocess.Popen([*command, str(broken)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-                    time.sleep(share * whole_s)
-                    run.kill()
-                    run.communicate()
-                    steps.append(max((int(p.name.split("-")[1]) for p in broken.glob("checkpoint-*")), default=0))
+                for step in KILLED_AFTER:
+                    broken = Path(folder) / f"{kind}-{rank}-{step}"
+                    saved.append(kill_after(command, broken, step, rng.uniform(0, 0.5)))
                     subprocess.run([*command, str(broken)], check=True, capture_output=True)
                     equal += (whole / "digest").read_text() == (broken / "digest").read_text()
-                kind_name = "adapters" if rank else "all weights"
+                weights = "adapters" if rank else "all weights"
                 print(
-                    f"{kind}, {kind_name}: killed after steps {steps} of {STEPS}; equal {equal} of {len(steps)}",
+                    f"{kind}, {weights}: killed after steps {list(KILLED_AFTER)} of {STEPS}, resumed from {saved}; "
+                    f"equal {equal} of {len(saved)}",
                     flush=True,
                 )
 

@@ -26,6 +26,8 @@ from o3v.training.gspo_trainer import GspoTrainer
 from o3v.training.precision import require_master_weights
 from o3v.training.reward_function import GroundedReward
 
+HELDOUT_EVERY = 2  # every second held-out question is answered at each checkpoint
+
 
 def gspo_row(example: Example, builder: PromptBuilder) -> dict[str, Any]:
     """One row for TRL: `prompt`, `images`, and the STGR `row` for the reward."""

@@ -30,7 +30,6 @@ from o3v.training.trainer import TrainingRun
 from o3v.video import FrameCache
 
 JOB = "job.json"  # in the output folder of the run
-HELDOUT_EVERY = 2  # every second held-out question is answered at checkpoints, as in notebook 03
 CONFIGS: Mapping[str, type] = {"sft": SftConfig, "gspo": GspoConfig}
 
 
@@ -57,51 +56,6 @@ class TrainingJob:
     dev_items: str | None = None  # V-STAR items that choose the best checkpoint
     vstar_root: str | None = None  # folder of their videos
     code: str = ""  # digest of the code that wrote the job
-
-
-def make_job(
-    kind: Literal["sft", "gspo"],
-    model: str | Path,
-    rows: Path,
-    builder: PromptBuilder,
-    config: SftConfig | GspoConfig,
-    run: TrainingRun,
-    stop_at: int | None = None,
-    **scoring: Any,
-) -> TrainingJob:
-    """The job of a notebook's trainer.
-
-    Args:
-        kind: of training.
-        model: folder or hub name to start from.
-        rows: file of all training rows; for GSPO with those that it holds out.
-        builder: as the trainer's.
-        config: as the trainer's.
-        run: as the trainer's, with a quarantine.
-        stop_at: as of `trainer.train`.
-        scoring: `reward`, `inference`, `dev_items` and `vstar_root` of GSPO.
-    """
-    folder = Path(model)
-    cache = builder.cache and str(builder.cache.folder.absolute())
-    quarantine = run.quarantine
-    return TrainingJob(
-        kind=kind,
-        model=str(folder.absolute() if folder.is_dir() else model),
-        rows=str(rows.absolute()),
-        root=str(builder.root.absolute()),
-        out=str(run.out.absolute()),
-        seed=run.seed,
-        config=config,
-        frames=builder.frames,
-        unreadable=str(quarantine.path.absolute()),
-        num_rows=quarantine.num_rows,
-        max_unreadable=quarantine.max_share,
-        report_to=run.report_to,
-        frame_cache=cache,
-        stop_at=stop_at,
-        **{name: str(value) if isinstance(value, Path) else value for name, value in scoring.items()},
-        code=code_of_jobs(),
-    )
 
 
 def code_of_jobs() -> str:
@@ -187,7 +141,7 @@ def _gspo_trainer(
     if job.inference:
 
         def score_rows() -> list[Row]:
-            questions = processes.share(heldout[::HELDOUT_EVERY])
+            questions = processes.share(heldout[:: gspo.HELDOUT_EVERY])
             return scoring.rows(vlm, questions, builder, job.inference, reward, run.quarantine)
 
     return gspo.make_trainer(vlm, examples, builder, job.config, run, reward, mam, score_rows)

@@ -16,17 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import torch
 from tqdm.auto import tqdm
 
 from o3v.code_digest import PACKAGE
 from o3v.config import GspoConfig, SftConfig
+from o3v.prompts import PromptBuilder
 from o3v.text import printable
 from o3v.training import trainer as shared
 from o3v.training.callbacks import PROGRESS
-from o3v.training.job import TrainingJob, write_job
+from o3v.training.job import TrainingJob, code_of_jobs, write_job
+from o3v.training.trainer import TrainingRun
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,51 @@ def with_processes(config: SftConfig | GspoConfig, num_processes: int | None) ->
     if wanted < 1:
         raise ValueError(f"num_processes is the number of processes that train, at least 1, not {wanted}")
     return replace(config, num_processes=wanted)
+
+
+def make_job(
+    kind: Literal["sft", "gspo"],
+    model: str | Path,
+    rows: Path,
+    builder: PromptBuilder,
+    config: SftConfig | GspoConfig,
+    run: TrainingRun,
+    stop_at: int | None = None,
+    **scoring: Any,
+) -> TrainingJob:
+    """The job of a notebook's trainer.
+
+    Args:
+        kind: of training.
+        model: folder or hub name to start from.
+        rows: file of all training rows; for GSPO with those that it holds out.
+        builder: as the trainer's.
+        config: as the trainer's.
+        run: as the trainer's, with a quarantine.
+        stop_at: as of `trainer.train`.
+        scoring: `reward`, `inference`, `dev_items` and `vstar_root` of GSPO.
+    """
+    folder = Path(model)
+    cache = builder.cache and str(builder.cache.folder.absolute())
+    quarantine = run.quarantine
+    return TrainingJob(
+        kind=kind,
+        model=str(folder.absolute() if folder.is_dir() else model),
+        rows=str(rows.absolute()),
+        root=str(builder.root.absolute()),
+        out=str(run.out.absolute()),
+        seed=run.seed,
+        config=config,
+        frames=builder.frames,
+        unreadable=str(quarantine.path.absolute()),
+        num_rows=quarantine.num_rows,
+        max_unreadable=quarantine.max_share,
+        report_to=run.report_to,
+        frame_cache=cache,
+        stop_at=stop_at,
+        **{name: str(value) if isinstance(value, Path) else value for name, value in scoring.items()},
+        code=code_of_jobs(),
+    )
 
 
 def train(trainer: Any, job: TrainingJob) -> list[dict[str, float]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import o3v
-from o3v.cli import data, evaluate, plan, review, run
+from o3v.cli import data, evaluate, plan, review, run, train
 from o3v.text import printable, redact
 
 
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     run.add_command(commands)
     plan.add_command(commands)
+    train.add_command(commands)
     data.add_commands(commands)
     evaluate.add_command(commands)
     review.add_commands(commands)

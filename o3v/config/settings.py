@@ -98,7 +98,9 @@ class SftConfig(TrainableConfig):
 
     epochs: float = 1.0  # paper
     effective_batch_size: int = 8  # ours: one row per GPU on the paper's eight GPUs
-    per_device_batch_size: int = 1  # ours: rows in one forward pass
+    per_device_batch_size: int = 1  # ours: most rows in one forward pass
+    num_processes: int | None = 1  # ours: that share the batch; None: one for each GPU, one on a CPU
+    engine: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"  # how several processes share the weights
     learning_rate: float = 1e-6  # paper
     warmup_steps: int = 0  # paper says none
     max_grad_norm: float = 5.0  # paper
@@ -130,7 +132,9 @@ class GspoConfig(TrainableConfig):
     max_steps: int | None = None  # None: one epoch, paper
     prompts_per_step: int = 8  # ours: one prompt per GPU on the paper's eight GPUs
     num_generations: int = 4  # paper
-    per_device_batch_size: int = 4  # ours: completions in one forward pass
+    per_device_batch_size: int = 4  # ours: most completions in one forward pass
+    num_processes: int | None = 1  # ours: that share the questions of a step; None: one for each GPU, one on a CPU
+    engine: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"  # how several processes share the weights
     learning_rate: float = 1e-6  # paper
     weight_decay: float = 0.01  # paper
     lr_scheduler: str = "cosine"  # paper

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,22 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from o3v import files
+from o3v.training import processes
 
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete"  # written into a checkpoint after everything else
+PROGRESS = "step %d of %d%s"  # lines of LogProgress
 HELDOUT = "heldout"  # folder of the held-out rows in the output folder of a run
 
 
 class MarkComplete(TrainerCallback):
-    """Marks a checkpoint as complete after its last file is written."""
+    """Marks a checkpoint as complete after its last file is written, by any process."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        processes.wait_for_all()
+        if processes.rank() == 0:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 class ShowProgress(TrainerCallback):
@@ -41,28 +46,41 @@ class ShowProgress(TrainerCallback):
         self.bar.close()
 
 
+class LogProgress(TrainerCallback):
+    """Logs one line for every step, in the first of several processes; `launch` reads the lines."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if processes.rank() == 0:
+            values = [f"{key} {float(logs[key]):.3f}" for key in ("loss", "reward") if key in logs]
+            log.info(PROGRESS, state.global_step, state.max_steps, "".join(f", {value}" for value in values))
+
+
 class WriteLog(TrainerCallback):
     """Writes the rows of `train` so far to `log.jsonl`, so that a user can follow the run."""
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if processes.rank():
+            return
         rows = "".join(json.dumps(row) + "\n" for row in step_rows(state.log_history))
         files.write_text(Path(args.output_dir) / "log.jsonl", rows)
 
 
 class StopAt(TrainerCallback):
-    """Ends a run after this many steps."""
+    """Ends a run after this many steps, with a checkpoint."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop |= state.global_step >= self.steps
+        if state.global_step >= self.steps:
+            control.should_training_stop = control.should_save = True
 
 
 class KeepBest(TrainerCallback):
     """Scores the model at every checkpoint and keeps the best weights so far in `best.pt`; ties keep the earlier ones.
 
-    `score` must not draw random numbers: they would change the training run.
+    Every process calls `score`, and the first one's value counts. The random numbers of training go on as if there were
+    no scoring.
     """
 
     def __init__(self, score: Callable[[], float]) -> None:
@@ -70,10 +88,9 @@ class KeepBest(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Scores the model and keeps its weights if they are the best so far."""
-        path, training = Path(args.output_dir) / "best.pt", model.training
-        model.eval()
-        value = self.score()
-        model.train(training)
+        path, value = Path(args.output_dir) / "best.pt", _scored(model, self.score)
+        if processes.rank():
+            return
         kept = read_best(path.parent)
         scores = {**kept["scores"], state.global_step: value} if kept else {state.global_step: value}
         weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
@@ -85,11 +102,22 @@ class KeepBest(TrainerCallback):
             torch.save({**kept, "scores": scores}, unfinished)
 
 
+def _scored(model: Any, score: Callable[[], Any]) -> Any:
+    """The result of `score` with the model in evaluation mode; nothing of it changes the training."""
+    training = model.training
+    model.eval()
+    with processes.kept_random_state():
+        result = score()
+    model.train(training)
+    return result
+
+
 class ScoreHeldout(TrainerCallback):
     """Scores held-out questions at every checkpoint and keeps the rows by step, `heldout/step_NNNNN.jsonl`.
 
-    For a curve of the held-out reward; it decides nothing. `score` answers the questions and returns one row for each.
-    It must not draw random numbers: they would change the training run.
+    For a curve of the held-out reward; it decides nothing. `score` answers the questions and returns one row for each;
+    in several processes each calls it, for its share of the questions (`processes.share`). The random numbers of
+    training go on as if there were no scoring.
     """
 
     def __init__(self, score: Callable[[], list[dict[str, Any]]]) -> None:
@@ -97,11 +125,10 @@ class ScoreHeldout(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Scores the model and writes the rows."""
-        training = model.training
-        model.eval()
-        rows = self.score()
-        model.train(training)
-        files.write_jsonl(Path(args.output_dir) / HELDOUT / f"step_{state.global_step:05d}.jsonl", rows)
+        parts = processes.joined(_scored(model, self.score))
+        rows = [row for nth in zip_longest(*parts) for row in nth if row is not None]  # in the order of the questions
+        if processes.rank() == 0:
+            files.write_jsonl(Path(args.output_dir) / HELDOUT / f"step_{state.global_step:05d}.jsonl", rows)
 
 
 def read_heldout(folder: Path) -> dict[int, list[dict[str, Any]]]:

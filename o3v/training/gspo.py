@@ -26,6 +26,8 @@ from o3v.training.gspo_trainer import GspoTrainer
 from o3v.training.precision import require_master_weights
 from o3v.training.reward_function import GroundedReward
 
+HELDOUT_EVERY = 2  # every second held-out question is answered at each checkpoint
+
 
 def gspo_row(example: Example, builder: PromptBuilder) -> dict[str, Any]:
     """One row for TRL: `prompt`, `images`, and the STGR `row` for the reward."""
@@ -117,8 +119,8 @@ def make_trainer(
         heldout_score: scores the model at each checkpoint, so that the best can be taken (`callbacks.KeepBest`).
         heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
-    Raises ValueError if completions do not divide into forward passes, frames can exceed `max_prompt_tokens`, or all
-    weights are to be trained in bf16.
+    Raises ValueError if the batch does not divide into forward passes and processes, frames can exceed
+    `max_prompt_tokens`, or all weights are to be trained in bf16.
     """
     _check_prompt_length(examples, builder, config)
     opening, rollouts = response_opening(vlm.processor), run.out / "rollouts"
@@ -156,8 +158,7 @@ def _check_prompt_length(examples: Sequence[Example], builder: PromptBuilder, co
 def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> GRPOConfig:
     """TRL's settings. A checkpoint falls on the end of a cycle, as completions are not saved."""
     completions = config.prompts_per_step * config.num_generations
-    accumulated = shared.accumulation_steps(completions, config.per_device_batch_size)
-    common = shared.common_arguments(config, run)
+    common = shared.common_arguments(config, run) | shared.split_batch(completions, config, config.prompts_per_step)
     common["save_steps"] = -(-config.save_steps // config.cycle) * config.cycle
     arguments = GRPOConfig(
         importance_sampling_level=config.importance_sampling,
@@ -168,7 +169,7 @@ def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> 
         beta=config.beta,
         epsilon=config.epsilon,
         epsilon_high=config.epsilon_high,
-        steps_per_generation=accumulated * config.steps_per_generation,
+        steps_per_generation=common["gradient_accumulation_steps"] * config.steps_per_generation,
         num_iterations=config.num_iterations,
         num_generations=config.num_generations,
         temperature=config.temperature,
@@ -177,7 +178,6 @@ def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> 
         repetition_penalty=1.0,  # named, because models on the hub come with one of their own
         max_completion_length=config.max_new_tokens,
         generation_kwargs={"suppress_tokens": vlm.processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))},
-        gradient_accumulation_steps=accumulated,
         num_train_epochs=1,
         max_steps=-1 if config.max_steps is None else config.max_steps,
         weight_decay=config.weight_decay,
@@ -185,4 +185,4 @@ def _arguments(vlm: VideoModel, config: GspoConfig, run: shared.TrainingRun) -> 
         **common,
     )
     require_master_weights(vlm.model, arguments, config.lora_rank)
-    return arguments
+    return shared.on_one_device(arguments)

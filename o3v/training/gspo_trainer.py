@@ -79,6 +79,7 @@ class GspoTrainer(shared.ExactResume, GRPOTrainer):
         old = inputs.get("old_per_token_logps")
         logps = self.last_logps if old is None else old
         ratios = objective.sequence_ratio(self.last_logps, logps, inputs["completion_mask"])
+        ratios = self.accelerator.gather(ratios)
         values = ratios.quantile(ratios.new_tensor(QUANTILES)).tolist()
         for share, value in zip(QUANTILES, values, strict=True):
             self._metrics["train"][f"ratio/q{round(100 * share):02d}"].append(value)

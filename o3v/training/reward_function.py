@@ -12,6 +12,7 @@ from typing import Any
 from o3v import files
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import TERMS, score_completion
+from o3v.training import processes
 
 RECORDED_FIELDS = ("id", "task", "image_size", "image_size_refine")  # of the row, kept with each rollout
 SCALE_DECAY = 0.99  # of the moving average of a task's reward spread; OneThinker
@@ -23,7 +24,8 @@ class GroundedReward:
     """Scores the completions of a step once, logs the mean of every term, and writes them to disk.
 
     `terms/total_at_start` is the total as the first step would have scored it: σ narrows during training, so only this
-    one can be compared between steps. The completions of each step are written to `rollouts/step_NNNNN.jsonl`.
+    one can be compared between steps. The completions of each step are written to `rollouts/step_NNNNN.jsonl`. Means
+    and files hold the completions of all processes, in the order of the processes.
 
     Args:
         config: reading of the reward.
@@ -34,6 +36,7 @@ class GroundedReward:
 
     def __init__(self, config: RewardConfig, rollouts: Path, opening: str = "", num_generations: int = 2) -> None:
         self.config, self.rollouts, self.opening, self.num_generations = config, rollouts, opening, num_generations
+        self.step_records: list[dict[str, Any]] = []  # completions of the last step, of all processes
         self.scored: tuple[Any, list[dict[str, float | None]]] = (None, [])  # the last step, and its scores
 
     def scores(self, completions: Any, row: Any, trainer_state: Any, log_metric: Any) -> list[dict[str, float | None]]:
@@ -48,15 +51,17 @@ class GroundedReward:
             | {"total_at_start": score_completion(text, r, 0.0, self.config)["total"]}
             for text, r in pairs
         ]
-        for term in dict.fromkeys(name for score in scores for name in score):
-            values = [score[term] for score in scores if score.get(term) is not None]
-            if values:
-                log_metric(f"terms/{term}", fmean(values))
         records = [
             {"step": step, **{name: r[name] for name in RECORDED_FIELDS if name in r}, "completion": text, **score}
             for (text, r), score in zip(pairs, scores, strict=True)
         ]
-        files.write_jsonl(self.rollouts / f"step_{step:05d}.jsonl", records)
+        self.step_records = [record for part in processes.joined(records) for record in part]
+        for term in dict.fromkeys(name for score in scores for name in score):
+            values = [record[term] for record in self.step_records if record.get(term) is not None]
+            if values:
+                log_metric(f"terms/{term}", fmean(values))
+        if processes.rank() == 0:
+            files.write_jsonl(self.rollouts / f"step_{step:05d}.jsonl", self.step_records)
         self.scored = ((step, texts), scores)
         return scores
 
@@ -71,7 +76,8 @@ class GroundedReward:
         the spread of the group (`scale_rewards="none"`). Source: EMA-GRPO, OneThinker (arXiv:2512.03043).
         """
         totals = self.total(completions, row, trainer_state, log_metric)
-        scales = self._task_scales(trainer_state.global_step, totals, [r["task"] for r in row])
+        everyone = [(record["total"] or 0.0, record["task"]) for record in self.step_records]
+        scales = self._task_scales(trainer_state.global_step, *map(list, zip(*everyone, strict=True)))
         return [total / (scales[r["task"]] + MIN_SCALE) for total, r in zip(totals, row, strict=True)]
 
     def _task_scales(self, step: int, totals: Sequence[float], tasks: Sequence[str]) -> dict[str, float]:
@@ -86,7 +92,8 @@ class GroundedReward:
         for task, values in spreads.items():
             new = fmean(values)
             scales[task] = SCALE_DECAY * scales[task] + (1 - SCALE_DECAY) * new if task in scales else new
-        files.write_json(path, {**history, str(step): scales})
+        if processes.rank() == 0:
+            files.write_json(path, {**history, str(step): scales})
         return scales
 
     def terms(self) -> list[Callable[..., list[float | None]]]:

@@ -51,23 +51,22 @@ def make_trainer(
         config: rates, batch sizes and steps.
         run: output folder, seed and tracker.
 
-    Raises ValueError if the batch does not divide into forward passes, and for full fine-tuning of bf16 weights.
+    Raises ValueError if the batch does not divide into forward passes and processes, and for full fine-tuning of bf16
+    weights.
     """
     arguments = TrlSftConfig(
         num_train_epochs=config.epochs,
-        gradient_accumulation_steps=shared.accumulation_steps(
-            config.effective_batch_size, config.per_device_batch_size
-        ),
         lr_scheduler_type=config.lr_scheduler,
         max_length=None,
         completion_only_loss=True,
         **shared.common_arguments(config, run),
+        **shared.split_batch(config.effective_batch_size, config),
     )
     require_master_weights(vlm.model, arguments, config.lora_rank)
     make_row = partial(sft_row, builder=builder, frame_times=config.frame_times)
     trainer = SftTrainer(
         model=vlm.model,
-        args=arguments,
+        args=shared.on_one_device(arguments),
         train_dataset=shared.row_dataset(examples, make_row, config.cached_rows, builder, run.quarantine),
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),

@@ -6,6 +6,7 @@ machine. This module does not know losses or rewards.
 
 import functools
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,7 +23,9 @@ from o3v.data.quarantine import Quarantine, read_row
 from o3v.models.vlm import VideoModel
 from o3v.prompts import PromptBuilder
 from o3v.schema import Example
-from o3v.training.callbacks import COMPLETE, MarkComplete, ShowProgress, StopAt, WriteLog, step_rows
+from o3v.training import processes
+from o3v.training.callbacks import COMPLETE, LogProgress, MarkComplete, ShowProgress, StopAt, WriteLog, step_rows
+from o3v.training.processes import accumulation_steps
 
 log = logging.getLogger(__name__)
 
@@ -73,22 +76,6 @@ def row_dataset(
     return Dataset.from_dict({"index": list(range(len(examples)))}).with_transform(columns)
 
 
-def accumulation_steps(batch_size: int, per_device_batch_size: int) -> int:
-    """Forward passes on each device for one optimizer step. Raises ValueError if the batch does not divide.
-
-    >>> accumulation_steps(batch_size=8, per_device_batch_size=2) * max(1, torch.cuda.device_count())
-    4
-    """
-    at_once = per_device_batch_size * max(1, torch.cuda.device_count())
-    if batch_size % at_once:
-        raise ValueError(
-            f"a batch of {batch_size} cannot be split into forward passes of {at_once} "
-            f"(per_device_batch_size {per_device_batch_size} on {at_once // per_device_batch_size} devices); "
-            "choose sizes that divide"
-        )
-    return batch_size // at_once
-
-
 def lora_config(rank: int) -> LoraConfig | None:
     """LoRA on the language model's attention with alpha = 2·rank. None for rank 0, which trains all weights."""
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_ATTENTION) if rank else None
@@ -103,12 +90,11 @@ def merge_adapters(trainer: Any, vlm: VideoModel) -> VideoModel:
 def common_arguments(config: Any, run: TrainingRun) -> dict[str, Any]:
     """Trainer arguments that SFT and GSPO share: rates and steps from `config`, and what the machine decides.
 
-    bf16 and gradient checkpointing on GPUs, fp32 on CPU.
+    bf16 and gradient checkpointing on GPUs, fp32 on CPU. The sizes of the batch are `split_batch`.
     """
     gpu = torch.cuda.is_available()
     return {
         "output_dir": str(run.out),
-        "per_device_train_batch_size": config.per_device_batch_size,
         "learning_rate": config.learning_rate,
         "warmup_steps": config.warmup_steps,
         "max_grad_norm": config.max_grad_norm,
@@ -124,7 +110,35 @@ def common_arguments(config: Any, run: TrainingRun) -> dict[str, Any]:
         "gradient_checkpointing": gpu,
         "dataloader_pin_memory": gpu,
         "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,
+        "ddp_timeout": processes.TIMEOUT_S,
     }
+
+
+def split_batch(batch_size: int, config: Any, groups: int | None = None) -> dict[str, int]:
+    """Trainer arguments for a global batch, split as `processes.accumulation_steps` says, which raises ValueError.
+
+    In a process of its own, the batch is that of all processes of the run; a notebook, which only shows rows and
+    loads what its processes have trained, takes the whole batch.
+    """
+    at_once, steps = accumulation_steps(batch_size, config.per_device_batch_size, launched_processes(), groups)
+    accumulation_steps(batch_size, config.per_device_batch_size, config.num_processes or 1, groups)  # refuse early
+    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": steps}
+
+
+def launched_processes() -> int:
+    """The number of processes that a launcher (torchrun, accelerate) has started for this run; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def on_one_device(arguments: Any) -> Any:
+    """The same trainer arguments; a single process uses one GPU even where it sees several.
+
+    transformers 5.23 would split each batch over all of them (`DataParallel`).
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
@@ -134,10 +148,9 @@ def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
     token accuracy and entropy for SFT; reward and its terms, group spread, lengths, entropy and KL (beta > 0) for GSPO.
     """
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
-    ends = [step for step in (trainer.args.max_steps, stop_at) if step and step > 0]
     if stop_at is not None:
         trainer.add_callback(StopAt(stop_at))
-    if checkpoint and ends and _step(checkpoint) >= min(ends):  # finished: transformers would train one more step
+    if checkpoint and is_finished(checkpoint, stop_at):  # transformers would train one more step
         trainer._load_from_checkpoint(str(checkpoint))
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     else:
@@ -149,13 +162,18 @@ def train(trainer: Any, stop_at: int | None = None) -> list[dict[str, float]]:
 def add_callbacks(trainer: Any) -> Any:
     """Adds our callbacks: complete checkpoints, one progress bar, a log file. Returns the trainer."""
     trainer.remove_callback(PrinterCallback)
-    for callback in (MarkComplete(), ShowProgress(), WriteLog()):
+    progress = LogProgress() if launched_processes() > 1 else ShowProgress()
+    for callback in (MarkComplete(), progress, WriteLog()):
         trainer.add_callback(callback)
     return trainer
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint. Incomplete ones are removed, with a warning."""
+    """The newest complete checkpoint. Incomplete ones are removed by the first process, with a warning."""
+    return processes.from_first(lambda: _last_checkpoint(folder))
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
     checkpoints = sorted(folder.glob("checkpoint-*"), key=_step)
     for path in checkpoints:
         if not (path / COMPLETE).exists():
@@ -165,6 +183,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     if complete:
         log.info("resuming from %s", complete[-1].name)
     return complete[-1] if complete else None
+
+
+def is_finished(checkpoint: Path, stop_at: int | None = None) -> bool:
+    """Whether a complete checkpoint is the end of its run: at the last step, or at `stop_at`."""
+    last = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).max_steps
+    return _step(checkpoint) >= min(last, stop_at or last)
 
 
 def _step(checkpoint: Path) -> int:

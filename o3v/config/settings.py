@@ -194,6 +194,9 @@ class InferenceConfig:
     repetition_penalty: float = 1.0  # ours; 1: none
     json_boxes: bool = False  # ours: V-STAR's *where* is answered in the evidence grammar, else as JSON by second
     frames: FrameConfig | None = None  # of the evaluation in notebook 05; None: those of the profile
+    # ours: processes that answer; None: one for each GPU. It changes no answer, so it is no part of the repr, by which
+    # notebooks tell whether unfinished work can go on
+    num_workers: int | None = field(default=None, repr=False)
     num_shown: int = 6  # ours: responses shown in notebook 04
     num_voted: int = 200  # ours: questions with several responses in notebook 04
     vote_sizes: tuple[int, ...] = (1, 2, 4, 8)  # paper: up to 8 responses
@@ -277,5 +280,11 @@ TINY = Profile(
         cached_rows=4_096,
         lora_rate_factor=3.0,  # adapters move boxes little at any rate that was tried
     ),
-    inference=InferenceConfig(batch_size=64, max_new_tokens=208, num_voted=60, vote_sizes=(1, 2, 4, 8, 16)),
+    inference=InferenceConfig(
+        batch_size=64,
+        max_new_tokens=208,
+        num_workers=2,  # cores of a laptop
+        num_voted=60,
+        vote_sizes=(1, 2, 4, 8, 16),
+    ),
 )

@@ -11,7 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -22,6 +21,7 @@ from o3v.data.root import expected_places, is_file, locate, locate_items
 from o3v.data.stgr import BadRow
 from o3v.evidence.parsing import BOX_TAG, parse_box
 from o3v.geometry import MIN_PIXELS, Size
+from o3v.processes import start_pool, worker_pool
 from o3v.schema import Example, Row, Task, resolve_inside
 
 MAX_CASES = 3  # cases of each kind of problem that are listed
@@ -142,13 +142,13 @@ def inspect_in_processes(
 ) -> Iterator[MediaInfo]:
     """Opens media in processes, in order. One that ends its process (a decoder crashes, memory) is unreadable."""
     done = 0
-    with suppress(BrokenProcessPool), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with suppress(BrokenProcessPool), worker_pool(workers) as pool:
         for info in pool.map(inspect, media, chunksize=16):
             yield info
             done += 1
     alone: ProcessPoolExecutor | None = None
     for medium in media[done:]:  # after a crash, one at a time, to find which medium it is
-        alone = alone or ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        alone = alone or start_pool(1)
         try:
             yield alone.submit(inspect, medium).result()
         except BrokenProcessPool:

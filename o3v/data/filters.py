@@ -14,10 +14,12 @@ import numpy as np
 
 from o3v import evidence, video
 from o3v.geometry import Box, Size, box_area, rescale_box
+from o3v.processes import worker_pool
 from o3v.schema import DroppedRow, Example, KeyFrame, Task, resolve_inside
 
 MAX_BOX_SHARE = 0.8  # of the frame; paper, box filtering
 TIME_TOLERANCE_S = 0.051  # chains give times to a tenth of a second
+LEAST_FOR_WORKERS = 200  # rows
 
 
 @dataclass(frozen=True)
@@ -79,31 +81,44 @@ SENTENCE_QUESTION = 'Does the picture agree with this sentence: "{sentence}" Ans
 
 
 def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReader:
-    """Returns a function that cuts boxes out of the videos below `root`, each from the frame shown at its time."""
+    """Returns a function that cuts boxes out of the videos below `root`, each from the frame shown at its time.
 
-    def read_crops(example: Example, boxes: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
-        """Crops (height, width, 3) uint8 RGB of (time in seconds, box) pairs. Raises the errors of `frames_at`."""
-        frames = video.frames_at(resolve_inside(root, example.media_path), [time_s for time_s, _ in boxes], max_pixels)
-        size_wh: Size = (frames.images.shape[2], frames.images.shape[1])
-        boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in boxes]
-        return [video.crop(image, box_px) for image, box_px in zip(frames.images, boxes_px, strict=True)]
+    It returns crops (height, width, 3) uint8 RGB of (time in seconds, box) pairs and raises the errors of `frames_at`.
+    """
+    return partial(_read_crops, Path(root), max_pixels)
 
-    return read_crops
+
+def _read_crops(root: Path, max_pixels: int, example: Example, boxes: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
+    frames = video.frames_at(resolve_inside(root, example.media_path), [time_s for time_s, _ in boxes], max_pixels)
+    size_wh: Size = (frames.images.shape[2], frames.images.shape[1])
+    boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in boxes]
+    return [video.crop(image, box_px) for image, box_px in zip(frames.images, boxes_px, strict=True)]
 
 
 def verify_crops(
-    examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = IS_THIS_QUESTION
+    examples: Iterable[Example],
+    read_crops: CropReader,
+    judge: Verifier,
+    question: str = IS_THIS_QUESTION,
+    workers: int = 1,
 ) -> FilterResult:
     """Asks a model and removes key-frame boxes that do not show the named object; keeps the rows. Paper, step 2.
 
     Drops rows whose crops cannot be read.
+
+    Args:
+        examples: the annotated rows.
+        read_crops: cuts the boxes out of the videos; picklable for more than one worker.
+        judge: answers yes or no to a question about each crop.
+        question: what is asked; may contain `{name}`.
+        workers: number of processes that read crops; it does not change the result.
     """
 
     def regions(example: Example) -> list[tuple[float, Box]]:
         """Every box of the key frames, with its time."""
         return [(frame.time_s, box) for frame, _, box in _boxes(example)]
 
-    readable, crops, unread = _read_regions(examples, regions, read_crops)
+    readable, crops, unread = _read_regions(examples, regions, read_crops, workers)
     questions = [question.format(name=name) for example in readable for _, name, _ in _boxes(example)]
     verdicts = iter([yes for _, yes in zip(questions, judge(crops, questions), strict=True)])
     result = _remove_boxes(readable, lambda e: [b for b in _boxes(e) if not next(verdicts)], "not what it is called")
@@ -111,26 +126,50 @@ def verify_crops(
 
 
 def _read_regions(
-    examples: Iterable[Example], regions: Callable[[Example], list[tuple[float, Box]]], read_crops: CropReader
+    examples: Iterable[Example],
+    regions: Callable[[Example], list[tuple[float, Box]]],
+    read_crops: CropReader,
+    workers: int,
 ) -> tuple[list[Example], list[np.ndarray], list[DroppedRow]]:
     """Reads the crops of the regions of each example. Returns the readable examples, their crops, and the others."""
-    readable, crops, unread = [], [], []
-    for example in examples:
-        try:
-            crops += read_crops(example, found) if (found := regions(example)) else []
+    examples, readable, crops, unread = list(examples), [], [], []
+    read, found = partial(_crops_or_problem, read_crops), [regions(example) for example in examples]
+    if workers < 2 or len(examples) < LEAST_FOR_WORKERS:
+        results = list(map(read, examples, found))
+    else:
+        with worker_pool(workers) as pool:
+            results = list(pool.map(read, examples, found, chunksize=8))
+    for example, result in zip(examples, results, strict=True):
+        if isinstance(result, str):
+            unread.append(DroppedRow(example.id, example.source, "crops cannot be read", result))
+        else:
             readable.append(example)
-        except (ValueError, OSError) as error:
-            unread.append(DroppedRow(example.id, example.source, "crops cannot be read", str(error)))
+            crops += result
     return readable, crops, unread
 
 
+def _crops_or_problem(read_crops: CropReader, example: Example, boxes: list) -> list[np.ndarray] | str:
+    """The crops, or the reason why they cannot be read."""
+    try:
+        return read_crops(example, boxes) if boxes else []
+    except (ValueError, OSError) as error:
+        return str(error)
+
+
 def verify_sentences(
-    examples: Iterable[Example], read_crops: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION
+    examples: Iterable[Example],
+    read_crops: CropReader,
+    judge: Verifier,
+    question: str = SENTENCE_QUESTION,
+    workers: int = 1,
 ) -> FilterResult:
     """Asks a model and drops rows with a sentence that does not agree with its region. Paper, step 3.
 
-    `question` may contain `{sentence}` (the sentence without tags) or `{name}` (the object name of the claim). Drops
-    rows whose crops cannot be read.
+    Drops rows whose crops cannot be read.
+
+    Args:
+        examples, read_crops, judge, workers: as in `verify_crops`.
+        question: may contain `{sentence}` (the sentence without tags) or `{name}` (the object name of the claim).
     """
 
     def claims(example: Example) -> list[evidence.Claim]:
@@ -143,7 +182,7 @@ def verify_sentences(
             (next((f.time_s for f in _frames_at(example, c.time_s)), c.time_s), c.boxes[0]) for c in claims(example)
         ]
 
-    readable, crops, unread = _read_regions(examples, regions, read_crops)
+    readable, crops, unread = _read_regions(examples, regions, read_crops, workers)
     sentences = []
     for row, example in enumerate(readable):
         chain = example.reasoning_process or ""
@@ -244,13 +283,16 @@ def _frames_at(example: Example, time_s: float) -> list[KeyFrame]:
 MODEL_FREE_STAGES: Mapping[str, Stage] = {"large boxes": drop_large_boxes, "consistency": drop_inconsistent_rows}
 
 
-def pipeline_stages(read_crops: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION) -> dict[str, Stage]:
-    """Returns all stages of the paper's pipeline, also those that use a model. `question` as in `verify_sentences`."""
+def pipeline_stages(
+    read_crops: CropReader, judge: Verifier, question: str = SENTENCE_QUESTION, workers: int = 1
+) -> dict[str, Stage]:
+    """Returns all stages of the paper's pipeline, also those that use a model. Arguments as in `verify_sentences`."""
+    asking = {"read_crops": read_crops, "judge": judge, "workers": workers}
     return {
         "large boxes": drop_large_boxes,
-        "crops": partial(verify_crops, read_crops=read_crops, judge=judge),
+        "crops": partial(verify_crops, **asking),
         "consistency": drop_inconsistent_rows,
-        "sentences": partial(verify_sentences, read_crops=read_crops, judge=judge, question=question),
+        "sentences": partial(verify_sentences, question=question, **asking),
         "unmentioned": drop_unmentioned_boxes,
         "rewriting": rewrite_chains,
     }

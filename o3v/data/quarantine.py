@@ -48,6 +48,10 @@ class Quarantine:
         path.touch()
         self.names = self._read()
 
+    def refresh(self) -> None:
+        """Reads again the rows that other processes have added to the file."""
+        self.names |= self._read()
+
     def _read(self) -> set[str]:
         """The names of the rows in the file whose media have not changed since."""
         errors: list[str] = []  # a line that a killed process has not finished
@@ -77,7 +81,7 @@ class Quarantine:
         return None
 
     def _add(self, name: str, medium: Path, error: Exception) -> None:
-        self.names |= self._read()  # those that other processes have added
+        self.refresh()
         reason = printable(" ".join(str(error).split()))[:300]
         if len(self.names - {name}) >= self.limit:
             raise TooManyUnreadableError(

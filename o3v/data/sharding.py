@@ -9,11 +9,9 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby, islice
-from multiprocessing import get_context
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from o3v import files
 from o3v.code_digest import code_digest
 from o3v.data import filter_report, filters, stgr
 from o3v.data.filters import Stage
+from o3v.processes import worker_pool
 from o3v.schema import Example
 
 ROWS_PER_SHARD = 5_000
@@ -146,7 +145,7 @@ def filter_shards(
         _filter_with_ray(paths, work, workers)
     if workers <= 1 or engine == "ray":  # after Ray, this reads the results
         return list(progress(map(work, paths)))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         return list(progress(pool.map(work, paths)))
 
 

@@ -16,6 +16,7 @@ from o3v.config import InferenceConfig
 from o3v.data.quarantine import Quarantine
 from o3v.geometry import rescale_box
 from o3v.models.vlm import VideoModel, batches, generate
+from o3v.models.workers import run_batches
 from o3v.prompts import Prompt, PromptBuilder
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import format_score, score_completion
@@ -47,28 +48,54 @@ def answer(
     name: str = "answering",
     quarantine: Quarantine | None = None,
 ) -> list[Row]:
-    """Answers questions greedily, in order.
+    """Answers questions greedily, in order, in `config.num_workers` processes (`models.workers`).
 
     Each finished batch is a file in the folder `out`. A second call with the same folder generates only the missing
-    batches. The batches, and therefore the answers, are the same as without an interruption.
+    batches. The batches, and therefore the answers, are the same as without an interruption and with one process.
 
     Args:
         vlm: the model.
         questions: what to answer.
-        config: batch size and largest number of tokens.
+        config: batch size, largest number of tokens, number of processes.
         out: folder of the partial results.
         name: beginning of their file names, and label of the progress bar.
         quarantine: takes questions that cannot be read, which get no row; None raises their errors.
 
     Returns one row per question: `key`, `response`, `times_s`, `space_wh`, `row` (the STGR row of the prompt).
     """
-    answers: list[Row] = []
     slices = list(batches(questions, config.batch_size))
-    for number, batch in enumerate(tqdm(slices, desc=name, mininterval=2)):
-        part = out / f"{name}_{number:05d}.jsonl"
-        if not part.exists():
-            files.write_jsonl(part, answer_batch(vlm, batch, config, quarantine))
-        answers += [row for _, row in files.read_jsonl(part)]
+    parts = [out / f"{name}_{number:05d}.jsonl" for number in range(len(slices))]
+    missing = [(part, batch) for part, batch in zip(parts, slices, strict=True) if not part.exists()]
+    work = partial(_answer_part, vlm=vlm, config=config, quarantine=quarantine)
+    done = run_batches(work, vlm, missing, config.num_workers, lambda item: describe_batch(item[1]))
+    for _ in tqdm(done, desc=name, total=len(slices), initial=len(slices) - len(missing), mininterval=2):
+        pass
+    if quarantine:
+        quarantine.refresh()
+    return [row for part in parts for _, row in files.read_jsonl(part)]
+
+
+def _answer_part(
+    item: tuple[Path, Sequence[Question]], vlm: VideoModel, config: InferenceConfig, quarantine: Quarantine | None
+) -> None:
+    part, batch = item
+    files.write_jsonl(part, answer_batch(batch, vlm, config, quarantine))
+
+
+def describe_batch(batch: Sequence[Question]) -> str:
+    """Names the questions of a batch."""
+    return f"question {batch[0].key}" if len(batch) == 1 else f"questions {batch[0].key} to {batch[-1].key}"
+
+
+def answer_all(
+    vlm: VideoModel, questions: Sequence[Question], config: InferenceConfig, quarantine: Quarantine | None = None
+) -> list[Row]:
+    """As `answer`, without files."""
+    slices = list(batches(questions, config.batch_size))
+    work = partial(answer_batch, vlm=vlm, config=config, quarantine=quarantine)
+    answers = [row for rows in run_batches(work, vlm, slices, config.num_workers, describe_batch) for row in rows]
+    if quarantine:
+        quarantine.refresh()
     return answers
 
 
@@ -82,7 +109,7 @@ def readable(
 
 
 def answer_batch(
-    vlm: VideoModel, batch: Sequence[Question], config: InferenceConfig, quarantine: Quarantine | None = None
+    batch: Sequence[Question], vlm: VideoModel, config: InferenceConfig, quarantine: Quarantine | None = None
 ) -> list[Row]:
     """Answers one batch greedily. Returns rows as `answer` does."""
     pairs = readable(batch, len(batch), quarantine)
@@ -131,8 +158,8 @@ def heldout_rewards(
     quarantine: Quarantine | None = None,
 ) -> list[Row]:
     """As `score_examples`, without files: for the checkpoints of a training run."""
-    slices = batches(_example_questions(examples, builder), config.batch_size)
-    return [_scored(row, reward_config) for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
+    answers = answer_all(vlm, _example_questions(examples, builder), config, quarantine)
+    return [_scored(row, reward_config) for row in answers]
 
 
 def align_rows(*tables: Sequence[Row], key: str = "id") -> list[list[Row]]:

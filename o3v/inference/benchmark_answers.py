@@ -91,7 +91,8 @@ def _answer_and_write(
     """Answers with finished batches in a folder beside `out`, named by what determines them."""
     if not questions:
         raise FileNotFoundError(f"none of the videos was found below {builder.root}")
-    settings = [str(vlm.model.name_or_path), asdict(builder.frames), asdict(config), [q.key for q in questions]]
+    decoding = {name: value for name, value in asdict(config).items() if name != "num_workers"}
+    settings = [str(vlm.model.name_or_path), asdict(builder.frames), decoding, [q.key for q in questions]]
     digest = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:12]
     parts = out.with_name(f"{out.name}.parts") / digest
     if out.exists() and not parts.is_dir():

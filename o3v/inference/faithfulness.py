@@ -19,6 +19,7 @@ from o3v.evaluation.vstar import judge_exact
 from o3v.evidence import Response, parse_response
 from o3v.geometry import Box, clip_box, rescale_box
 from o3v.models.vlm import VideoModel, batches, generate
+from o3v.models.workers import run_batches
 from o3v.prompts import Prompt, select_frames
 
 BLUR_FACTOR = 8  # blurring scales an image down by this factor and up again
@@ -152,7 +153,12 @@ def run_trials(
 
 def _answers(vlm: VideoModel, prompts: Sequence[Prompt], config: InferenceConfig) -> list[str]:
     answer = partial(generate, vlm, max_new_tokens=config.max_new_tokens, repetition_penalty=config.repetition_penalty)
-    return [text for part in batches(prompts, config.batch_size) for text in answer(part)]
+    parts = list(batches(prompts, config.batch_size))
+    return [text for texts in run_batches(answer, vlm, parts, config.num_workers, _describe) for text in texts]
+
+
+def _describe(prompts: Sequence[Prompt]) -> str:
+    return f"{len(prompts)} questions from {prompts[0].row.get('question', '?')!r} on"
 
 
 def _changed(trial: Trial) -> bool:

@@ -8,6 +8,7 @@ scores are the public code's.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from o3v.evidence import Response, answer_choice, parse_response
 from o3v.geometry import rescale_box
 from o3v.inference.answering import Question
 from o3v.models.vlm import VideoModel, generate
+from o3v.models.workers import run_batches
 from o3v.prompts import RELEVANCE, Prompt
 from o3v.text import tokens
 
@@ -52,7 +54,7 @@ def sample_pools(
     out: Path,
     seed: int = 0,
 ) -> list[list[Candidate]]:
-    """Samples `max(config.vote_sizes)` candidates for each question, at temperature 1.
+    """Samples `max(config.vote_sizes)` candidates a question, at temperature 1, in `config.num_workers` processes.
 
     Each question's pool is a file in the folder `out`; a second call with the same folder samples only what is missing.
 
@@ -60,22 +62,28 @@ def sample_pools(
         vlm: the model.
         questions: what to answer.
         config: numbers of votes and largest number of tokens.
-        score_crops: scores how relevant crops are to a question.
+        score_crops: scores how relevant crops are to a question; picklable for more than one process.
         out: folder of the pools.
         seed: seed of the first question; each further question adds 1.
     """
-    pools = []
-    for number, question in enumerate(tqdm(questions, desc="sampling", mininterval=5)):
-        path = out / f"pool_{number:05d}.json"
-        if not path.exists():
-            prompt, count = question.make(), max(config.vote_sizes)
-            options = {"repeats": count, "repetition_penalty": config.repetition_penalty}
-            texts = generate(vlm, [prompt], config.max_new_tokens, 1.0, seed + number, **options)
-            candidates = score_candidates(texts, prompt, prompt.row["question"], score_crops)
-            files.write_json(path, [asdict(candidate) for candidate in candidates])
-        rows = files.read_json(path)
-        pools.append([Candidate(**{**row, "scores": tuple(row["scores"])}) for row in rows])
-    return pools
+    paths = [out / f"pool_{number:05d}.json" for number in range(len(questions))]
+    missing = [(p, q, seed + n) for n, (p, q) in enumerate(zip(paths, questions, strict=True)) if not p.exists()]
+    work = partial(_sample_pool, vlm=vlm, config=config, score_crops=score_crops)
+    done = run_batches(work, vlm, missing, config.num_workers, lambda item: f"question {item[1].key}")
+    for _ in tqdm(done, desc="sampling", total=len(paths), initial=len(paths) - len(missing), mininterval=5):
+        pass
+    return [[Candidate(**{**row, "scores": tuple(row["scores"])}) for row in files.read_json(path)] for path in paths]
+
+
+def _sample_pool(
+    item: tuple[Path, Question, int], vlm: VideoModel, config: InferenceConfig, score_crops: CropScorer
+) -> None:
+    path, question, seed = item
+    prompt, count = question.make(), max(config.vote_sizes)
+    options = {"repeats": count, "repetition_penalty": config.repetition_penalty}
+    texts = generate(vlm, [prompt], config.max_new_tokens, 1.0, seed, **options)
+    candidates = score_candidates(texts, prompt, prompt.row["question"], score_crops)
+    files.write_json(path, [asdict(candidate) for candidate in candidates])
 
 
 def accuracy(

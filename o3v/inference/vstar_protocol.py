@@ -17,8 +17,8 @@ from o3v.evaluation.vstar import result_columns
 from o3v.evaluation.vstar_answers import spatial_answer
 from o3v.evaluation.vstar_items import item_boxes
 from o3v.geometry import Box, rescale_box
-from o3v.inference.answering import Question, answer_batch
-from o3v.models.vlm import VideoModel, batches
+from o3v.inference.answering import Question, answer_all
+from o3v.models.vlm import VideoModel
 from o3v.prompts import AS_JSON, WITH_BOX_COUNT, WITH_BOXES, WITH_SPAN, PromptBuilder, box_space_size
 from o3v.schema import Row, Task, resolve_inside
 
@@ -127,6 +127,5 @@ def heldout_mam(
 
     An item whose video cannot be read counts 0 (`answering.answer`).
     """
-    slices = batches(vstar_questions(items, builder, config.json_boxes), config.batch_size)
-    answers = [row for batch in slices for row in answer_batch(vlm, batch, config, quarantine)]
+    answers = answer_all(vlm, vstar_questions(items, builder, config.json_boxes), config, quarantine)
     return result_columns(vstar.score_items(read_vstar_answers(items, answers), "strict")["overall"])["mam"]

@@ -6,12 +6,14 @@ question. The tiny base expects letterboxed crops of one size, as in its trainin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from o3v.geometry import Size
 from o3v.models.vlm import VideoModel, batches, generate
-from o3v.prompts import plain_prompt
+from o3v.models.workers import run_batches
+from o3v.prompts import Prompt, plain_prompt
 from o3v.video.image import letterbox, resize
 
 MAX_ANSWER_TOKENS = 4  # tokens of an answer
@@ -19,20 +21,24 @@ MAX_ANSWER_TOKENS = 4  # tokens of an answer
 
 @dataclass(frozen=True)
 class CropJudge:
-    """Asks `vlm`, `batch_size` crops at a time. `letterbox_wh` is the size to which crops are padded, None for none."""
+    """Asks `vlm`, `batch_size` crops at a time, in `num_workers` processes (`workers.run_batches`).
+
+    `letterbox_wh` is the size to which crops are padded, None for none.
+    """
 
     vlm: VideoModel
     letterbox_wh: Size | None = None
     batch_size: int = 64
+    num_workers: int | None = 1
 
     def ask(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[str]:
         """The answer to each question about its crop (height, width, 3), as text. As many questions as crops."""
         prompts = []
         for crop, question in zip(crops, questions, strict=True):
             prompts.append(plain_prompt([self.sized(crop)], (), 0.0, question))
-        return [
-            text for part in batches(prompts, self.batch_size) for text in generate(self.vlm, part, MAX_ANSWER_TOKENS)
-        ]
+        work = partial(generate, self.vlm, max_new_tokens=MAX_ANSWER_TOKENS)
+        parts = list(batches(prompts, self.batch_size))
+        return [t for texts in run_batches(work, self.vlm, parts, self.num_workers, _describe) for t in texts]
 
     def sized(self, crop: np.ndarray) -> np.ndarray:
         """A crop as the model gets it: padded to `letterbox_wh`, else enlarged if its family takes no smaller one."""
@@ -45,3 +51,7 @@ class CropJudge:
     def __call__(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[bool]:
         """Whether each answer begins with yes."""
         return [text.strip().lower().startswith("yes") for text in self.ask(crops, questions)]
+
+
+def _describe(part: Sequence[Prompt]) -> str:
+    return f"{len(part)} crops"

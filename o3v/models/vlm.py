@@ -8,7 +8,7 @@ not know rewards or training.
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from o3v.models import prefix_cache
 from o3v.models.families import Family, family_of
 from o3v.models.hub_files import write_processor
 from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
+from o3v.models.source import ModelSource, weights_digest
 from o3v.prompts import Prompt, PromptBuilder
 from o3v.video import FrameCache
 
@@ -54,11 +55,15 @@ class FrameProcessor(Qwen2_5_VLProcessor):
 
 @dataclass(frozen=True)
 class VideoModel:
-    """A model with its processor and the facts of its family."""
+    """A model with its processor and the facts of its family.
+
+    `source` is where the weights were loaded from or saved to, so that workers can load them (`workers`).
+    """
 
     model: Any
     processor: Any
     family: Family
+    source: ModelSource | None = None
 
     @property
     def box_space(self) -> str:
@@ -97,16 +102,24 @@ def load(name: str | Path, adapter: str | Path | None = None, master_weights: bo
 
         model = PeftModel.from_pretrained(model, adapter)
     forbid_vision_tokens(model, tokenizer)
-    return VideoModel(model.to("cuda" if gpu else "cpu").eval(), processor, family)
+    model = model.to("cuda" if gpu else "cpu").eval()
+    places = [place and str(Path(place).absolute() if Path(place).is_dir() else place) for place in (name, adapter)]
+    source = ModelSource(*places, master_weights, weights_digest(model))
+    return VideoModel(model, processor, family, source)
 
 
-def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> None:
+def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> VideoModel:
     """Writes weights (safetensors), configs, tokenizer and processors in the hub's layout. `half` stores fp16 weights.
 
-    `load`, `AutoProcessor`, vLLM and lmms-eval read the folder.
+    `load`, `AutoProcessor`, vLLM and lmms-eval read the folder. Returns the model with the folder as its source, which
+    a model with adapters or with halved weights does not have.
     """
     (copy.deepcopy(vlm.model).half() if half else vlm.model).save_pretrained(folder)
     vlm.processor.save_pretrained(folder)
+    if half or hasattr(vlm.model, "peft_config"):
+        return replace(vlm, source=None)
+    whole = vlm.model.device.type == "cuda" and vlm.model.dtype == torch.float32
+    return replace(vlm, source=ModelSource(str(Path(folder).absolute()), None, whole, weights_digest(vlm.model)))
 
 
 def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:

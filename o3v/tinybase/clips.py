@@ -7,9 +7,7 @@ about models or about the wording of questions. Not part of the paper.
 
 import functools
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -17,6 +15,7 @@ from tqdm.auto import tqdm
 from o3v import toyworld, video
 from o3v.config import FrameConfig
 from o3v.geometry import Size, fit_size, rescale_box
+from o3v.processes import worker_pool
 from o3v.toyworld.questions import image_facts, time_facts, video_facts
 from o3v.toyworld.scene_view import Fact
 from o3v.video.image import letterbox
@@ -74,7 +73,7 @@ def draw_clips(
     bar = functools.partial(tqdm, total=count, desc="drawing", disable=not progress, mininterval=5)
     if workers <= 1:
         return list(bar(map(draw, range(count))))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # fork is unsafe: notebooks use threads
+    with worker_pool(workers) as pool:
         return list(bar(pool.map(draw, range(count), chunksize=32)))
 
 

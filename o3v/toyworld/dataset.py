@@ -16,10 +16,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +26,7 @@ from o3v import files
 from o3v.code_digest import code_digest
 from o3v.data import stgr
 from o3v.data.root import JSON_FOLDER, VSTAR_FILE
+from o3v.processes import worker_pool
 from o3v.schema import Example, Row
 from o3v.toyworld.imprecision import imprecise
 from o3v.toyworld.reasoning import described_frames
@@ -190,8 +189,7 @@ def _run(jobs: list[_Job], workers: int, progress: bool) -> Iterator[_SceneResul
                 yield _write_scene(job)
                 bar.update()
             return
-        # spawn, as a notebook's process has threads and cannot fork safely
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             for result in pool.map(_write_scene, jobs, chunksize=4):
                 yield result
                 bar.update()

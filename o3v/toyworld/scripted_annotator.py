@@ -11,10 +11,8 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from o3v.data.annotation_requests import Reply
 from o3v.data.filter_report import FilterStep
 from o3v.evidence import format_claim
 from o3v.geometry import Box, box_iou
+from o3v.processes import worker_pool
 from o3v.schema import Example
 from o3v.toyworld.imprecision import imprecise, row_rng
 from o3v.toyworld.reasoning import described_frames
@@ -56,8 +55,8 @@ def render_videos(items: Iterable[AnnotationItem], root: Path | str, workers: in
     missing = sorted({item.video_path for item in items if not (Path(root) / item.video_path).exists()})
     for path in missing:
         (Path(root) / path).parent.mkdir(parents=True, exist_ok=True)
-    if missing:  # spawn, as a notebook's process has threads and cannot fork safely
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    if missing:
+        with worker_pool(workers) as pool:
             list(pool.map(_render, missing, [str(root)] * len(missing), chunksize=4))
     return len(missing)
 

@@ -27,7 +27,7 @@ def write_video(path: PathLike, frames: Iterable[np.ndarray], fps: float) -> Non
     options = {"preset": "veryfast", "crf": "20", "threads": "1", "flags": "+cgop+bitexact", "x264-params": "mbtree=0"}
     muxing = {"format": "mp4", "container_options": {"fflags": "+bitexact"}}
     with files.atomic_path(path) as unfinished, av.open(str(unfinished.absolute()), "w", **muxing) as out:
-        stream, shape, to_yuv = None, None, VideoReformatter()
+        stream, shape, previous, to_yuv = None, None, None, VideoReformatter()
         for number, image in enumerate(frames):
             shape = shape or image.shape
             _check_writable(image, shape, number)
@@ -36,8 +36,9 @@ def write_video(path: PathLike, frames: Iterable[np.ndarray], fps: float) -> Non
                 stream.width, stream.height, stream.pix_fmt = shape[1], shape[0], "yuv420p"
                 codec = stream.codec_context
                 codec.gop_size, codec.max_b_frames, codec.thread_count = max(1, round(rate)), 0, 1
-            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame = to_yuv.reformat(rgb, format="yuv420p", threads=1)
+            if image is not previous:  # a generator may yield the same array again
+                rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                frame, previous = to_yuv.reformat(rgb, format="yuv420p", threads=1), image
             frame.pts, frame.time_base = number, 1 / rate
             out.mux(stream.encode(frame))
         if stream is None:

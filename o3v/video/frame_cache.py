@@ -16,19 +16,19 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from o3v import files
+from o3v.processes import start_pool
 from o3v.video.frames import Frames, sample_frames
 from o3v.video.opening import PathLike, VideoError
 
@@ -99,7 +99,7 @@ class FrameCache:
         A future's result is None, or the reason why a video cannot be read.
         """
         settings = (str(self.folder), self.max_bytes, self.shards)
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=os.nice, initargs=(5,))
+        pool = start_pool(workers, nice=5)
         try:
             yield [pool.submit(_fill_one, settings, request) for request in requests]
         finally:

@@ -67,6 +67,19 @@ def test_equal_frames_attention_gives_the_parents_result(twin, sizes):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_patches_through_a_product_equal_the_convolution_with_its_gradient(twin):
+    layer, results = twin.model.model.visual.patch_embed, []
+    pixels = torch.randn(20, layer.proj.weight[0].numel(), generator=torch.Generator().manual_seed(0))
+    assert type(layer) is qwen_speedups.LinearPatchEmbed
+    for kind in (qwen_speedups.LinearPatchEmbed, qwen_speedups.Qwen2_5_VisionPatchEmbed):
+        layer.__class__ = kind
+        layer.zero_grad()
+        out = layer(pixels)
+        (out * torch.arange(20.0).unsqueeze(1)).sum().backward()
+        results.append((out.detach(), layer.proj.weight.grad.clone()))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("sizes", [[56, 56, 56, 56], [56, 84, 56, 84, 56]])
 def test_repeated_frames_are_encoded_once_with_the_parents_result_and_gradient(twin, sizes, monkeypatch):
     images = [Image.fromarray(frames(1, size)[0]) for size in sizes]  # equal sizes give equal images

@@ -249,6 +249,7 @@ TINY = Profile(
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.9M parameters needs about a thousand times the paper's learning rate
     sft=SftConfig(
+        num_processes=2,  # of one thread each, on two cores
         effective_batch_size=8,
         per_device_batch_size=8,
         learning_rate=2e-3,
@@ -261,6 +262,7 @@ TINY = Profile(
         lora_rate_factor=5.0,
     ),
     gspo=GspoConfig(
+        num_processes=2,
         max_steps=200,
         num_generations=8,  # the questions are easy: rewards differ more often in larger groups
         per_device_batch_size=64,

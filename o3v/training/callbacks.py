@@ -18,6 +18,7 @@ from o3v.training import processes, sharding
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete"  # written into a checkpoint after everything else
+COLLAPSED = "collapsed.json"  # in the output folder of a run that collapsed: its last step
 PROGRESS = "step %d of %d%s"  # lines of LogProgress
 Whole = Callable[[], AbstractContextManager]
 HELDOUT = "heldout"  # folder of the held-out rows in the output folder of a run
@@ -156,7 +157,7 @@ def load_best(trainer: Any) -> dict[int, float]:
 
 
 class StopOnCollapse(TrainerCallback):
-    """Ends a GSPO run that collapses; its checkpoints stay.
+    """Ends a GSPO run that collapses, with a last checkpoint; the same command does not train on.
 
     A run collapses when, for `patience` steps in a row, more than `max_truncated` of the completions reach the length
     limit or the KL divergence from the start exceeds `max_kl`.
@@ -172,7 +173,9 @@ class StopOnCollapse(TrainerCallback):
         self.bad = self.bad + 1 if over else 0
         if self.bad >= self.patience:
             log.warning("stopped at step %d: %s for %d steps", state.global_step, ", ".join(over), self.bad)
-            control.should_training_stop = True
+            control.should_training_stop = control.should_save = True
+            if processes.rank() == 0:
+                files.write_json(Path(args.output_dir) / COLLAPSED, {"step": state.global_step})
 
 
 def step_rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:

@@ -21,7 +21,8 @@ def whole_weights(trainer: Any) -> Iterator[None]:
     Needs the memory of all weights on each device. Without it, generation of different lengths would wait for ever, as
     each layer is gathered from all processes at each call.
     """
-    with unsharded(trainer.model), unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator):
+    kept = {"gradient_checkpointing_kwargs": trainer.args.gradient_checkpointing_kwargs}
+    with unsharded(trainer.model), unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator, **kept):
         yield
 
 

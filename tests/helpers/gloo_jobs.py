@@ -45,7 +45,7 @@ def with_fixed_rollouts():
 
 def _work(rank, count, port, job, fixed):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
     from o3v import inference
     from o3v.training.job import HeldoutScoring, run_job
@@ -59,7 +59,7 @@ def _work(rank, count, port, job, fixed):
     torch.distributed.destroy_process_group()
 
 
-def run_in_processes(job, fixed=False, timeout_s=240):
+def run_in_processes(job, fixed=False, timeout_s=500):
     """Trains the job in as many processes as it names."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

@@ -9,7 +9,7 @@ from typing import Any
 from o3v.cli import add_parser, count_above_0, number_above_0, table_text
 from o3v.config import load_profile
 from o3v.planning.budget import Budget
-from o3v.planning.check import TRAINING_GPUS, memory_problem
+from o3v.planning.check import memory_problem
 from o3v.planning.memory import ENGINES, GB, USABLE
 from o3v.planning.shapes import model_shape
 from o3v.planning.work import Assumptions, StageWork, money
@@ -63,8 +63,8 @@ def plan_profile(options: Namespace) -> int:
     log.info("in all %.0f hours, %.0f GPU-hours, %.0f at %g an hour", hours, hours * options.gpus, cost, options.price)
     text = "assumed: %.0f%% of %g TFLOPS, %g ms a token of a batch"
     log.info(text, 100 * options.efficiency, options.tflops, options.token_ms)
-    if options.gpus > TRAINING_GPUS:
-        log.info("not built yet: training on more than %d GPU; `o3v run` trains in one process", TRAINING_GPUS)
+    if options.gpus > 1:
+        log.info("training on several GPUs has been tested with processes on a CPU only")
     problems = memory_problem(budget)
     sys.stderr.write("".join(f"o3v: it does not fit: {problem}\n" for problem in problems))
     return int(bool(problems))

@@ -65,11 +65,14 @@ def run_notebooks(options: Namespace) -> int:
 
 
 def _missing(plan: Plan) -> list[str]:
-    """What a plan lacks. Its overrides decide base model, data roots and adapters."""
+    """What a plan lacks. Its overrides decide base model, data roots, adapters and processes."""
     given = {book.name: plan.parameters(book) for book in plan.notebooks}
     profile = load_profile(plan.profile)
-    sft, gspo = (given.get(name, {}).get("lora_rank") for name in ("02_sft", "03_gspo"))
-    profile = replace(profile, sft=profile.sft.with_rank(sft), gspo=profile.gspo.with_rank(gspo))
+    for part, name in (("sft", "02_sft"), ("gspo", "03_gspo")):
+        own, config = given.get(name, {}), getattr(profile, part)
+        count = own.get("num_processes") or config.num_processes
+        config = replace(config.with_rank(own.get("lora_rank")), num_processes=count)
+        profile = replace(profile, **{part: config})
     named = {name: value for own in given.values() for name, value in own.items() if name in ROOTS and value}
     named.setdefault("data_root", os.environ.get("O3V_DATA", ""))
     return missing_for(profile, plan.run_dir, {book.name.partition("_")[0] for book in plan.selected}, **named)

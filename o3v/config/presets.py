@@ -25,9 +25,10 @@ SMOKE = replace(
         save_steps=4,
     ),
     data=replace(TINY.data, sft_rows=96, rl_rows=64, eval_items=8, dev_items=2, annotated_videos=24),
-    sft=replace(TINY.sft, save_steps=2, compared_steps=2),
+    sft=replace(TINY.sft, save_steps=2, compared_steps=2, num_processes=1),
     gspo=replace(
         TINY.gspo,
+        num_processes=1,  # starting two takes longer than these few steps
         max_steps=4,
         prompts_per_step=2,
         num_generations=4,
@@ -43,14 +44,22 @@ SMOKE = replace(
 # Notebook 03 compares updates on a copy of the model: adapters on one question fit beside a 7B model on 80 GB.
 LESSON = {"compared_prompts": 1, "compared_rank": 16}
 
-FULL = Profile(name="full", base="Qwen/Qwen2.5-VL-7B-Instruct", gspo=GspoConfig(**LESSON))
+# One process on each GPU; the engines of the public scripts.
+SFT_GPUS, GSPO_GPUS = {"num_processes": None, "engine": "zero2"}, {"num_processes": None, "engine": "zero3"}
+
+FULL = Profile(
+    name="full",
+    base="Qwen/Qwen2.5-VL-7B-Instruct",
+    sft=SftConfig(**SFT_GPUS),
+    gspo=GspoConfig(**LESSON, **GSPO_GPUS),
+)
 
 FULL_OFFICIAL = replace(
     FULL,
     name="full-official",
     frames=FrameConfig.official(),
-    sft=SftConfig.official(),
-    gspo=replace(GspoConfig.official(), **LESSON),
+    sft=replace(SftConfig.official(), **SFT_GPUS),
+    gspo=replace(GspoConfig.official(), **LESSON, **GSPO_GPUS),
     inference=InferenceConfig.official(),
 )
 

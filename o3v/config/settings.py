@@ -241,10 +241,10 @@ TINY = Profile(
     ),
     data=DataConfig(
         made="world",
-        sft_rows=2_400,
+        sft_rows=2_000,
         rl_rows=1_000,
         eval_items=100,
-        annotated_videos=1_200,  # the filters keep two fifths
+        annotated_videos=1_000,  # the filters keep two fifths
         # mostly questions whose reward is an IoU: in the paper's proportions, each step would have one span and one box
         rl_shares={"synth_timerft": 35, "synth_gqa": 50, "synth_videoespresso": 15},
     ),
@@ -252,6 +252,7 @@ TINY = Profile(
     frames=FrameConfig(n_frames=12, max_pixels=84 * 84),
     # a model of 2.9M parameters needs about a thousand times the paper's learning rate
     sft=SftConfig(
+        num_processes=2,  # of one thread each, on two cores
         effective_batch_size=8,
         per_device_batch_size=8,
         learning_rate=2e-3,
@@ -260,10 +261,11 @@ TINY = Profile(
         save_steps=50,
         cached_rows=4_096,
         frame_times=True,  # a small model copies frame times and cannot interpolate between them
-        compared_steps=40,
+        compared_steps=24,
         lora_rate_factor=5.0,
     ),
     gspo=GspoConfig(
+        num_processes=2,
         max_steps=200,
         num_generations=8,  # the questions are easy: rewards differ more often in larger groups
         per_device_batch_size=64,

@@ -82,8 +82,10 @@ class Quarantine:
 
     def _add(self, name: str, medium: Path, error: Exception) -> None:
         self.refresh()
+        if name in self.names:
+            return
         reason = printable(" ".join(str(error).split()))[:300]
-        if len(self.names - {name}) >= self.limit:
+        if len(self.names) >= self.limit:
             raise TooManyUnreadableError(
                 f"row {name} cannot be read ({reason}), and {self.limit} of {self.num_rows} rows have been left out "
                 f"already, the most that max_unreadable = {self.max_share:.0%} allows; they are listed in {self.path}. "

@@ -22,8 +22,7 @@ STGR_FILES, JSON_FOLDERS = ("STGR-SFT.json", "STGR-RL.json"), ("json_data", "")
 VSTAR_FILE = "V_STaR_test.json"
 HUB_WAIT_S = 4.0
 SMALL_RUN = 1.5 * GB  # of disk; a run of `tiny` has 0.6 GB
-# Training starts in the notebook's own process. Several processes, and with them ZeRO and FSDP, are not built yet.
-TRAINING_GPUS = 1
+MAX_GPUS = 32  # of one machine or a few, to propose
 
 
 WITH_MODEL = frozenset({"02", "03", "04", "05"})  # notebooks
@@ -146,11 +145,14 @@ def _missing_gpu(profile: Profile, base: str) -> Iterator[str]:
             "memory; without a GPU use --profile tiny"
         )
     elif find_model(base) is not None or base in KNOWN:
-        budget = Budget(profile, model_shape(base), min(TRAINING_GPUS, len(memories)), min(memories))
-        yield from memory_problem(budget, TRAINING_GPUS)
+        gpus = max(len(memories) if n is None else n for n in (profile.sft.num_processes, profile.gspo.num_processes))
+        if gpus > len(memories):
+            there = len(memories)
+            yield f"GPU: {gpus} processes train, one on each GPU, and {there} are there; set -p num_processes={there}"
+        yield from memory_problem(Budget(profile, model_shape(base), min(gpus, len(memories)), min(memories)))
 
 
-def memory_problem(budget: Budget, max_gpus: int = 32) -> list[str]:
+def memory_problem(budget: Budget, max_gpus: int = MAX_GPUS) -> list[str]:
     """One message if a profile does not fit its GPUs, with the knobs that would make it fit; else none.
 
     `max_gpus` is the largest number of GPUs to propose.

@@ -3,7 +3,8 @@
 import json
 import logging
 from collections.abc import Callable
-from itertools import zip_longest
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from o3v import files
-from o3v.training import processes
+from o3v.training import processes, sharding
 
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete"  # written into a checkpoint after everything else
+COLLAPSED = "collapsed.json"  # in the output folder of a run that collapsed: its last step
 PROGRESS = "step %d of %d%s"  # lines of LogProgress
+Whole = Callable[[], AbstractContextManager]
 HELDOUT = "heldout"  # folder of the held-out rows in the output folder of a run
 
 
@@ -79,34 +82,36 @@ class StopAt(TrainerCallback):
 class KeepBest(TrainerCallback):
     """Scores the model at every checkpoint and keeps the best weights so far in `best.pt`; ties keep the earlier ones.
 
-    Every process calls `score`, and the first one's value counts. The random numbers of training go on as if there were
+    Every process calls `score`, and the first one's value counts. Meanwhile `whole` holds all weights, if they are
+    divided over the processes (`sharding.whole_weights`). The random numbers of training go on as if there were
     no scoring.
     """
 
-    def __init__(self, score: Callable[[], float]) -> None:
-        self.score = score
+    def __init__(self, score: Callable[[], float], whole: Whole = nullcontext) -> None:
+        self.score, self.whole = score, whole
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Scores the model and keeps its weights if they are the best so far."""
-        path, value = Path(args.output_dir) / "best.pt", _scored(model, self.score)
+        path, step = Path(args.output_dir) / "best.pt", state.global_step
+        value = _scored(model, self.score, self.whole)
+        kept = read_best(path.parent) if processes.rank() == 0 else None
+        # also an incomplete checkpoint that was made again
+        better = processes.from_first(lambda: not kept or value > kept["value"] or step == kept["step"])
+        weights = sharding.whole_state(model) if better else None
         if processes.rank():
             return
-        kept = read_best(path.parent)
-        scores = {**kept["scores"], state.global_step: value} if kept else {state.global_step: value}
-        weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
-        if not kept or value > kept["value"]:
-            kept = {"step": state.global_step, "value": value, "weights": weights}
-        elif state.global_step == kept["step"]:  # an incomplete checkpoint that was made again
-            kept = {**kept, "weights": weights}
+        scores = {**kept["scores"], step: value} if kept else {step: value}
+        if weights is not None:
+            kept = {"step": step, "value": max(value, kept["value"]) if kept else value, "weights": weights}
         with files.atomic_path(path) as unfinished:
             torch.save({**kept, "scores": scores}, unfinished)
 
 
-def _scored(model: Any, score: Callable[[], Any]) -> Any:
+def _scored(model: Any, score: Callable[[], Any], whole: Whole) -> Any:
     """The result of `score` with the model in evaluation mode; nothing of it changes the training."""
     training = model.training
     model.eval()
-    with processes.kept_random_state():
+    with processes.kept_random_state(), whole():
         result = score()
     model.train(training)
     return result
@@ -120,13 +125,12 @@ class ScoreHeldout(TrainerCallback):
     training go on as if there were no scoring.
     """
 
-    def __init__(self, score: Callable[[], list[dict[str, Any]]]) -> None:
-        self.score = score
+    def __init__(self, score: Callable[[], list[dict[str, Any]]], whole: Whole = nullcontext) -> None:
+        self.score, self.whole = score, whole
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Scores the model and writes the rows."""
-        parts = processes.joined(_scored(model, self.score))
-        rows = [row for nth in zip_longest(*parts) for row in nth if row is not None]  # in the order of the questions
+        rows = chain.from_iterable(processes.joined(_scored(model, self.score, self.whole)))
         if processes.rank() == 0:
             files.write_jsonl(Path(args.output_dir) / HELDOUT / f"step_{state.global_step:05d}.jsonl", rows)
 
@@ -153,7 +157,7 @@ def load_best(trainer: Any) -> dict[int, float]:
 
 
 class StopOnCollapse(TrainerCallback):
-    """Ends a GSPO run that collapses; its checkpoints stay.
+    """Ends a GSPO run that collapses, with a last checkpoint; the same command does not train on.
 
     A run collapses when, for `patience` steps in a row, more than `max_truncated` of the completions reach the length
     limit or the KL divergence from the start exceeds `max_kl`.
@@ -169,7 +173,9 @@ class StopOnCollapse(TrainerCallback):
         self.bad = self.bad + 1 if over else 0
         if self.bad >= self.patience:
             log.warning("stopped at step %d: %s for %d steps", state.global_step, ", ".join(over), self.bad)
-            control.should_training_stop = True
+            control.should_training_stop = control.should_save = True
+            if processes.rank() == 0:
+                files.write_json(Path(args.output_dir) / COLLAPSED, {"step": state.global_step})
 
 
 def step_rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:

@@ -25,6 +25,7 @@ from o3v.training.callbacks import KeepBest, ScoreHeldout, StopOnCollapse
 from o3v.training.gspo_trainer import GspoTrainer
 from o3v.training.precision import require_master_weights
 from o3v.training.reward_function import GroundedReward
+from o3v.training.sharding import whole_weights
 
 HELDOUT_EVERY = 2  # every second held-out question is answered at each checkpoint
 
@@ -135,11 +136,12 @@ def make_trainer(
         processing_class=vlm.processor,
         peft_config=shared.lora_config(config.lora_rank),
     )
+    whole = functools.partial(whole_weights, trainer)
     trainer.add_callback(StopOnCollapse())
     if heldout_score:
-        trainer.add_callback(KeepBest(heldout_score))  # before a checkpoint is marked complete
+        trainer.add_callback(KeepBest(heldout_score, whole))  # before a checkpoint is marked complete
     if heldout_rows:
-        trainer.add_callback(ScoreHeldout(heldout_rows))
+        trainer.add_callback(ScoreHeldout(heldout_rows, whole))
     return shared.add_callbacks(trainer)
 
 

@@ -12,18 +12,16 @@ from itertools import chain
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from trl import GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from o3v.models import group_rows, prefix_cache
 from o3v.training import objective
 from o3v.training import trainer as shared
+from o3v.training.sharding import unsharded
 
 # parts of a step as they are shown, and their names in the log (`clock/<name>`)
 PARTS = {"generation": "generation", "reward": "reward", "forward": "loss", "step": "step"}
-# kinds of distributed training in which each process has all weights, so that it can generate with parts of the model
-WHOLE_WEIGHTS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)  # of the sequence ratios of a step, logged as `ratio/q05`, …
 
 
@@ -33,9 +31,9 @@ class GspoTrainer(shared.ExactResume, GRPOTrainer):
     TRL 1.16 reads a prompt and encodes its frames once for each completion; here both happen once per group if the
     model supports it: with a KV cache (`prefix_cache`) in one process, as one row with its completions (`group_rows`)
     under activation checkpointing and in several processes, whose hooks need the forward pass of the whole model.
-    Generation shares prompts unless the weights are sharded. Logs the seconds of each part of a step as `clock/<part>`,
-    quantiles of the sequence ratios as `ratio/q<percent>`, and `staleness`, the number of steps since the completions
-    were sampled.
+    Generation shares prompts, too; weights that are divided over processes are gathered for it. Logs the seconds of
+    each part of a step as `clock/<part>`, quantiles of the sequence ratios as `ratio/q<percent>`, and `staleness`, the
+    number of steps since the completions were sampled.
     """
 
     seconds: Counter[str]  # since the last log
@@ -50,8 +48,7 @@ class GspoTrainer(shared.ExactResume, GRPOTrainer):
         if self.packs_groups:
             for model in filter(None, (self.model, self.ref_model)):
                 group_rows.add_scoring(self.accelerator.unwrap_model(model))
-        whole_weights = self.accelerator.distributed_type in WHOLE_WEIGHTS
-        if cached and whole_weights and not self.use_vllm:
+        if cached and not self.use_vllm:
             self.model.generate = functools.partial(prefix_cache.generate, self.model)
         self.seconds = Counter()
 
@@ -66,7 +63,8 @@ class GspoTrainer(shared.ExactResume, GRPOTrainer):
             return super().training_step(*args, **kwargs)
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
-        with self._timed("generation"), self.accelerator.autocast():  # fp32 weights, bf16 arithmetic on a GPU
+        precision = self.accelerator.autocast()  # fp32 weights, bf16 arithmetic on a GPU
+        with self._timed("generation"), precision, unsharded(self.model):  # TRL gathers those of DeepSpeed itself
             return super()._generate(*args, **kwargs)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:

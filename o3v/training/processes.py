@@ -39,8 +39,9 @@ def wait_for_all() -> None:
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:
-    """The items of this process: every `world_size`-th, so that the processes take equally long."""
-    return items[rank() :: world_size()]
+    """The items of this process, consecutive ones: the results of all processes, joined, are in the order of items."""
+    start, end = (len(items) * number // world_size() for number in (rank(), rank() + 1))
+    return items[start:end]
 
 
 def joined(rows: Sequence[Item]) -> list[list[Item]]:

@@ -19,12 +19,22 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerState
 
+from o3v import files
 from o3v.data.quarantine import Quarantine, read_row
 from o3v.models.vlm import VideoModel
 from o3v.prompts import PromptBuilder
 from o3v.schema import Example
 from o3v.training import processes
-from o3v.training.callbacks import COMPLETE, LogProgress, MarkComplete, ShowProgress, StopAt, WriteLog, step_rows
+from o3v.training.callbacks import (
+    COLLAPSED,
+    COMPLETE,
+    LogProgress,
+    MarkComplete,
+    ShowProgress,
+    StopAt,
+    WriteLog,
+    step_rows,
+)
 from o3v.training.processes import accumulation_steps
 
 log = logging.getLogger(__name__)
@@ -186,9 +196,10 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 
 def is_finished(checkpoint: Path, stop_at: int | None = None) -> bool:
-    """Whether a complete checkpoint is the end of its run: at the last step, or at `stop_at`."""
-    last = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).max_steps
-    return _step(checkpoint) >= min(last, stop_at or last)
+    """Whether a complete checkpoint is the end of its run: at the last step, at `stop_at`, or where it collapsed."""
+    last, collapsed = files.read_json(checkpoint / "trainer_state.json")["max_steps"], checkpoint.parent / COLLAPSED
+    ends = [last, stop_at, files.read_json(collapsed)["step"] if collapsed.exists() else None]
+    return _step(checkpoint) >= min(end for end in ends if end)
 
 
 def _step(checkpoint: Path) -> int:

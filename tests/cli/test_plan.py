@@ -40,7 +40,7 @@ def test_the_papers_run_fits_eight_gpus(capsys):
     assert cells["weights"][-3:] == ["16.6", "2.1", "16.6"]
     assert cells["weights gathered"][-2] == "16.6"
     assert cells["sft"][1] == "3,896"
-    assert "not measured" in output and "at 3 an hour" in output and "not built yet" in output
+    assert "not measured" in output and "at 3 an hour" in output and "on a CPU only" in output
 
 
 @pytest.mark.parametrize(

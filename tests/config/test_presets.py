@@ -49,8 +49,9 @@ def test_single_takes_the_memory_that_nvidia_smi_reports(monkeypatch):
 def test_what_official_changes():
     """The public scripts against the paper: each value is read in the code that the comments name."""
     official = load_profile("full-official")
-    assert changed(official.sft, SftConfig()) == {"lr_scheduler": "linear", "loss_tokens": "all"}
-    ours = {"compared_prompts", "compared_rank"}
+    ours = {"compared_prompts", "compared_rank", "num_processes", "engine"}
+    sft = {k: v for k, v in changed(official.sft, SftConfig()).items() if k not in ours}
+    assert sft == {"lr_scheduler": "linear", "loss_tokens": "all"}
     assert {k: v for k, v in changed(official.gspo, GspoConfig()).items() if k not in ours} == {"top_k": 50}
     assert changed(official.frames, FrameConfig()) == {
         "min_pixels": 100_352,

@@ -141,9 +141,17 @@ def test_a_gpu_that_is_too_small_is_refused_with_what_would_help(root, monkeypat
     (message,) = [m for m in found(tmp_path, data_root=str(root)) if m.startswith("GPU")]
     assert "GPU memory: on one GPU" in message
     assert "lora_rank=16" in message
-    assert " GPUs" not in message  # training on several is not built
+    assert "4 GPUs" in message
     adapted = replace(FULL, sft=FULL.sft.with_rank(16), gspo=FULL.gspo.with_rank(16))
     assert [m for m in found(tmp_path, adapted, data_root=str(root)) if m.startswith("GPU")] == []
+
+
+def test_more_processes_than_gpus_are_refused_and_eight_gpus_are_enough(root, monkeypatch, tmp_path):
+    monkeypatch.setattr(check, "gpu_memories", lambda: ([85 * 10**9] * 8, ""))
+    assert [m for m in found(tmp_path, data_root=str(root)) if m.startswith("GPU")] == []
+    more = replace(FULL, sft=replace(FULL.sft, num_processes=16))
+    (message,) = [m for m in found(tmp_path, more, data_root=str(root)) if m.startswith("GPU")]
+    assert message == "GPU: 16 processes train, one on each GPU, and 8 are there; set -p num_processes=8"
 
 
 def test_what_a_run_has_written_already_counts_as_free(monkeypatch, tmp_path):

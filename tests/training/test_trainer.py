@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from o3v import files
 from o3v.training import callbacks
+from o3v.training.trainer import is_finished
 
 
-def run(callback, rows):
+def run(callback, rows, folder):
     control = SimpleNamespace(should_training_stop=False)
     for step, row in enumerate(rows):
-        callback.on_log(None, SimpleNamespace(global_step=step), control, logs=row)
+        callback.on_log(SimpleNamespace(output_dir=str(folder)), SimpleNamespace(global_step=step), control, logs=row)
         if control.should_training_stop:
             return step
     return None
@@ -31,9 +33,14 @@ FINE = {"completions/clipped_ratio": 0.3, "kl": 0.1}
         ([{}] * 5, None),  # a log without these values
     ],
 )
-def test_a_run_that_collapses_is_stopped(rows, stopped_at, caplog):
-    assert run(callbacks.StopOnCollapse(patience=3), rows) == stopped_at
+def test_a_run_that_collapses_is_stopped(rows, stopped_at, caplog, tmp_path):
+    assert run(callbacks.StopOnCollapse(patience=3), rows, tmp_path) == stopped_at
     assert bool(caplog.records) == (stopped_at is not None)
+    checkpoint = tmp_path / "checkpoint-2"
+    files.write_json(checkpoint / "trainer_state.json", {"max_steps": 9})
+    assert is_finished(checkpoint) == (stopped_at == 2)
+    assert is_finished(checkpoint, stop_at=2)
+    assert is_finished(checkpoint, stop_at=4) == (stopped_at == 2)
 
 
 def test_the_log_holds_the_rows_so_far(tmp_path):

@@ -7,7 +7,7 @@ lie anywhere below its root. The synthetic world writes the same layout. This mo
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,19 +125,31 @@ def locate_items(root: Path | str, items: Iterable[Row]) -> list[Row | str]:
     `vid` is a path, a file name, or a file name without its ending, as in the public file.
     """
     by_name, located = videos_by_name(root), []
+    for item in items:
+        try:
+            located.append({**item, "video_path": find_video(root, item["vid"], by_name)})
+        except FileNotFoundError as error:
+            located.append(f"{item['vid']!s:.60}: {error}")
+    return located
+
+
+def find_video(root: Path | str, name: str, by_name: Mapping[str, Sequence[str]]) -> str:
+    """The path below `root` of a video that is named by path, file name, or file name without or with another ending.
+
+    `by_name` is that of `videos_by_name`. Raises FileNotFoundError for no and for several videos of this name.
+    """
+    if is_file(root, name):
+        return name
+    last = Path(name).name
+    ended = last.lower().endswith(VIDEO_ENDINGS)
+    paths = by_name.get(last) or (by_name.get(Path(last).stem) if ended else None) or []
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        raise FileNotFoundError(f"several videos have this name: {', '.join(paths[:3])}")
     links = [path.name for path in sorted(Path(root).glob("[!.]*")) if path.is_symlink() and path.name != COLLECTIONS]
     hint = f" (links are followed below {COLLECTIONS}/ only, not {', '.join(links[:3])})" if links else ""
-    for item in items:
-        vid = item["vid"]
-        paths = [vid] if is_file(root, vid) else by_name.get(Path(vid).name, [])
-        if len(paths) == 1:
-            located.append({**item, "video_path": paths[0]})
-        else:
-            several = ", ".join(paths[:3])
-            located.append(
-                f"{vid!s:.60}: {f'several videos have this name: {several}' if paths else f'has no video{hint}'}"
-            )
-    return located
+    raise FileNotFoundError(f"has no video{hint}")
 
 
 def videos_by_name(root: Path | str) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from o3v import files, video
 from o3v.config import InferenceConfig
+from o3v.data.root import find_video, videos_by_name
 from o3v.evaluation.benchmarks import BenchmarkItem
 from o3v.inference.answering import Question, answer
 from o3v.inference.vstar_protocol import read_vstar_answers, vstar_questions
@@ -21,19 +22,14 @@ from o3v.schema import Row, Task
 
 
 def find_videos(root: Path, names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The path below `root` of each video, named by path, file name or file name without ending.
+    """The path below `root` of each video (`data.root.find_video`).
 
     Also names the videos that do not exist or cannot be opened, with the reason.
     """
-    paths = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("[!.]*.*")) if path.is_file()}
-    known = {key: name for name, path in reversed(paths.items()) for key in (path.stem, path.name, name)}
-    found, problems = {}, []
+    by_name, found, problems = videos_by_name(root), {}, []
     for name in dict.fromkeys(names):
-        stem = Path(name).stem if Path(name).suffix in (".mp4", ".mkv", ".webm", ".avi") else name
-        path = known.get(name) or known.get(Path(name).name) or known.get(stem)
         try:
-            if path is None:
-                raise FileNotFoundError(f"no such video below {root}")
+            path = find_video(root, name, by_name)
             video.probe(root / path)
             found[name] = path
         except (OSError, video.VideoError) as error:

@@ -81,15 +81,19 @@ def run_batches(
         for future, _ in waiting:
             future.cancel()
         if not isinstance(error, Exception) or isinstance(error.__cause__, BrokenProcessPool):
-            close_workers()  # they are dead, or busy with what nobody waits for
+            _forget(stop_pool)  # they are dead, or busy with what nobody waits for
         raise
 
 
 def close_workers() -> None:
     """Ends the workers of this process and frees their memory; the next call starts new ones."""
+    _forget(ProcessPoolExecutor.shutdown)
+
+
+def _forget(end: Callable[[ProcessPoolExecutor], None]) -> None:
     executor, _POOL.executor = _POOL.executor, None
     if executor:
-        stop_pool(executor)
+        end(executor)
 
 
 def _useful_workers(vlm: VideoModel, num_batches: int, num_workers: int | None) -> int:

@@ -1,8 +1,8 @@
 """Several updates on the same rollouts, which show where GSPO and GRPO differ.
 
 On the first update the policy is the one that sampled the completions: every ratio is 1, and both losses have the same
-gradient. Later the ratios spread: GRPO clips tokens, GSPO clips whole completions. These are plain AdamW steps on a few
-questions; notebook 03 shows the same loop in its cells, and training is in `training.gspo`.
+gradient. Later the ratios spread: GRPO clips tokens, GSPO clips whole completions. Notebook 03 makes plain AdamW steps
+on a few questions in its cells; training is in `training.gspo`.
 """
 
 import copy
@@ -35,23 +35,6 @@ class Rollouts:
     advantage: torch.Tensor  # advantage of each completion in its group, (rows,)
     texts: Sequence[str] = ()  # the completions as text
     scores: Sequence[Mapping[str, float | None]] = ()  # reward of each completion, term by term
-
-
-@dataclass(frozen=True)
-class Update:
-    """One update on the same rollouts."""
-
-    loss_name: str  # key of LOSSES
-    number: int  # index of the update, from 0
-    loss: float  # value of the loss before the step
-    ratios: torch.Tensor  # ratios before the step, one per token (GRPO) or one per completion (GSPO)
-    clipped: float  # share of the ratios that the loss clips
-    gradient_norm: float  # of the gradient of all trained parameters
-
-    def row(self) -> dict[str, float | str]:
-        """The update as a row of a table."""
-        ends = {"lowest ratio": self.ratios.min().item(), "highest ratio": self.ratios.max().item()}
-        return {"loss": self.loss_name, "update": self.number + 1, **ends, "clipped": self.clipped}
 
 
 def sample_rollouts(
@@ -114,37 +97,6 @@ def first_gradient_norms(model: Any, rollouts: Rollouts, epsilon: float) -> dict
         norms[name] = gradient_norm(model)
     model.zero_grad()
     return norms
-
-
-def repeated_updates(
-    vlm: VideoModel, rollouts: Rollouts, loss_name: str, count: int, learning_rate: float, epsilon: float
-) -> list[Update]:
-    """AdamW steps on the same rollouts, on a copy of the model.
-
-    Args:
-        vlm: the model that sampled the rollouts; it stays unchanged.
-        rollouts: completions with their advantages.
-        loss_name: key of LOSSES.
-        count: number of steps.
-        learning_rate: AdamW's learning rate.
-        epsilon: clipping range of the ratios.
-    """
-    model = copy.deepcopy(vlm.model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    old, done = None, []
-    for number in range(count):
-        optimizer.zero_grad()
-        prefix = prefix_cache.prefill(model, rollouts.inputs)
-        logp, _ = prefix_cache.log_probs(model, prefix, rollouts.ids, rollouts.mask, 1.0)
-        old = logp.detach() if old is None else old
-        loss = LOSSES[loss_name](logp, old, rollouts.mask, rollouts.advantage, epsilon)
-        loss.backward()
-        norm = gradient_norm(model)
-        ratios, advantage = clipped_ratios(loss_name, logp.detach(), old, rollouts)
-        clipped = objective.clipped_share(ratios, advantage, epsilon)
-        done.append(Update(loss_name, number, loss.item(), ratios, clipped, norm))
-        optimizer.step()
-    return done
 
 
 def clipped_ratios(

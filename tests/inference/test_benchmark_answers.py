@@ -19,9 +19,15 @@ CONFIG = InferenceConfig(batch_size=4, max_new_tokens=3)
 def test_videos_are_found_by_path_name_and_stem(world, tmp_path):
     stem = read_items(world / "V_STaR_test.json")[0]["vid"]
     name = f"videos/eval/{stem}.mp4"
-    found, problems = find_videos(world, [name, stem, f"{stem}.mp4", "none", "none"])
-    assert found == {name: name, stem: name, f"{stem}.mp4": name}
-    assert problems == [f"none: no such video below {world}"]
+    found, problems = find_videos(world, [name, stem, f"{stem}.mp4", f"{stem}.avi", "none", "none"])
+    assert found == {name: name, stem: name, f"{stem}.mp4": name, f"{stem}.avi": name}
+    assert problems == ["none: has no video"]
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.mp4").write_bytes(b"no video")
+    found, problems = find_videos(tmp_path, ["same", "a/same.mp4"])
+    assert found == {} and problems[0] == "same: several videos have this name: a/same.mp4, b/same.mp4"
+    assert problems[1].startswith("a/same.mp4: ")  # the right one, which is no video
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     found, problems = find_videos(tmp_path, ["broken"])
     assert found == {} and problems[0].startswith("broken: ")

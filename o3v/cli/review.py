@@ -22,6 +22,8 @@ def add_commands(commands: Any) -> None:
     summary = "recompute the numbers of a run or a published site from its own files, and check all hashes"
     add = add_parser(commands, "verify", verify_folder, summary)
     add("folder", **FOLDER, help="folder of a run or of a published site")
+    add("--site", **FOLDER, help="site that must show this run (default: docs/tour, if it does)")
+    add("--readme", type=Path, metavar="FILE", help="file whose result table must show this run (default: README.md)")
 
     add = add_parser(commands, "compare", compare, "print two runs side by side; ≠ marks what differs")
     add("run_a", type=Path, metavar="RUN_A", help="folder of a run")
@@ -35,7 +37,7 @@ def add_commands(commands: Any) -> None:
 
 def verify_folder(options: Namespace) -> int:
     """Prints what does not hold. Returns 1 if there is something."""
-    checks = verify(options.folder)
+    checks = verify(options.folder, options.site, options.readme)
     failed = [check for check in checks if check.problems]
     for check in failed:
         for problem in check.problems:

@@ -2,53 +2,47 @@
 
 Of a run: the hashes of all recorded inputs and outputs (rows, weights, figures, numbers) and of the pages; the numbers
 of `results.json` and the result tables of the pages, recomputed from rows and responses (`recompute`); and that the
-page shows what the executed notebook holds. Of a site: the hashes of its files, and its numbers against its
+page shows what the executed notebook holds; the rewards of the rollouts; and, if `docs/tour` and the README show this
+run, that they show its numbers (`published`). Of a site: the hashes of its files, and its numbers against its
 `results.json`. What somebody changed together with all hashes and all that is computed from it is not noticed.
 """
 
 import ast
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from o3v.files import read_json
 from o3v.review import recompute
+from o3v.review.checks import Check, Problems, run_check
 from o3v.review.page_reader import PageReader, find_table, hidden_differences, outputs, read_book, shows
+from o3v.review.published import published_checks
+from o3v.review.rescore import wrong_rollouts
 from o3v.review.site import is_site, result_table
 from o3v.runner.hashes import cached_hash
 from o3v.runner.plan import MANIFEST, read_manifest
 from o3v.runner.stage import RESULTS, read_stage
 
-Problems = Iterator[str]
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError, MemoryError)
 HASHED = ("inputs", "outputs", "pages")  # of a stage in the manifest: paths with their hashes
 
 
-@dataclass(frozen=True)
-class Check:
-    """One checked thing, for example `05_evaluation/metrics.json: hash`, and its problems; none if it holds.
+def verify(folder: Path, site: Path | None = None, readme: Path | None = None) -> list[Check]:
+    """Checks a run, or a published site. Raises ValueError if the folder is neither.
 
-    `skipped` says why something could not be checked, which is no problem.
+    `site` and `readme` are what was published of the run (`published.published_checks`).
     """
-
-    name: str
-    problems: tuple[str, ...] = ()
-    skipped: str = ""
-
-
-def verify(folder: Path) -> list[Check]:
-    """Checks a run, or a published site. Raises ValueError if the folder is neither."""
     if (folder / MANIFEST).exists():
-        return verify_run(folder)
+        return verify_run(folder) + published_checks(folder, read_manifest(folder), site, readme)
+    if site or readme:
+        raise ValueError(f"{folder} is no run; --site and --readme are compared with a run")
     if (folder / RESULTS).exists():
         return verify_site(folder)
     raise ValueError(f"{folder} has neither {MANIFEST} (a run) nor {RESULTS} (a published site)")
 
 
 def verify_run(run_dir: Path) -> list[Check]:
-    """All checks of a run. Raises ValueError if it has no readable manifest or no notebook."""
+    """All checks of a run alone. Raises ValueError if it has no readable manifest or no notebook."""
     stages, checks, hashes = read_manifest(run_dir)["stages"], [], {}
     if not stages:
         raise ValueError(f"{run_dir / MANIFEST} lists no notebook")
@@ -85,25 +79,19 @@ def _numbers(run_dir: Path, name: str, pages_recorded: bool) -> list[Check]:
     """Checks of the numbers and pages of one notebook."""
     folder, checks = run_dir / name, []
     if name in recompute.RESULTS:
-        checks.append(_check(f"{name}/{RESULTS}: recomputed", _recomputed, folder, RESULTS, recompute.RESULTS[name]))
+        checks.append(run_check(f"{name}/{RESULTS}: recomputed", _recomputed, folder, RESULTS, recompute.RESULTS[name]))
     if name in recompute.FILES:
         file, function = recompute.FILES[name]
-        checks.append(_check(f"{name}/{file}: recomputed", _recomputed, folder, file, function))
+        checks.append(run_check(f"{name}/{file}: recomputed", _recomputed, folder, file, function))
+    if (folder / "rollouts.jsonl").exists():
+        checks.append(run_check(f"{name}/rollouts.jsonl: scored again", wrong_rollouts, run_dir))
     if name in recompute.TABLES:
-        checks.append(_check(f"{name}.html: result table", _table, run_dir, name))
-    checks.append(_check(f"{name}.ipynb: recorded numbers", _last_output, run_dir, name))
-    checks.append(_check(f"{name}.html: as the notebook", _page, run_dir, name))
+        checks.append(run_check(f"{name}.html: result table", _table, run_dir, name))
+    checks.append(run_check(f"{name}.ipynb: recorded numbers", _last_output, run_dir, name))
+    checks.append(run_check(f"{name}.html: as the notebook", _page, run_dir, name))
     if not pages_recorded:
         checks.append(Check(f"{name}.html: hash", skipped="this run recorded no hashes of its pages"))
     return checks
-
-
-def _check(name: str, function: Callable[..., Problems], *arguments: Any) -> Check:
-    """Runs a check. A file that is missing or cannot be read is a problem, not an error."""
-    try:
-        return Check(name, tuple(function(*arguments)))
-    except UNREADABLE as error:
-        return Check(name, (f"cannot be checked: {type(error).__name__}: {error!s:.200}",))
 
 
 def _recomputed(folder: Path, file: str, function: Callable[[Path], Any]) -> Problems:
@@ -160,13 +148,13 @@ def verify_site(site: Path) -> list[Check]:
     here = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
     more = sorted(here - numbers["files"].keys() - {RESULTS})
     checks.append(Check("files", tuple(f"{name} is not part of the site" for name in more)))
-    checks.append(_check("index.html: result table", _index, site, numbers))
+    checks.append(run_check("index.html: result table", _index, site, numbers))
     for name, results in numbers["stages"].items():
         recorded = [results, numbers["metrics"]]
-        checks.append(_check(f"{name}.html: recorded numbers", _site_page, site / f"{name}.html", recorded))
+        checks.append(run_check(f"{name}.html: recorded numbers", _site_page, site / f"{name}.html", recorded))
     cells = recompute.metric_cells(numbers["metrics"])
     page = site / "05_evaluation.html"
-    checks.append(_check("05_evaluation.html: result table", _site_table, page, cells))
+    checks.append(run_check("05_evaluation.html: result table", _site_table, page, cells))
     return checks
 
 

@@ -1,7 +1,8 @@
 """A small finished run for the tests of `o3v.review`: notebooks 03 and 05 with rows, weights, figures and pages.
 
 Its numbers are known by hand. In 05 one of two items is answered perfectly by `sft_gspo` and no other item by any
-model, so accuracy, tIoU and vIoU of `sft_gspo` are 0.5. In 03 the reward of both questions rises by 1.
+model, so accuracy, tIoU and vIoU of `sft_gspo` are 0.5. In 03 the reward of both questions rises by 1; of the two
+rollouts one is right in the right form (answer 1 + format 1), the other wrong in the right form (0 + 1).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ METRICS = {"base": ZERO, "sft": ZERO, "sft_gspo": HALF}  # mlgm: −ln(1 − 0.5
 HELDOUT = {
     "steps": 2,
     "questions": 2,
+    "reading of the reward": "paper",
     "verdict": "rose",
     "total, before": 1.0,
     "total, after": 2.0,
@@ -51,11 +53,35 @@ HELDOUT = {
 }
 
 
+QUESTION = {
+    "id": "q",
+    "video_path": "a.mp4",
+    "task": "General video QA MCQ",
+    "question": "Which?\nA. red\nB. blue",
+    "answer": "B",
+}
+# 13.816 = −ln(10⁻⁶), the limit of the LGM: the best resample holds the perfect item only
+README = """\
+| seed | | accuracy | m_tIoU | m_vIoU | mAM | mLGM | format | reward |
+|---|---|---|---|---|---|---|---|---|
+| 0 | base | 0.000 | 0.000 | 0.000 | 0.000 | 0.000 | 0.000 | |
+| | SFT | 0.000 | 0.000 | 0.000 | 0.000 | 0.000 | 0.000 | 1.000 |
+| | SFT+GSPO | 0.500 | 0.500 | 0.500 | 0.500 | 0.693 | 1.000 | 2.000 |
+| | change | HALF | HALF | HALF | HALF | +0.693 (0.000 to 13.816) | | +1.000 (1.000 to 1.000) |
+| 7 | base | 0.123 | 0.000 | 0.000 | 0.000 | 0.000 | 0.000 | |
+""".replace("HALF", "+0.500 (0.000 to 1.000)")
+
+
 def png(grey: int) -> bytes:
     """A small picture."""
     file = io.BytesIO()
     Image.new("RGB", (60, 40), (grey, 120, 200)).save(file, "png")
     return file.getvalue()
+
+
+def response(answer: str) -> str:
+    """A well-formed response."""
+    return f"<think>It is {answer}.</think><answer>{answer}</answer>"
 
 
 def make_run(run_dir: Path) -> Path:
@@ -75,12 +101,21 @@ def _gspo(run_dir: Path) -> dict[str, Any]:
         for i in range(2)
     ]
     write_jsonl(stage.path("heldout.jsonl"), rows)
+    write_jsonl(run_dir / "01_data_pipeline/rl.jsonl", [QUESTION])
+    scored = {"step": 0, "id": "q", "task": QUESTION["task"], "format": 1.0}
+    rollouts = [
+        {**scored, "completion": response(answer), "ans_acc": right, "total": 1 + right, "total_at_start": 1 + right}
+        for answer, right in (("B", 1.0), ("A", 0.0))
+    ]
+    write_jsonl(stage.path("rollouts.jsonl"), rollouts)
     write_text(stage.path("metrics.csv"), "step,loss\n1,0.5\n2,0.25\n")
     stage.path("checkpoint/model.safetensors").write_bytes(bytes(range(200)))
     stage.path("reward.png").write_bytes(png(10))
     stage.path("world/a.mp4").write_bytes(b"a video")
     stage.list_media("data", {"world": stage.path("world")}, {"world": ["a.mp4"]})
-    stage.record(HELDOUT, ["heldout.jsonl", "metrics.csv", "checkpoint", "reward.png", "data.media.json"])
+    stage.record(
+        HELDOUT, ["heldout.jsonl", "rollouts.jsonl", "metrics.csv", "checkpoint", "reward.png", "data.media.json"]
+    )
     same = {"change": 0.0, "low": 0.0, "high": 0.0, "verdict": "within chance"}
     table = {
         "answer right": {"before": 0.25, "after": 0.25, **same},

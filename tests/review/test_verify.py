@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.reviewed_run import make_run
+from helpers.reviewed_run import README, make_run
 
 from o3v.__main__ import main
 from o3v.review.page_reader import PageReader, shows
+from o3v.review.published import SITE
+from o3v.review.readme import cells_of_site, wrong_readme_cells
 from o3v.review.site import publish
 from o3v.review.verify import verify
 from o3v.runner.hashes import cached_hash
@@ -66,6 +68,15 @@ def with_hashes(change: Callable[[Path], None]) -> Callable[[Path], None]:
     return both
 
 
+def change_manifest(folder: Path, part: str, entry: str) -> None:
+    """Changes one recorded hash of notebook 03, in the manifest and in the record of the notebook."""
+    manifest, stage_file = json.loads((folder / "manifest.json").read_text()), folder / "03_gspo/stage.json"
+    record, stage = json.loads(stage_file.read_text()), manifest["stages"]["03_gspo"]
+    record[part][entry] = stage[part][entry] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    stage_file.write_text(json.dumps(record))
+
+
 PAGE, METRICS = "05_evaluation.html", "05_evaluation/metrics.json"
 TAMPERED = {  # what was changed: the change, and how the report begins
     "a digit in a page": (
@@ -104,6 +115,31 @@ TAMPERED = {  # what was changed: the change, and how the report begins
     "a row, with its hash": (
         with_hashes(replace("03_gspo/heldout.jsonl", '"total": 2.5', '"total": 2.4')),
         "03_gspo/results.json: recomputed: total, after",
+    ),
+    "a prediction": (
+        replace("05_evaluation/predictions.jsonl", '"judge_score": 3', '"judge_score": 0'),
+        "05_evaluation/predictions.jsonl: hash: the content differs",
+    ),
+    "a prediction, with its hash": (
+        with_hashes(replace("05_evaluation/predictions.jsonl", '"judge_score": 3', '"judge_score": 0')),
+        "05_evaluation/metrics.json: recomputed: sft_gspo.accuracy is 0.5, recomputed 0.0",
+    ),
+    "a rollout": (flip("03_gspo/rollouts.jsonl"), "03_gspo/rollouts.jsonl: hash: the content differs"),
+    "a rollout's text, with its hash": (
+        with_hashes(replace("03_gspo/rollouts.jsonl", "<answer>B</answer>", "<answer>A</answer>")),
+        "03_gspo/rollouts.jsonl: scored again: line 1, q: total_at_start is 2.0, recomputed 1.0",
+    ),
+    "a rollout's reward, with its hash": (
+        with_hashes(replace("03_gspo/rollouts.jsonl", '"total": 1.0', '"total": 1.5')),
+        "03_gspo/rollouts.jsonl: scored again: line 2, q: total is 1.5, the sum of its terms 1.0",
+    ),
+    "a question of another rollout, with its hash": (
+        with_hashes(replace("03_gspo/rollouts.jsonl", '"id": "q"', '"id": "p"')),
+        "03_gspo/rollouts.jsonl: scored again: line 1, p: the question is not in",
+    ),
+    "a hash in the manifest": (
+        lambda folder: change_manifest(folder, "outputs", "heldout.jsonl"),
+        "03_gspo/heldout.jsonl: hash: the content differs",
     ),
     "a weight": (flip("03_gspo/checkpoint/model.safetensors"), "03_gspo/checkpoint: hash"),
     "a figure": (flip("05_evaluation/comparison.png"), "05_evaluation/comparison.png: hash"),
@@ -165,7 +201,93 @@ def test_a_run_without_hashes_of_its_pages_says_so(run_dir, capsys):
     assert "not checked: 05_evaluation.html: hash" in capsys.readouterr().out
 
 
-SITE = {
+@pytest.fixture
+def published(run_dir, tmp_path):
+    """The options that name the site and the README of a run."""
+    publish(run_dir, tmp_path / "tour")
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
+    return ["--site", str(tmp_path / "tour"), "--readme", str(tmp_path / "README.md")]
+
+
+def test_what_was_published_of_a_run_passes(run_dir, published, capsys):
+    assert main(["verify", str(run_dir), *published]) == 0
+    out = capsys.readouterr().out
+    assert "not checked" not in out and "checks hold" in out
+    names = {check.name for check in verify(run_dir, Path(published[1]), Path(published[3])) if not check.skipped}
+    assert {
+        "README.md: result table",
+        "tour/results.json: the run's numbers",
+        "tour/03_gspo.html: as the notebook",
+    } <= names
+
+
+def test_another_runs_site_and_readme_are_skipped_only_if_not_named(run_dir, tmp_path, capsys):
+    assert main(["verify", str(run_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "not checked: docs/tour: it shows another run" in out and "not checked: README.md" in out
+    assert main(["verify", str(run_dir), "--site", str(tmp_path), "--readme", str(tmp_path / "no.md")]) == 1
+    out = capsys.readouterr().out
+    assert "the run's numbers: cannot be checked: FileNotFoundError" in out
+    assert "no.md: result table: cannot be checked: FileNotFoundError" in out
+    (tmp_path / "no.md").write_text(README.replace("| 0 | base", "| 8 | base"), encoding="utf-8")
+    assert main(["verify", str(run_dir), "--readme", str(tmp_path / "no.md")]) == 1
+    assert "no.md has no result table with rows of seed 0" in capsys.readouterr().out
+
+
+def test_a_site_is_not_compared_with_a_site(run_dir, published, capsys):
+    assert main(["verify", published[1], *published]) == 2
+    assert "is no run; --site and --readme are compared with a run" in capsys.readouterr().err
+
+
+PUBLISHED = {
+    "a number of the README": (
+        replace("README.md", "| 0.693 | 1.000 | 2.000 |", "| 0.693 | 1.000 | 2.001 |"),
+        "README.md: result table: seed 0, SFT+GSPO, reward: the README shows '2.001', recomputed 2.0",
+    ),
+    "an interval of the README": (
+        replace("README.md", "(1.000 to 1.000)", "(0.900 to 1.000)"),
+        "README.md: result table: seed 0, change, reward: the README shows '+1.000 (0.900 to 1.000)', recomputed 1.0",
+    ),
+    "a sign of the README": (
+        replace("README.md", "+0.500", "−0.500"),
+        "README.md: result table: seed 0, change, accuracy: the README shows '−0.500",
+    ),
+    "a row of the README": (
+        replace("README.md", "| | SFT |", "| | SFT2 |"),
+        "README.md: result table: seed 0: the table",
+    ),
+    "a table of a page of the site": (
+        replace("tour/03_gspo.html", "<td>1.0</td>", "<td>1.1</td>"),
+        "tour/03_gspo.html: as the notebook: a table of the notebook is not in the page",
+    ),
+    "a number of the site": (
+        replace("tour/results.json", '"mam": 0.5', '"mam": 0.7'),
+        "tour/results.json: the run's numbers: metrics.sft_gspo.mam is 0.7, recomputed 0.5",
+    ),
+    "a page of the site that is gone": (
+        lambda folder: (folder / "tour/03_gspo.html").unlink(),
+        "tour/03_gspo.html: as the notebook: cannot be checked: FileNotFoundError",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_a_published_number_that_is_not_the_runs_fails_and_is_named(kind, run_dir, published, tmp_path, capsys):
+    change, message = PUBLISHED[kind]
+    change(tmp_path)
+    assert main(["verify", str(run_dir), *published]) == 1
+    assert any(line.startswith(message) for line in capsys.readouterr().out.splitlines())
+
+
+def test_the_readme_shows_the_published_run():
+    """Without the run's files: README against docs/tour/results.json."""
+    numbers = json.loads((SITE / "results.json").read_text(encoding="utf-8"))
+    expected = cells_of_site(numbers)
+    assert len(expected) == 4 and sum(map(len, expected.values())) == 26
+    assert list(wrong_readme_cells(SITE.parents[1] / "README.md", numbers["run"]["seed"], expected)) == []
+
+
+SITE_TAMPERED = {
     "a digit in the index": (replace("index.html", "0.500 (", "0.600 ("), "index.html: result table"),
     "a number of a page": (
         replace(PAGE, "<td>0.5</td>", "<td>0.6</td>"),
@@ -186,10 +308,10 @@ def test_a_published_site_passes(run_dir, tmp_path):
     assert main(["verify", str(tmp_path / "tour")]) == 0
 
 
-@pytest.mark.parametrize("kind", SITE)
+@pytest.mark.parametrize("kind", SITE_TAMPERED)
 def test_a_tampered_site_fails_and_is_named(kind, run_dir, tmp_path, capsys):
     publish(run_dir, tmp_path / "tour")
-    change, message = SITE[kind]
+    change, message = SITE_TAMPERED[kind]
     change(tmp_path / "tour")
     assert main(["verify", str(tmp_path / "tour")]) == 1
     assert any(line.startswith(message) for line in capsys.readouterr().out.splitlines())

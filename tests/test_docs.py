@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("data/**/*.md")])
+TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data/**/*.md")])
 NOTEBOOKS = sorted(ROOT.glob("notebooks/**/*.ipynb"))
 PUBLISHED = ROOT / "docs" / "tour"  # written by `make publish`; absent until a run has been published
 

@@ -1,7 +1,8 @@
 """Publishes a run as a static site: an index with the results, and the executed pages with smaller images.
 
 The site is a folder of files that need no server, no network and no script from elsewhere. Its `results.json` has all
-numbers of the run and a hash of every file, so that `verify` can check it. Does not know what the pages are about.
+numbers of the run and a hash of every file, so that `verify` can check it. Its `README.md` shows the most important
+numbers and pictures where HTML is not shown (`tour`).
 """
 
 import base64
@@ -22,6 +23,7 @@ from o3v.review.html import render
 from o3v.review.intervals import intervals
 from o3v.review.page_reader import PageReader
 from o3v.review.recompute import MODEL_NAMES, predictions
+from o3v.review.tour import SHOWN, TOUR, copy_pictures, tour_text
 from o3v.runner.fingerprint import RESULT_PACKAGES
 from o3v.runner.page import PAGE_CSS, embedded, render_page
 from o3v.runner.plan import NOTEBOOKS, read_manifest
@@ -30,15 +32,6 @@ from o3v.text import printable
 
 MAX_PAGE_BYTES, MAX_SITE_BYTES = 2_500_000, 10_000_000
 QUALITIES = (85, 70, 50, 30)  # of WebP images; the first with which a page is small enough
-SHOWN = {
-    "00_overview": "one response in parts: text, claims, boxes on frames, every term of the reward",
-    "01_data_pipeline": "videos, annotation, what each filter finds and what stays, the rows for SFT and RL",
-    "02_sft": "what the loss sees, the learning curve, the same questions before and after",
-    "03_gspo": "rewards, advantages, ratios and the clipped loss by hand, training, before and after",
-    "03b_reward_analysis": "the reward by task, its time gate, a group of answers, answers that cheat",
-    "04_inference": "answers claim by claim, the video with a slider, voting, whether answers need their evidence",
-    "05_evaluation": "base, SFT and SFT+GSPO on held-out videos",
-}
 _DATA = re.compile(r"data:image/(png|jpeg|gif);base64,([A-Za-z0-9+/=]+)")
 _NAV = (
     '<nav>{% for url, label in links %}<a href="{{ url }}">{{ label }}</a>{{ "" if loop.last else " · " }}'
@@ -95,16 +88,24 @@ def publish(run_dir: Path, site: Path, notebooks: Path = NOTEBOOKS) -> dict[str,
         new.mkdir()
         _write_pages(run_dir, list(manifest["stages"]), new, site, notebooks.absolute())
         numbers = site_numbers(run_dir, manifest)
-        write_text(new / "index.html", index_page(numbers, {n: _source(notebooks, n, site) for n in numbers["stages"]}))
-        numbers["files"] = {path.name: hash_path(path) for path in sorted(new.iterdir())}
+        sources = {name: _source(notebooks, name, site) for name in numbers["stages"]}
+        pictures = copy_pictures(run_dir, REPOSITORY / "docs/method.svg", new)
+        write_text(new / "index.html", index_page(numbers, sources))
+        write_text(new / TOUR, markdown_page(numbers, sources, pictures))
+        numbers["files"] = {name: hash_path(path) for name, path in site_files(new).items()}
         write_json(new / RESULTS, numbers)
-        sizes = {path.name: path.stat().st_size for path in sorted(new.iterdir())}
+        sizes = {name: path.stat().st_size for name, path in site_files(new).items()}
         if sum(sizes.values()) > MAX_SITE_BYTES:
             raise ValueError(f"the site has {sum(sizes.values()):,} bytes, more than {MAX_SITE_BYTES:,}")
         if site.exists():
             shutil.rmtree(site)
         new.rename(site)
     return sizes
+
+
+def site_files(site: Path) -> dict[str, Path]:
+    """All files of a site by their names in it, in order."""
+    return {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*")) if path.is_file()}
 
 
 def is_site(folder: Path) -> bool:
@@ -198,21 +199,32 @@ def _cell(value: float | None, ends: Sequence[float] | None, signed: str = "") -
     return f"{value:{signed}.3f}{interval}".replace("-", "−")
 
 
-def index_page(numbers: Mapping[str, Any], sources: Mapping[str, str]) -> str:
-    """The index of the site from its numbers. `sources` are the addresses of the notebooks, by name."""
-    run, (columns, table) = numbers["run"], result_table(numbers)
+def markdown_page(numbers: Mapping[str, Any], sources: Mapping[str, str], pictures: Sequence[str]) -> str:
+    """The Markdown page of the site from its numbers (`tour.tour_text`)."""
+    columns, table = result_table(numbers)
+    rows = [(label, *cells) for label, cells in table]
+    return tour_text(numbers, (["", *columns], rows), _facts(numbers["run"]), sources, pictures)
+
+
+def _facts(run: Mapping[str, Any]) -> dict[str, str]:
+    """How a run was made."""
     git, machine = run["git"] or {}, run["machine"] or {}
-    facts = {
+    return {
         "code": f"commit {git.get('commit', 'unknown')}" + (", with changes not committed" if git.get("dirty") else ""),
         "machine": f"{machine.get('cpu')}, {machine.get('cores')} cores, {machine.get('platform')}",
         "accelerators": ", ".join(machine.get("accelerators") or []) or "none",
-        "Python": run["python"],
+        "Python": str(run["python"]),
         "packages": ", ".join(f"{name} {version}" for name, version in run["packages"].items()),
         "command": f"o3v run --profile {run['profile']} --seed {run['seed']}",
     }
+
+
+def index_page(numbers: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    """The index of the site from its numbers. `sources` are the addresses of the notebooks, by name."""
+    run, (columns, table) = numbers["run"], result_table(numbers)
     names = list(numbers["stages"])
     pages = [{"name": name, "shows": SHOWN.get(name, ""), "source": sources.get(name, "")} for name in names]
     title = "o3v: a run to look at"
     figure = embedded(REPOSITORY / "docs", "method.svg")
-    values = {"columns": columns, "table": table, "pages": pages, "facts": facts.items(), "css": PAGE_CSS}
+    values = {"columns": columns, "table": table, "pages": pages, "facts": _facts(run).items(), "css": PAGE_CSS}
     return render(_INDEX, title=title, figure=figure, run={**run, "pages": names}, **values)

@@ -16,10 +16,12 @@ from typing import Any
 from o3v.files import read_json
 from o3v.review import recompute
 from o3v.review.checks import Check, Problems, run_check
+from o3v.review.markdown import markdown_tables
 from o3v.review.page_reader import PageReader, find_table, hidden_differences, outputs, read_book, shows
 from o3v.review.published import published_checks
 from o3v.review.rescore import wrong_rollouts
-from o3v.review.site import is_site, result_table
+from o3v.review.site import is_site, markdown_page, result_table, site_files
+from o3v.review.tour import TOUR
 from o3v.runner.hashes import cached_hash
 from o3v.runner.plan import MANIFEST, read_manifest
 from o3v.runner.stage import RESULTS, read_stage
@@ -145,10 +147,10 @@ def verify_site(site: Path) -> list[Check]:
     if not is_site(site) or not all(isinstance(numbers.get(part), dict) for part in ("stages", "metrics", "intervals")):
         raise ValueError(f"{site / RESULTS} is not that of a published site")
     checks = [Check(f"{name}: hash", tuple(_hash(site, name, d, {}))) for name, d in numbers["files"].items()]
-    here = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
-    more = sorted(here - numbers["files"].keys() - {RESULTS})
+    more = sorted(site_files(site).keys() - numbers["files"].keys() - {RESULTS})
     checks.append(Check("files", tuple(f"{name} is not part of the site" for name in more)))
     checks.append(run_check("index.html: result table", _index, site, numbers))
+    checks.append(run_check(f"{TOUR}: tables", _tour, site, numbers))
     for name, results in numbers["stages"].items():
         recorded = [results, numbers["metrics"]]
         checks.append(run_check(f"{name}.html: recorded numbers", _site_page, site / f"{name}.html", recorded))
@@ -163,6 +165,15 @@ def _index(site: Path, numbers: dict[str, Any]) -> Problems:
     columns, rows = result_table(numbers)
     if tables[0] != (("", *columns), *((label, *cells) for label, cells in rows)):
         yield f"the result table is not that of {RESULTS}"
+
+
+def _tour(site: Path, numbers: dict[str, Any]) -> Problems:
+    """The Markdown page is written again from the numbers, and its tables are compared."""
+    shown = list(markdown_tables((site / TOUR).read_text(encoding="utf-8")))
+    expected = list(markdown_tables(markdown_page(numbers, {}, list(numbers["files"]))))
+    yield from (f"no table {' '.join(table[0])!r:.80} as in {RESULTS}" for table in expected if table not in shown)
+    if len(shown) != len(expected):
+        yield f"{len(shown)} tables instead of {len(expected)}"
 
 
 def _site_page(page: Path, recorded: list[Any]) -> Problems:

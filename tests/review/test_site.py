@@ -14,9 +14,10 @@ from o3v.__main__ import main
 from o3v.config import REPOSITORY
 from o3v.review import site as module
 from o3v.review.intervals import intervals
+from o3v.review.markdown import markdown_tables
 from o3v.review.page_reader import PageReader, find_table, shows
 from o3v.review.recompute import MODEL_NAMES, predictions
-from o3v.review.site import publish
+from o3v.review.site import publish, site_files
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,10 @@ def site(original, tmp_path_factory):
 
 def pages(site: Path) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in site.glob("*.html")}
+
+
+def contents(site: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in site_files(site).items()}
 
 
 def test_a_run_that_is_not_finished_is_not_published(original, tmp_path, capsys):
@@ -55,20 +60,18 @@ def test_a_folder_of_other_files_is_not_replaced(original, tmp_path):
 @pytest.mark.parametrize("limit", ["MAX_PAGE_BYTES", "MAX_SITE_BYTES"])
 def test_a_site_that_is_too_large_replaces_nothing(limit, original, tmp_path, monkeypatch):
     publish(original, tmp_path / "tour")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "tour").iterdir()}
+    before = contents(tmp_path / "tour")
     monkeypatch.setattr(module, limit, 2_000)
     with pytest.raises(ValueError, match="more than 2,000"):
         publish(original, tmp_path / "tour")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "tour").iterdir()} == before
+    assert contents(tmp_path / "tour") == before
     assert [path.name for path in tmp_path.iterdir()] == ["tour"]
 
 
 def test_publishing_twice_gives_the_same_files(original, site, tmp_path):
     publish(original, tmp_path / "tour")
     publish(original, tmp_path / "tour")
-    assert {p.name: p.read_bytes() for p in (tmp_path / "tour").iterdir()} == {
-        p.name: p.read_bytes() for p in site.iterdir()
-    }
+    assert contents(tmp_path / "tour") == contents(site)
 
 
 def test_the_site_needs_nothing_from_elsewhere(original, site):
@@ -103,14 +106,28 @@ def test_pages_and_results_say_the_same(site):
     assert index[5][1] == "+0.500 (0.000 to 1.000)"
 
 
+def test_the_markdown_page_shows_the_same_numbers_and_the_pictures_of_the_run(original, site):
+    text = (site / "README.md").read_text(encoding="utf-8")
+    tables = {table[0][0] or table[1][0]: table for table in markdown_tables(text)}
+    index = PageReader(pages(site)["index.html"]).tables[0]
+    assert tables["base"] == index
+    assert tables["held-out questions"][1:] == (("answer right", "0.250", "0.250"), ("reward", "1.000", "2.000"))
+    pictures = re.findall(r"!\[\S.+?\]\((pictures/\S+)\)", text)
+    assert pictures == ["pictures/method.svg", "pictures/05_evaluation-comparison.png"]
+    assert (site / pictures[1]).read_bytes() == (original / "05_evaluation/comparison.png").read_bytes()
+    assert "[page](05_evaluation.html)" in text and str(original.parent) not in text
+
+
 def test_links_lead_back_to_the_source_and_to_the_docs(original):
     out = REPOSITORY / "docs" / "tour-of-a-test"
     try:
         publish(original, out)
         links = PageReader((out / "05_evaluation.html").read_text(encoding="utf-8")).links
+        text = (out / "README.md").read_text(encoding="utf-8")
     finally:
         shutil.rmtree(out, ignore_errors=True)
     assert {"../../notebooks/05_evaluation.ipynb", "../glossary.md#kl", "index.html", "03_gspo.html"} <= set(links)
+    assert "[notebook](../../notebooks/05_evaluation.ipynb)" in text
 
 
 def test_the_intervals_are_those_of_the_mean_over_items(original):

@@ -14,7 +14,7 @@ from o3v.__main__ import main
 from o3v.review.page_reader import PageReader, shows
 from o3v.review.published import SITE
 from o3v.review.readme import cells_of_site, wrong_readme_cells
-from o3v.review.site import publish
+from o3v.review.site import MAX_SITE_BYTES, publish, site_files
 from o3v.review.verify import verify
 from o3v.runner.hashes import cached_hash
 
@@ -279,6 +279,11 @@ def test_a_published_number_that_is_not_the_runs_fails_and_is_named(kind, run_di
     assert any(line.startswith(message) for line in capsys.readouterr().out.splitlines())
 
 
+def test_the_published_site_of_this_repository_passes():
+    assert [check for check in verify(SITE) if check.problems] == []
+    assert sum(path.stat().st_size for path in site_files(SITE).values()) <= MAX_SITE_BYTES
+
+
 def test_the_readme_shows_the_published_run():
     """Without the run's files: README against docs/tour/results.json."""
     numbers = json.loads((SITE / "results.json").read_text(encoding="utf-8"))
@@ -297,6 +302,18 @@ SITE_TAMPERED = {
     "a result of a notebook": (
         replace("results.json", '"total, after": 2.0', '"total, after": 2.1'),
         "03_gspo.html",
+    ),
+    "a number of the Markdown page": (
+        replace("README.md", "| 1.000 | 2.000 |", "| 1.000 | 2.100 |"),
+        "README.md: tables: no table 'held-out questions before after' as in results.json",
+    ),
+    "a table more on the Markdown page": (
+        lambda site: (site / "README.md").write_text((site / "README.md").read_text() + "| a |\n|---|\n| 1 |\n"),
+        "README.md: tables: 4 tables instead of 3",
+    ),
+    "a picture of the Markdown page": (
+        flip("pictures/05_evaluation-comparison.png"),
+        "pictures/05_evaluation-comparison.png: hash",
     ),
     "a picture": (replace("03_gspo.html", "base64,", "base64,A"), "03_gspo.html: hash"),
     "a file more": (lambda site: (site / "more.html").write_text("more"), "files: more.html is not part of the site"),

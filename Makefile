@@ -10,7 +10,7 @@ MODULE := $(VENV)/bin/python -m
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test browser check lab publish
+.PHONY: help setup reproduce test browser check lab publish mirror links drift oldest
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,6 +23,12 @@ reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke t
 
 publish: $(STAMP)  ## write the site docs/tour/ from a finished run (RUN=runs/tiny-0)
 	@$(MODULE) o3v publish $(RUN)
+
+mirror: $(STAMP)  ## write the notebooks as texts, for diffs (notebooks/text)
+	@$(MODULE) o3v mirror
+
+links: $(STAMP)  ## check all links, those of the web too (needs the network)
+	@$(VENV)/bin/python .ci/links.py --external
 
 # One process per core, each with one thread. The tests of a file share their runs and stay together; in this order the
 # longest file does not come last.

@@ -1,4 +1,4 @@
-"""The commands `o3v verify`, `compare` and `publish`. They call the package and print its results."""
+"""The commands `o3v verify`, `compare`, `publish` and `mirror`. They call the package and print its results."""
 
 import logging
 from argparse import Namespace
@@ -8,9 +8,11 @@ from typing import Any
 from o3v.cli import add_parser, table_text
 from o3v.files import refuse_overwriting, write_text
 from o3v.review.compare import SECTIONS, compare_runs, comparison_page
+from o3v.review.mirror import write_mirrors
 from o3v.review.site import publish
 from o3v.review.verify import verify
 from o3v.runner.paths import display_path
+from o3v.runner.plan import NOTEBOOKS
 
 log = logging.getLogger("o3v.review")
 FOLDER = {"type": Path, "metavar": "DIR"}
@@ -33,6 +35,9 @@ def add_commands(commands: Any) -> None:
     add = add_parser(commands, "publish", publish_run, "write a static site of a run: results, pages, numbers")
     add("run_dir", type=Path, metavar="RUN", help="folder of a finished run")
     add("--out", dest="site", **FOLDER, default=Path("docs/tour"), help="folder of the site (default: docs/tour)")
+
+    add = add_parser(commands, "mirror", mirror, "write the notebooks as Python texts, for diffs")
+    add("--notebooks", **FOLDER, default=NOTEBOOKS, help="folder of the notebooks (default: those of this repository)")
 
 
 def verify_folder(options: Namespace) -> int:
@@ -76,4 +81,13 @@ def publish_run(options: Namespace) -> int:
     sizes = publish(options.run_dir, options.site)
     log.info("%s", table_text([{"file": name, "kB": round(size / 1000)} for name, size in sizes.items()]))
     log.info("%s: %.1f MB", display_path(options.site.absolute()), sum(sizes.values()) / 1e6)
+    return 0
+
+
+def mirror(options: Namespace) -> int:
+    """Writes the texts of the notebooks and prints those that changed."""
+    changed = write_mirrors(options.notebooks)
+    for path in changed:
+        log.info("%s", display_path(path.absolute()))
+    log.info("%d texts changed", len(changed))
     return 0

@@ -30,6 +30,12 @@ mirror: $(STAMP)  ## write the notebooks as texts, for diffs (notebooks/text)
 links: $(STAMP)  ## check all links, those of the web too (needs the network)
 	@$(VENV)/bin/python .ci/links.py --external
 
+drift:  ## run smoke with the newest libraries in an environment of its own; names the first API that drifted
+	@.ci/drift
+
+oldest:  ## the same with the oldest allowed Python and libraries
+	@.ci/oldest
+
 # One process per core, each with one thread. The tests of a file share their runs and stay together; in this order the
 # longest file does not come last.
 test: $(STAMP)  ## run all tests

@@ -154,7 +154,8 @@ pd.DataFrame(losses).round(3).rename_axis("loss per token")
 # LoRA keeps the weights fixed and learns a low-rank change of the attention weights. For a large model this needs much
 # less memory. For a few steps, the cell also trains the choice that the run above did not use. It takes the same rows in
 # the same order and the learning-rate schedule of a whole run; each choice has its usual learning rate. The curves
-# compare the first steps of both: the lower loss learns faster at the start, which says nothing about the end.
+# compare the first steps of both, and the cell prints which has the lower loss at their end. That choice learns faster at
+# the start, which says nothing about the end.
 
 ours, other = config, settings.sft.with_rank(0 if config.lora_rank else 8)
 other_rows = []
@@ -168,6 +169,10 @@ for kind, rows in ((ours, metrics.head(len(other_rows)).to_dict("records")), (ot
     name = f"LoRA, rank {kind.lora_rank}" if kind.lora_rank else "all weights"
     both += [{"kind": name, **row} for row in rows]
 columns = ["loss", "mean_token_accuracy"]
+if both:
+    ends = pd.DataFrame(both).groupby("kind")["loss"].apply(lambda losses: losses.dropna().tail(5).mean())
+    values = ", ".join(f"{kind} {loss:.3f}" for kind, loss in ends.items())
+    print(f"mean loss of the last 5 of {len(other_rows)} steps: {values}; lower: {ends.idxmin()}")
 charts.learning_curves(both, "step", columns, by="kind") if both else "not compared on this profile"
 
 

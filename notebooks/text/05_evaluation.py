@@ -106,7 +106,8 @@ pd.DataFrame(intervals).T.assign(format_rate=table["format_rate"].round(3))
 
 
 # **Paired.** All models answered the same items, so the interval of a change is narrower than two intervals side by side
-# suggest. `o3v eval --compare` ends with an error where a metric is worse beyond this interval.
+# suggest. The cell prints whether each stage added something in mAM; *within chance* means that the interval holds 0.
+# `o3v eval --compare` ends with an error where a metric is worse beyond this interval.
 
 changes = {}
 for before, after in [("base", "sft"), ("sft", "sft_gspo")]:
@@ -114,6 +115,8 @@ for before, after in [("base", "sft"), ("sft", "sft_gspo")]:
     changes[f"{names[before]} to {names[after]}"] = pd.DataFrame(vstar_report.comparison_rows(report)).set_index(
         "metric"
     )
+for step, change in changes.items():
+    print(f"mAM, {step}: {change.loc['mam', 'change']}, {change.loc['mam', 'verdict']}")
 pd.concat(changes)[["n", "change", "verdict"]]
 
 
@@ -155,8 +158,9 @@ pd.DataFrame({name: vstar_report.interval_row(values) for name, values in baseli
 #
 # The table shows the paper's models on the real V-STAR (tables 1 and 3; the paper gives no intervals), and our models, in
 # per cent (mLGM × 100), with n and 95% intervals. The
-# sizes of the numbers cannot be compared, because our synthetic world is not V-STAR. Compare the order instead: does mAM
-# rise from the base to SFT, and from SFT to SFT+GSPO? With a few dozen items, differences of a few hundredths (a few
+# sizes of the numbers cannot be compared, because our synthetic world is not V-STAR. Compare the order instead: in the
+# paper mAM rises from the base to SFT, and from SFT to SFT+GSPO; the cell prints whether it does here. With a few dozen
+# items, differences of a few hundredths (a few
 # points in this table) can be chance. The README gives the changes with their intervals, seed by seed.
 
 ends = ("value", "low", "high")
@@ -175,6 +179,8 @@ ours = {
     }
     for name, report in reports.items()
 }
+order = " < ".join(sorted(metrics, key=lambda name: metrics[name]["mam"]))
+print(f"mAM here: {order}; in the paper: base < sft < sft_gspo")
 pd.concat({"paper, V-STAR": paper.assign(n=2_094), "here, synthetic": pd.DataFrame(ours).T})[["n", "mAM", "mLGM"]]
 
 

@@ -157,9 +157,11 @@ from o3v.viz import widgets
 stages, tiny = {}, settings.pretrain is not None
 if examples:
     vlm = models.load(find_base(base or settings.base))
-    judge = crop_judge.CropJudge(vlm, fit_size(toyworld.SIZE_WH, settings.frames.max_pixels) if tiny else None)
+    workers = settings.inference.num_workers
+    crop_wh = fit_size(toyworld.SIZE_WH, settings.frames.max_pixels) if tiny else None
+    judge = crop_judge.CropJudge(vlm, crop_wh, num_workers=workers)
     asked = filters.IS_THIS_QUESTION if tiny else filters.SENTENCE_QUESTION
-    stages = filters.pipeline_stages(filters.read_crops_from(video_root), judge, asked)
+    stages = filters.pipeline_stages(filters.read_crops_from(video_root), judge, asked, workers or 2)
 steps = filter_report.run_filters(examples, stages)
 pd.DataFrame(filter_report.report_table(steps))
 

@@ -19,7 +19,8 @@
 # of the profile. `lora_rank` 0 trains all weights; a larger rank trains LoRA
 # adapters of this rank on the attention of the language model. `report_to` names an installed tracker (`tensorboard`,
 # `trackio`); `log.jsonl` beside the checkpoints is always written. `frame_cache` is a folder for decoded
-# frames, for many long videos: each is decoded once instead of at each use, and JPEG changes its pixels a little. The
+# frames, for many long videos: each is decoded once instead of at each use, and JPEG changes its pixels a little.
+# `num_processes` is the number of processes that train, one for each GPU or CPU core; they share each batch. The
 # profile `smoke` only checks that everything runs, and its model learns almost nothing. Use `tiny` to see results.
 
 profile = "smoke"
@@ -30,6 +31,7 @@ learning_rate: float | None = None
 lora_rank: int | None = None
 report_to = "none"
 frame_cache: str | None = None
+num_processes: int | None = None
 
 
 # **Setup.** Imports, the settings of the profile, and the rows that 01 wrote. A row whose video cannot be read is left
@@ -48,7 +50,7 @@ from o3v.data.quarantine import Quarantine
 from o3v.evaluation.vstar_items import read_items
 from o3v.rewards import RewardConfig
 from o3v.schema import Task
-from o3v.training import sft
+from o3v.training import launch, sft
 from o3v.training.trainer import TrainingRun
 from o3v.video import FrameCache
 from o3v.viz import charts
@@ -59,7 +61,7 @@ stage = runner.open_stage(run_dir, "02_sft")
 roots = stage.require_media("01_data_pipeline/data.media.json")
 examples = list(schema.read_examples(stage.require("01_data_pipeline/sft.jsonl")))
 items = read_items(stage.require("01_data_pipeline/eval.jsonl"))
-config = settings.sft.with_rank(lora_rank, learning_rate)
+config = launch.with_processes(settings.sft.with_rank(lora_rank, learning_rate), num_processes)
 quarantine = Quarantine(stage.path("unreadable.jsonl"), len(examples) + len(items), settings.data.max_unreadable)
 
 
@@ -104,8 +106,9 @@ print(before[0]["row"]["question"], "\n\n", before[0]["response"])
 # vision tokens, so it trains on the question, too. One `<|image_pad|>` stands for all tokens of a frame.
 
 facts = (base_hash, config, settings.frames, seed, frame_cache)
-work = stage.work_folder("trainer", *facts, code=[sft])
-trainer = sft.make_trainer(vlm, examples, builder, config, TrainingRun(work, seed, report_to, quarantine))
+work = stage.work_folder("trainer", *facts, code=[sft, launch])
+run = TrainingRun(work, seed, report_to, quarantine)
+trainer = sft.make_trainer(vlm, examples, builder, config, run)
 row_index = next(i for i, e in enumerate(examples) if e.task == "temporal-spatial free-form QA")
 tokens, mask = sft.label_mask(trainer, row_index)
 display(HTML(token_strip(tokens, mask)))
@@ -131,9 +134,12 @@ losses = {"before": sft.task_losses(trainer, examples, settings.sft.effective_ba
 # The curves show whether the model learns. `loss` is $L$ over the rows of a step. `mean_token_accuracy` is
 # the share of response tokens that the model predicts correctly. `entropy` measures how uncertain its predictions are.
 # The faint line is the logged value, the strong line is a moving average. The weights are saved for the next notebooks.
+# With several processes each takes a part of every batch, and they add up their gradients; the batch stays the same.
 
+rows_path = stage.require("01_data_pipeline/sft.jsonl")
+job = launch.make_job("sft", find_base(base), rows_path, builder, config, run)
 with builder.fill_ahead(examples, workers=2):
-    metrics = pd.DataFrame(training.train(trainer))
+    metrics = pd.DataFrame(launch.train(trainer, job))
 metrics.to_csv(stage.path("metrics.csv"), index=False)
 vlm = training.merge_adapters(trainer, vlm)
 models.save(vlm, stage.path("checkpoint"))
@@ -157,15 +163,17 @@ pd.DataFrame(losses).round(3).rename_axis("loss per token")
 # compare the first steps of both, and the cell prints which has the lower loss at their end. That choice learns faster at
 # the start, which says nothing about the end.
 
-ours, other = config, settings.sft.with_rank(0 if config.lora_rank else 8)
+other = launch.with_processes(settings.sft.with_rank(0 if config.lora_rank else 8), num_processes)
 other_rows = []
 if other.compared_steps:
-    folder = stage.work_folder("compared", *facts, code=[sft])
+    folder = stage.work_folder("compared", *facts, code=[sft, launch])
     fresh = models.load(find_base(base), master_weights=not other.lora_rank)
-    trial = sft.make_trainer(fresh, examples, builder, other, TrainingRun(folder, seed, quarantine=quarantine))
-    other_rows = training.train(trial, stop_at=other.compared_steps)
+    run = TrainingRun(folder, seed, quarantine=quarantine)
+    trial = sft.make_trainer(fresh, examples, builder, other, run)
+    job = launch.make_job("sft", find_base(base), rows_path, builder, other, run, stop_at=other.compared_steps)
+    other_rows = launch.train(trial, job)
 both = []
-for kind, rows in ((ours, metrics.head(len(other_rows)).to_dict("records")), (other, other_rows)):
+for kind, rows in ((config, metrics.head(len(other_rows)).to_dict("records")), (other, other_rows)):
     name = f"LoRA, rank {kind.lora_rank}" if kind.lora_rank else "all weights"
     both += [{"kind": name, **row} for row in rows]
 columns = ["loss", "mean_token_accuracy"]

@@ -18,7 +18,7 @@
 # [docs/tour](../docs/tour/03_gspo.html).
 
 # **Parameters.** `None` takes the value of the profile. `reward` is `paper` or `official` (the reward as the public code
-# computes it). `lora_rank`, `report_to` and `frame_cache` are as in 02.
+# computes it). `lora_rank`, `report_to`, `frame_cache` and `num_processes` are as in 02.
 
 profile = "smoke"
 seed = 0
@@ -29,6 +29,7 @@ reward = "paper"
 lora_rank: int | None = None
 report_to = "none"
 frame_cache: str | None = None
+num_processes: int | None = None
 
 
 # **Setup.** Imports. All computation is in the package `o3v`.
@@ -49,7 +50,7 @@ from o3v.evaluation.vstar_items import read_items
 from o3v.geometry import box_iou, span_iou
 from o3v.models import prefix_cache
 from o3v.rewards.terms import temporal_proximity
-from o3v.training import gspo, gspo_trainer, objective, off_policy
+from o3v.training import gspo, gspo_trainer, launch, objective, off_policy
 from o3v.training.trainer import TrainingRun
 from o3v.video import FrameCache
 from o3v.viz import charts, curves
@@ -64,10 +65,11 @@ stage = runner.open_stage(run_dir, "03_gspo")
 roots = stage.require_media("01_data_pipeline/data.media.json")
 start = stage.require("02_sft/checkpoint")
 config = replace(
-    settings.gspo.with_rank(lora_rank, learning_rate),
+    launch.with_processes(settings.gspo.with_rank(lora_rank, learning_rate), num_processes),
     max_steps=settings.gspo.max_steps if max_steps is None else max_steps,
 )
-examples = list(schema.read_examples(stage.require("01_data_pipeline/rl.jsonl")))
+rows_path = stage.require("01_data_pipeline/rl.jsonl")
+examples = list(schema.read_examples(rows_path))
 examples, heldout = gspo.split_heldout(examples, config.num_heldout)
 quarantine = Quarantine(stage.path("unreadable.jsonl"), len(examples), settings.data.max_unreadable)
 reward_config = {"paper": rewards.RewardConfig.paper, "official": rewards.RewardConfig.official}[reward]()
@@ -370,18 +372,24 @@ pd.DataFrame(gspo.preflight(vlm, examples, builder, config, reward_config, seed,
 # measurements. At every checkpoint the model answers every second held-out question, for the curve below. These answers
 # choose nothing: the last checkpoint is kept. A profile can also set videos apart (`DataConfig.dev_items`). Then the
 # checkpoint with the best mAM on them is kept (05 explains mAM and measures other videos). The cold start is not a
-# candidate. The trained model is saved at once, for 04 and 05.
+# candidate. The trained model is saved at once, for 04 and 05. With several processes, each samples the answers to a part
+# of the questions of a step, and they add up their gradients.
 
-dev = read_items(stage.require("01_data_pipeline/dev.jsonl")) if settings.data.dev_items else []
+dev_path = stage.require("01_data_pipeline/dev.jsonl") if settings.data.dev_items else None
+dev = read_items(dev_path) if dev_path else []
 dev_builder = replace(builder, root=roots["vstar"])
 heldout_mam = partial(inference.heldout_mam, vlm, dev, dev_builder, settings.inference, quarantine) if dev else None
-scored_rows = partial(inference.heldout_rewards, vlm, heldout[::2], builder, settings.inference, reward_config)
-heldout_rows = partial(scored_rows, quarantine)
-work = stage.work_folder("trainer", config, settings.frames, reward, seed, frame_cache, code=[gspo, inference])
+checked = heldout[:: gspo.HELDOUT_EVERY]
+scored_rows = partial(inference.heldout_rewards, vlm, checked, builder, settings.inference, reward_config)
+work = stage.work_folder("trainer", config, settings.frames, reward, seed, frame_cache, code=[gspo, launch, inference])
 run = TrainingRun(work, seed, report_to, quarantine)
+heldout_rows = partial(scored_rows, quarantine)
 trainer = gspo.make_trainer(vlm, examples, builder, config, run, reward_config, heldout_mam, heldout_rows)
+scoring = {"reward": reward_config, "inference": settings.inference}
+scoring |= {"dev_items": dev_path, "vstar_root": roots["vstar"]}
+job = launch.make_job("gspo", start, rows_path, builder, config, run, **scoring)
 with builder.fill_ahead(examples, workers=2):
-    metrics = pd.DataFrame(training.train(trainer))
+    metrics = pd.DataFrame(launch.train(trainer, job))
 mam = training.load_best(trainer)
 models.save(training.merge_adapters(trainer, vlm), stage.path("checkpoint"))
 print(f"{len(metrics)} steps of {config.prompts_per_step} questions with {config.num_generations} answers each")
@@ -405,7 +413,7 @@ step_time
 # not touch the dashed line of step 0, the change is more than chance. The table says the same in numbers: the package
 # resamples the questions 2,000 times (bootstrap). *within chance* means that the interval of the change holds 0.
 
-asked = {e.id for e in heldout[::2]}
+asked = {e.id for e in checked}
 answers = {0: [row for row in rows_before if row["id"] in asked], **training.read_heldout(work)}
 answers = dict(zip(answers, inference.align_rows(*answers.values()), strict=True))
 rewards_at = {step: [row["total"] for row in rows] for step, rows in answers.items()}

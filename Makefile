@@ -21,8 +21,9 @@ setup: $(STAMP)  ## create .venv with the pinned packages (other targets do this
 reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke takes a few minutes)
 	@$(MODULE) o3v run --profile $(PROFILE) --seed $(SEED) $(ARGS)
 
-publish: $(STAMP)  ## write the site docs/tour/ from a finished run (RUN=runs/tiny-0)
+publish: $(STAMP)  ## write docs/tour/ and the shipped models and rows of data/ from a finished run (RUN=runs/tiny-0)
 	@$(MODULE) o3v publish $(RUN)
+	@$(MODULE) o3v ship $(RUN)
 
 # One process per core, each with one thread. The tests of a file share their runs and stay together; in this order the
 # longest file does not come last.

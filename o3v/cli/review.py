@@ -1,4 +1,4 @@
-"""The commands `o3v verify`, `compare` and `publish`. They call the package and print its results."""
+"""The commands `o3v verify`, `compare`, `publish` and `ship`. They call the package and print its results."""
 
 import logging
 from argparse import Namespace
@@ -8,9 +8,11 @@ from typing import Any
 from o3v.cli import add_parser, table_text
 from o3v.files import refuse_overwriting, write_text
 from o3v.review.compare import SECTIONS, compare_runs, comparison_page
+from o3v.review.shipping import ship
 from o3v.review.site import publish
 from o3v.review.verify import verify
 from o3v.runner.paths import display_path
+from o3v.runner.shipped import DATA
 
 log = logging.getLogger("o3v.review")
 FOLDER = {"type": Path, "metavar": "DIR"}
@@ -31,6 +33,10 @@ def add_commands(commands: Any) -> None:
     add = add_parser(commands, "publish", publish_run, "write a static site of a run: results, pages, numbers")
     add("run_dir", type=Path, metavar="RUN", help="folder of a finished run")
     add("--out", dest="site", **FOLDER, default=Path("docs/tour"), help="folder of the site (default: docs/tour)")
+
+    add = add_parser(commands, "ship", ship_run, "write models and a few rows of a run to data/, for notebooks alone")
+    add("run_dir", type=Path, metavar="RUN", help="folder of a finished run of the profile tiny")
+    add("--data", **FOLDER, default=DATA, help="folder of the shipped folders (default: data)")
 
 
 def verify_folder(options: Namespace) -> int:
@@ -74,4 +80,11 @@ def publish_run(options: Namespace) -> int:
     sizes = publish(options.run_dir, options.site)
     log.info("%s", table_text([{"file": name, "kB": round(size / 1000)} for name, size in sizes.items()]))
     log.info("%s: %.1f MB", display_path(options.site.absolute()), sum(sizes.values()) / 1e6)
+    return 0
+
+
+def ship_run(options: Namespace) -> int:
+    """Writes the shipped part of a run and prints its sizes."""
+    sizes = ship(options.run_dir, options.data)
+    log.info("%s", table_text([{"folder": name, "kB": round(size / 1000)} for name, size in sizes.items()]))
     return 0

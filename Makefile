@@ -30,8 +30,8 @@ publish: $(STAMP)  ## write docs/tour/ and the shipped models and rows of data/ 
 test: $(STAMP)  ## run all tests
 	@OMP_NUM_THREADS=1 $(MODULE) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-browser: $(STAMP)  ## test the viewers of notebook 04 in headless Chromium
-	@$(MODULE) pytest tests/test_viewers_browser.py -m browser $(ARGS)
+browser: $(STAMP)  ## test viewers and pages in headless Chromium
+	@$(MODULE) pytest tests/test_*_browser.py -m browser $(ARGS)
 
 check: $(STAMP)  ## lint, check format, imports and notebook rules, in seconds
 	@$(MODULE) ruff check .

@@ -49,8 +49,8 @@ class Stage:
         if not self.shipped:
             return f"The files of earlier notebooks are those of {run}."
         return (
-            f"The model and the rows are the shipped ones in {display_path(DATA)}/, because {run} has no trained model. "
-            "They are few; docs/tour/ shows the whole run."
+            f"Model and rows are the shipped ones of {display_path(DATA)}/, because {run} has no trained model. "
+            "They are few; docs/tour/ shows a whole run."
         )
 
     def path(self, relative: str) -> Path:

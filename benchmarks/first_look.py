@@ -56,18 +56,18 @@ def first_look(folder: Path, app: str, timeout_s: float) -> dict[str, float]:
         viewer.wait_for(timeout=1000 * timeout_s)
         viewer.scroll_into_view_if_needed()
         seconds["the slider is there"] = time.monotonic() - started
-        _move(page, viewer)
+        _move(page, viewer, timeout_s)
         seconds["the slider has moved"] = time.monotonic() - started
         assert page.get_by_text("are the shipped ones of").count(), "the notebook did not read the shipped model"
     return seconds
 
 
-def _move(page, viewer) -> None:
+def _move(page, viewer, timeout_s: float) -> None:
     """Moves the slider of frames by a click, and waits until the image is another one."""
     image, track = viewer.locator("img.widget-image").first, viewer.locator(".noUi-base").first
     before, box = image.get_attribute("src"), track.bounding_box()
     page.mouse.click(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"])
-    for _ in range(300):  # the kernel answers when the cell that it runs is done
+    for _ in range(round(5 * timeout_s)):  # the kernel answers when the cell that it runs is done
         page.wait_for_timeout(200)
         if image.get_attribute("src") != before:
             return

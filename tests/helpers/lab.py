@@ -36,7 +36,7 @@ class JupyterLab:
     def __enter__(self) -> JupyterLab:
         with (self.folder / "lab.log").open("wb") as log:
             self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
-        for _ in range(120):
+        for _ in range(400):  # a busy machine is slow
             if self.status("/api") == 200:
                 break
             time.sleep(0.5)

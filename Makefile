@@ -21,8 +21,9 @@ setup: $(STAMP)  ## create .venv with the pinned packages (other targets do this
 reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke takes a few minutes)
 	@$(MODULE) o3v run --profile $(PROFILE) --seed $(SEED) $(ARGS)
 
-publish: $(STAMP)  ## write the site docs/tour/ from a finished run (RUN=runs/tiny-0)
+publish: $(STAMP)  ## write docs/tour/ and the shipped models and rows of data/ from a finished run (RUN=runs/tiny-0)
 	@$(MODULE) o3v publish $(RUN)
+	@$(MODULE) o3v ship $(RUN)
 
 mirror: $(STAMP)  ## write the notebooks as texts, for diffs (notebooks/text)
 	@$(MODULE) o3v mirror
@@ -41,8 +42,8 @@ oldest:  ## the same with the oldest allowed Python and libraries
 test: $(STAMP)  ## run all tests
 	@OMP_NUM_THREADS=1 $(MODULE) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-browser: $(STAMP)  ## test the viewers of notebook 04 in headless Chromium
-	@$(MODULE) pytest tests/test_viewers_browser.py -m browser $(ARGS)
+browser: $(STAMP)  ## test viewers and pages in headless Chromium
+	@$(MODULE) pytest tests/test_*_browser.py -m browser $(ARGS)
 
 check: $(STAMP)  ## lint, check format, imports and notebook rules, in seconds
 	@$(MODULE) ruff check .

@@ -8,12 +8,12 @@ in the folder O3V_RUN if it is set, else the small run of these tests.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.chromium import chromium, run_all_cells
 from helpers.lab import JupyterLab
 
 from o3v.review.site import publish
@@ -33,7 +33,6 @@ VIEWERS = {  # screenshot: notebook, and what to show of its page
     "frame-viewer": ("04_inference", "img[alt^='all '][alt*=' frames']"),
     "trace-viewer": ("04_inference", TRACE),
 }
-STARTED = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /[*0-9]/.test(prompt.textContent))"
 DRAWN = "() => [...document.images].every(image => image.complete && image.naturalWidth)"
 ALL_RAN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
 
@@ -52,13 +51,8 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        path = shutil.which("chromium") or shutil.which("chromium-browser")  # None: the one that playwright installed
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -145,20 +139,12 @@ def lab(run, tmp_path):
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     with JupyterLab(tmp_path, JUPYTERLAB_SETTINGS_DIR=str(tmp_path / "settings")) as server:
-        yield f"{server.url}/lab/tree/04.ipynb?reset&token={server.token}"
+        yield server.address("04.ipynb")
 
 
 def test_a_live_notebook_moves_with_slider_and_chips(lab, page):
     page.goto(lab)
-    page.locator(".jp-Notebook").wait_for(timeout=60_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached")
-    page.get_by_text("| Idle").first.wait_for(timeout=60_000)
-    for _ in range(6):  # a kernel that has just started may miss the command
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).first.click()
-        page.wait_for_timeout(5_000)
-        if page.evaluate(STARTED):
-            break
+    run_all_cells(page)
     chip = page.get_by_role("button", name=CHIP)
     chip.first.wait_for(timeout=300_000)
     page.wait_for_function(ALL_RAN, timeout=300_000)

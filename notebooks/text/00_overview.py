@@ -16,13 +16,17 @@
 # This notebook takes one such answer apart: the text, its claims, the boxes on the frames, and every term of the reward
 # that later trains the model. It loads no model and runs in seconds.
 #
+# - **Needs** nothing: no model, no other notebook.
+# - **Takes** seconds.
+# - **You will see** an answer as text, its claims on the frames of a video, and bars of its reward.
+#
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/00_overview](exercises/00_overview.ipynb). This page, executed:
 # [docs/tour](../docs/tour/00_overview.html).
 
 # **Parameters.** Every notebook starts with its parameters; papermill can replace the values. `profile` sets the size of
 # the work, `seed` fixes the random numbers, and `run_dir` is the folder of the run.
 
-profile = "smoke"
+profile = "tiny"
 seed = 0
 run_dir = "../runs/by-hand"
 

@@ -12,6 +12,10 @@
 # keep become the spatio-temporal rows of the cold start (02). The rows for RL (03) have exact ground truth, as the
 # human-labelled data sets of STGR-RL. From the data root on, the path is the same for synthetic and for real data.
 #
+# - **Needs** nothing: it makes its own videos (0.5 GB in `runs/`), or reads your data root.
+# - **Takes** about six minutes on two cores.
+# - **You will see** videos with boxes, what each filter drops and why, and the rows for 02 and 03.
+#
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/01_data_pipeline](exercises/01_data_pipeline.ipynb). This page, executed:
 # [docs/tour](../docs/tour/01_data_pipeline.html).
 
@@ -22,7 +26,7 @@
 # `model_name`); the rows that the filters keep are added to the data root. `base` is the model that judges crops, a folder
 # or a name on the hub; empty: the profile's.
 
-profile = "smoke"
+profile = "tiny"
 seed = 0
 run_dir = "../runs/by-hand"
 data_root = ""

@@ -14,13 +14,18 @@
 # notebook goes from rewards to advantages, ratios and the clipped loss, makes one training step in visible cells, then
 # trains, and then asks whether the model learned anything. `03b_reward_analysis` looks at the reward itself.
 #
+# - **Needs** 01 and 02 with the same `run_dir`. It has no short form, because it trains for 200 steps. To look without
+#   training, open the executed page named below.
+# - **Takes** some 30 minutes on two cores.
+# - **You will see** each formula on toy values, one step in visible cells, the training curves, and what changed.
+#
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/03_gspo](exercises/03_gspo.ipynb). This page, executed:
 # [docs/tour](../docs/tour/03_gspo.html).
 
 # **Parameters.** `None` takes the value of the profile. `reward` is `paper` or `official` (the reward as the public code
 # computes it). `lora_rank`, `report_to`, `frame_cache` and `num_processes` are as in 02.
 
-profile = "smoke"
+profile = "tiny"
 seed = 0
 run_dir = "../runs/by-hand"
 learning_rate: float | None = None

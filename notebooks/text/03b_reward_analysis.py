@@ -6,11 +6,17 @@
 # answers that we write to cheat. Which tasks gained? What does the time gate do to the boxes? Which mistakes of form
 # remain? Can an answer earn the reward without giving honest evidence? It trains nothing and loads no model.
 #
+# - **Needs** 03 with the same `run_dir`. Opened alone it needs nothing: it reads the shipped answers of a run.
+# - **Takes** less than a minute.
+# - **You will see** the reward by task, what the time gate costs, cheating answers with their reward, and a group of
+#   answers to browse.
+#
 # Words: [glossary](../docs/glossary.md). This page, executed: [docs/tour](../docs/tour/03b_reward_analysis.html).
 
-# **Parameters.** `run_dir` is the folder of a run with a finished notebook 03.
+# **Parameters.** `run_dir` is the folder of a run with a finished notebook 03. Without one, and on the
+# profile `tiny`, the shipped answers are shown; the setup says which.
 
-profile = "smoke"
+profile = "tiny"
 seed = 0
 run_dir = "../runs/by-hand"
 
@@ -37,7 +43,8 @@ from o3v.viz import trace, widgets
 # to the held-out questions before and after training (`heldout.jsonl`). The truth comes from the training questions of 01.
 
 settings = load_profile(profile)
-stage = runner.open_stage(run_dir, "03b_reward_analysis")
+stage = runner.open_stage(run_dir, "03b_reward_analysis", may_be_shipped=profile == "tiny")
+print(stage.origin)
 root = stage.require_media("01_data_pipeline/data.media.json")["data"]
 examples = {e.id: e for e in schema.read_examples(stage.require("01_data_pipeline/rl.jsonl"))}
 truth = {name: example.to_row() for name, example in examples.items()}
@@ -188,7 +195,7 @@ for name, by_kind in scores.items():
 
 # ## One group of answers
 #
-# Of all spatio-temporal questions, this is the one whose answers differ most in reward. The page lists every answer with
+# Of all spatio-temporal questions whose videos are there, this is the one whose answers differ most in reward. The page lists every answer with
 # its terms and its advantage, and shows the best and the worst with their claims on the frames (dashed: the annotated
 # boxes). In a live notebook you can browse all of them. The best total does not always mean the best evidence, because the
 # answer earns its part without any claim and names are not compared. So check whether the claims show what the answer
@@ -196,6 +203,7 @@ for name, by_kind in scores.items():
 
 timed = table[table["task"] == Task.SPATIO_TEMPORAL]
 timed = timed if len(timed) else table[table["task"] != Task.SPATIAL]
+timed = timed[[(root / examples[row_id].media_path).exists() for row_id in timed["id"]]]
 spreads = timed.groupby(["step", "id"])["total"].std().dropna()
 step, row_id = spreads.idxmax() if len(spreads) else (None, None)
 group = timed[(timed["step"] == step) & (timed["id"] == row_id)].to_dict("records")

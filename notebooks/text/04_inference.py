@@ -6,23 +6,31 @@
 # and its box. Then the model gives several answers instead of one, and a vote chooses. Last, we test whether the answer
 # depends on the evidence at all.
 #
+# - **Needs** 03 with the same `run_dir`. Opened alone it needs nothing: it loads the shipped model and ten held-out videos.
+# - **Takes** one to two minutes alone; after 03, some four minutes for all held-out questions. The slider comes first.
+# - **You will see** answers whose claims lead to frames and boxes, a vote of 16 answers, and what happens to an answer
+#   when its evidence is removed.
+#
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/04_inference](exercises/04_inference.ipynb). This page, executed:
 # [docs/tour](../docs/tour/04_inference.html).
 
 # **Parameters.** If `video_path` is empty, the questions are held-out ones. To use your own video, set `video_path` and
 # `question`. A model trained on the synthetic world knows only this world, so its answers about real videos are
 # meaningless. `response_text` shows your own text in place of the first response; write its boxes in pixels of the
-# frames.
+# frames. `shipped_items` is the number of held-out videos when the shipped model is shown, because `run_dir` has no
+# finished notebook 03 (at most 10; fewer are faster).
 
-profile = "smoke"
+profile = "tiny"
 seed = 0
 run_dir = "../runs/by-hand"
 video_path = ""
 question = "What happens in the video?"
 response_text = ""
+shipped_items = 10
 
 
-# **Setup.** Imports, the model that 03 saved, and the held-out questions. Those whose videos cannot be read are left out.
+# **Setup.** Imports, the model that 03 saved, and the held-out questions; the first line says whether they are those of
+# your run or the shipped ones. Those whose videos cannot be read are left out.
 
 import json
 import time
@@ -39,9 +47,10 @@ from o3v.viz import charts, plots, trace, widgets
 from o3v.viz.response_html import escape, response_html
 
 settings = load_profile(profile)
-stage = runner.open_stage(run_dir, "04_inference")
+stage = runner.open_stage(run_dir, "04_inference", may_be_shipped=profile == "tiny")
+print(stage.origin)
 root = stage.require_media("01_data_pipeline/data.media.json")["vstar"]
-items = read_items(stage.require("01_data_pipeline/eval.jsonl"))
+items = read_items(stage.require("01_data_pipeline/eval.jsonl"))[: shipped_items if stage.shipped else None]
 trained = stage.require("03_gspo/checkpoint")
 vlm = models.load(trained)
 builder = vlm.prompt_builder(root, settings.frames)

@@ -9,18 +9,28 @@
 # Our held-out split has the schema of V-STAR, and our scores use its formulas. Only the judge of *what* differs: V-STAR
 # uses Qwen2.5-72B. Here an answer is right if it contains the words of the true answer.
 #
+# - **Needs** 02 and 03 with the same `run_dir`. Opened alone it needs nothing: it loads the shipped models and ten
+#   held-out videos.
+# - **Takes** about a minute alone; after 03, some five minutes.
+# - **You will see** the three models on the same questions, with intervals. Ten videos show how it works and decide
+#   nothing; the numbers of a whole run are in the page below.
+#
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/05_evaluation](exercises/05_evaluation.ipynb). This page, executed:
 # [docs/tour](../docs/tour/05_evaluation.html).
 
-# **Parameters.** `base` is the base model, a folder or a name on the hub; empty: the profile's. On `smoke` the models have learned almost nothing. Use `tiny` to see results.
+# **Parameters.** `base` is the base model, a folder or a name on the hub; empty: the profile's. `shipped_items` is the number
+# of held-out videos when the shipped models are shown, because `run_dir` has no finished notebook 03 (at most 10). On
+# `smoke` the models have learned almost nothing.
 
-profile = "smoke"
+profile = "tiny"
 seed = 0
 run_dir = "../runs/by-hand"
 base = ""
+shipped_items = 10
 
 
-# **Setup.** Imports, three checkpoints, and one set of held-out questions for all of them.
+# **Setup.** Imports, three checkpoints, and one set of held-out questions for all of them; the first line says whether they
+# are those of your run or the shipped ones.
 
 import pandas as pd
 
@@ -33,9 +43,10 @@ from o3v.evaluation.vstar_predictions import Predictions
 from o3v.viz import charts
 
 settings = load_profile(profile)
-stage = runner.open_stage(run_dir, "05_evaluation")
+stage = runner.open_stage(run_dir, "05_evaluation", may_be_shipped=profile == "tiny")
+print(stage.origin)
 root = stage.require_media("01_data_pipeline/data.media.json")["vstar"]
-items = read_items(stage.require("01_data_pipeline/eval.jsonl"))
+items = read_items(stage.require("01_data_pipeline/eval.jsonl"))[: shipped_items if stage.shipped else None]
 quarantine = Quarantine(stage.path("unreadable.jsonl"), 5 * len(items), settings.data.max_unreadable)
 checkpoints = {
     "base": find_base(base or settings.base),

@@ -19,6 +19,7 @@ from o3v.evaluation.vstar_items import read_items
 from o3v.evidence import open_think, problem_shares
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
+from o3v.runner.shipped import shipped_path
 from o3v.schema import Example, SchemaError, Task
 
 log = logging.getLogger("o3v.data")
@@ -75,7 +76,12 @@ def add_commands(commands: Any) -> None:
     add = add_parser(commands, "ask", ask_video, "answer a question about a video, with evidence and an HTML page")
     add("video", type=Path, metavar="VIDEO", help="video file")
     add("question", metavar="QUESTION", help="question about the video")
-    add("--model", dest="model_folder", **FOLDER, help="trained model (default: newest model in runs/)")
+    add(
+        "--model",
+        dest="model_folder",
+        **FOLDER,
+        help="trained model (default: newest in runs/, else the shipped toy model)",
+    )
     add("--profile", default="tiny", help="profile that sets number and size of the frames (default: tiny)")
     add("--out", dest="page", **FILE, help="HTML page (default: name of VIDEO with .html, and a number if it exists)")
 
@@ -285,7 +291,6 @@ def ask_video(options: Namespace) -> int:
 
 
 def _newest_model() -> Path:
+    """The newest model in runs/, or the shipped one."""
     checkpoints = sorted(Path("runs").glob("*/03_gspo/checkpoint"), key=lambda path: path.stat().st_mtime)
-    if not checkpoints:
-        raise FileNotFoundError("no trained model in runs/; run `make reproduce` or choose a model with --model")
-    return checkpoints[-1]
+    return checkpoints[-1] if checkpoints else shipped_path("03_gspo/checkpoint")

@@ -1,4 +1,4 @@
-"""The commands `o3v verify`, `compare`, `publish` and `mirror`. They call the package and print its results."""
+"""The commands `o3v verify`, `compare`, `publish`, `ship` and `mirror`. They call the package and print its results."""
 
 import logging
 from argparse import Namespace
@@ -9,10 +9,12 @@ from o3v.cli import add_parser, table_text
 from o3v.files import refuse_overwriting, write_text
 from o3v.review.compare import SECTIONS, compare_runs, comparison_page
 from o3v.review.mirror import write_mirrors
+from o3v.review.shipping import ship
 from o3v.review.site import publish
 from o3v.review.verify import verify
 from o3v.runner.paths import display_path
 from o3v.runner.plan import NOTEBOOKS
+from o3v.runner.shipped import DATA
 
 log = logging.getLogger("o3v.review")
 FOLDER = {"type": Path, "metavar": "DIR"}
@@ -38,6 +40,10 @@ def add_commands(commands: Any) -> None:
 
     add = add_parser(commands, "mirror", mirror, "write the notebooks as Python texts, for diffs")
     add("--notebooks", **FOLDER, default=NOTEBOOKS, help="folder of the notebooks (default: those of this repository)")
+
+    add = add_parser(commands, "ship", ship_run, "write models and a few rows of a run to data/, for notebooks alone")
+    add("run_dir", type=Path, metavar="RUN", help="folder of a finished run of the profile tiny")
+    add("--data", **FOLDER, default=DATA, help="folder of the shipped folders (default: data)")
 
 
 def verify_folder(options: Namespace) -> int:
@@ -90,4 +96,11 @@ def mirror(options: Namespace) -> int:
     for path in changed:
         log.info("%s", display_path(path.absolute()))
     log.info("%d texts changed", len(changed))
+    return 0
+
+
+def ship_run(options: Namespace) -> int:
+    """Writes the shipped part of a run and prints its sizes."""
+    sizes = ship(options.run_dir, options.data)
+    log.info("%s", table_text([{"folder": name, "kB": round(size / 1000)} for name, size in sizes.items()]))
     return 0

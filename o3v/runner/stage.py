@@ -19,11 +19,13 @@ from o3v.files import read_json, write_json
 from o3v.runner.fingerprint import base_digest
 from o3v.runner.hashes import cache_of, cached_hash, read_media_folders, write_media_list
 from o3v.runner.paths import display_path
+from o3v.runner.shipped import DATA, TRAINED, shipped_path
 
 log = logging.getLogger(__name__)
 
 RESULTS = "results.json"
 STAGE = "stage.json"
+HEADLESS = "O3V_HEADLESS"  # `o3v run` sets this variable for its kernels
 
 
 @dataclass
@@ -33,11 +35,23 @@ class Stage:
     run_dir: Path
     name: str  # the notebook's file name without `.ipynb`
     inputs: set[str] = field(default_factory=set)
+    shipped: bool = False  # files of earlier notebooks come from the shipped run (`shipped`)
 
     @property
     def folder(self) -> Path:
         """Folder that this notebook writes to."""
         return self.run_dir / self.name
+
+    @property
+    def origin(self) -> str:
+        """One sentence that says where the files of earlier notebooks come from."""
+        run = display_path(self.run_dir)
+        if not self.shipped:
+            return f"The files of earlier notebooks are those of {run}."
+        return (
+            f"Model and rows are the shipped ones of {display_path(DATA)}/, because {run} has no trained model. "
+            "They are few; docs/tour/ shows a whole run."
+        )
 
     def path(self, relative: str) -> Path:
         """Returns the path of a file that this notebook writes, and creates the folders above it."""
@@ -50,11 +64,11 @@ class Stage:
 
         `relative` is `<notebook>/<path>`. Raises FileNotFoundError, which names the notebook to run first.
         """
-        path = self.run_dir / relative
+        path = shipped_path(relative) if self.shipped else self.run_dir / relative
         if not path.exists():
             notebook = f"notebooks/{relative.split('/')[0]}.ipynb"
             raise FileNotFoundError(f"{display_path(path)} does not exist: run {notebook} with the same run_dir first")
-        self.inputs.add(relative)
+        self.inputs.add(str(path) if self.shipped else relative)
         return path
 
     def list_media(
@@ -112,9 +126,16 @@ class Stage:
         log.info("%s: recorded %d outputs", self.name, len(outputs) + 1)
 
 
-def open_stage(run_dir: Path | str, name: str) -> Stage:
-    """Opens the folder of notebook `name` in a run and removes the record of an earlier execution."""
-    stage = Stage(Path(run_dir).resolve(), name)
+def open_stage(run_dir: Path | str, name: str, may_be_shipped: bool = False) -> Stage:
+    """Opens the folder of notebook `name` in a run and removes the record of an earlier execution.
+
+    With `may_be_shipped`, a notebook that is opened by hand, in a run that has not finished 03, reads the shipped model
+    and rows instead of the run's; `Stage.origin` says so. Under O3V_HEADLESS (`o3v run`) this never happens.
+    """
+    run_dir = Path(run_dir).resolve()
+    by_hand = os.environ.get(HEADLESS, "0") in ("", "0")
+    shipped = may_be_shipped and by_hand and not (run_dir / TRAINED / STAGE).exists()
+    stage = Stage(run_dir, name, shipped=shipped)
     stage.folder.mkdir(parents=True, exist_ok=True)
     (stage.folder / STAGE).unlink(missing_ok=True)
     return stage

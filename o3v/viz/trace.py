@@ -99,7 +99,7 @@ _ROLLOUTS = """\
 {%- for name in names %}<td>{{ "%.2f"|format(shown.terms[name] or 0.0) }}</td>{% endfor %}
 <td>{{ (shown.response.answer or "no answer").strip()[:60] }}</td></tr>
 {% endfor %}</table>
-{% for label, index, trace in traces %}<h4>{{ label }}: response {{ index + 1 }}</h4>{{ trace|safe }}
+{% for label, index, trace in traces %}<h3>{{ label }}: response {{ index + 1 }}</h3>{{ trace|safe }}
 {% endfor %}
 {% for index, text in others %}<details><summary>response {{ index + 1 }}</summary>{{ text|safe }}</details>
 {% endfor %}"""

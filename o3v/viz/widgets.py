@@ -211,9 +211,13 @@ def _display(still: str | Figure, label: str, make: Callable[[], Widget] | None)
     """Displays the static version; folded, and with the widget as result, if there is a widget and a kernel."""
     from IPython.display import HTML, display
 
+    class Still(HTML):
+        def __repr__(self) -> str:  # what an editor shows that does not trust the notebook
+            return f"{label}: HTML, shown in a trusted notebook or folder, and in the exported page"
+
     page = still if isinstance(still, str) else trace.image_html(trace.encode(still.savefig, format="jpeg"), label)
     if make is None or os.environ.get(HEADLESS, "0") not in ("", "0"):
-        display(HTML(page))
+        display(Still(page))
         return None
-    display(HTML(f"<details><summary>{escape(label)}</summary>{page}</details>"))
+    display(Still(f"<details><summary>{escape(label)}</summary>{page}</details>"))
     return make()

@@ -1,4 +1,4 @@
-"""A JupyterLab server for tests: on this machine only, with a random token that no process list shows."""
+"""A JupyterLab or Notebook server for tests: on this machine only, with a random token that no process list shows."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from pathlib import Path
 
 
 class JupyterLab:
-    """A running server with the notebooks in `folder`. Whoever knows `token` can run code as this user."""
+    """A running server with the notebooks in `folder`. Whoever knows `token` can run code as this user.
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    `app` is the module of the server, jupyterlab or notebook; `address` is that of a notebook in it.
+    """
+
+    def __init__(self, folder: Path, app: str = "jupyterlab", **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url, self.token, self.folder = f"http://127.0.0.1:{port}", secrets.token_hex(24), folder
         self.environment = {**os.environ, **environment, "JUPYTER_TOKEN": self.token}
         self.environment.pop("O3V_HEADLESS", None)
+        self.pages = {"jupyterlab": "lab/tree", "notebook": "notebooks"}[app]
         options = [f"--port={port}", "--ip=127.0.0.1", "--allow-root", "--no-browser"]
-        self.command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={folder}", *options]
+        self.command = [sys.executable, "-m", app, f"--notebook-dir={folder}", *options]
+
+    def address(self, notebook: str) -> str:
+        return f"{self.url}/{self.pages}/{notebook}?reset&token={self.token}"
 
     def __enter__(self) -> JupyterLab:
         with (self.folder / "lab.log").open("wb") as log:
             self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
-        for _ in range(120):
+        for _ in range(400):  # a busy machine is slow
             if self.status("/api") == 200:
                 break
             time.sleep(0.5)

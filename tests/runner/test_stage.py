@@ -8,7 +8,7 @@ import pytest
 
 from o3v import code_digest, geometry
 from o3v.files import atomic_path, hash_path, read_json, write_json, write_text
-from o3v.runner import paths
+from o3v.runner import paths, shipped
 from o3v.runner.stage import open_stage, read_stage, unchanged
 
 
@@ -151,3 +151,50 @@ def test_unfinished_work_depends_on_its_code(recorded, tmp_path, monkeypatch):
     assert stage.work_folder("checkpoints", code=code) == folder
     (package / "train.py").write_text("x = 2\n")
     assert stage.work_folder("checkpoints", code=code) != folder
+
+
+# ---- notebooks that are opened alone
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A shipped part with one model and one file of rows, read by a process that is no headless run."""
+    monkeypatch.setattr(shipped, "DATA", tmp_path / "data")
+    monkeypatch.delenv("O3V_HEADLESS", raising=False)
+    write_text(tmp_path / "data/o3v-tiny-gspo/weights", "w")
+    write_text(tmp_path / "data/o3v-tiny-run/01_data/rows.jsonl", "{}")
+    return tmp_path / "data"
+
+
+def test_a_headless_run_never_reads_the_shipped_part(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("O3V_HEADLESS", "1")
+    stage = open_stage(tmp_path / "run", "04_inference", may_be_shipped=True)
+    assert not stage.shipped and stage.origin.startswith("The files of earlier notebooks are those of ")
+    with pytest.raises(FileNotFoundError, match=r"notebooks/03_gspo\.ipynb"):
+        stage.require("03_gspo/checkpoint")
+
+
+def test_a_notebook_reads_the_shipped_part_only_if_it_may(tmp_path, data):
+    with pytest.raises(FileNotFoundError, match=r"notebooks/03_gspo\.ipynb"):
+        open_stage(tmp_path / "run", "04_inference").require("03_gspo/checkpoint")
+
+
+def test_opened_alone_a_notebook_reads_the_shipped_part_and_says_so(tmp_path, data):
+    stage = open_stage(tmp_path / "run", "04_inference", may_be_shipped=True)
+    assert stage.shipped and "shipped" in stage.origin
+    assert stage.require("03_gspo/checkpoint") == data / "o3v-tiny-gspo"
+    assert stage.require("01_data/rows.jsonl") == data / "o3v-tiny-run/01_data/rows.jsonl"
+    with pytest.raises(FileNotFoundError, match=r"notebooks/02_sft\.ipynb"):
+        stage.require("02_sft/samples.jsonl")
+    stage.record({"n": 1}, [])
+    assert unchanged(tmp_path / "run", "04_inference")
+    write_text(data / "o3v-tiny-gspo/weights", "other")
+    assert not unchanged(tmp_path / "run", "04_inference")
+
+
+def test_a_run_with_a_trained_model_reads_its_own_files(tmp_path, data):
+    trained = open_stage(tmp_path / "run", "03_gspo")
+    write_text(trained.path("checkpoint/weights"), "own")
+    trained.record({}, ["checkpoint"])
+    stage = open_stage(tmp_path / "run", "04_inference", may_be_shipped=True)
+    assert stage.require("03_gspo/checkpoint") == tmp_path / "run/03_gspo/checkpoint"

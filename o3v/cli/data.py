@@ -67,6 +67,10 @@ def add_commands(commands: Any) -> None:
     add("--judge", default="", metavar="MODEL", help="model that checks crops and sentences")
     add("--add-to", dest="data_root", **FOLDER, help="data root that gets the kept rows, and a link to VIDEOS")
 
+    _add_answers(commands)
+
+
+def _add_answers(commands: Any) -> None:
     add = add_parser(commands, "score", score_file, "compute the reward of completions, with all its terms")
     add("completions_file", **FILE, help="JSON lines with completion (or response), row, progress")
     add("--reading", choices=("paper", "official"), default="paper", help="whose reward to compute (default: paper)")

@@ -65,6 +65,7 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
             "num_generations": 4,
             "per_device_batch_size": 8,
             "max_new_tokens": 48,
+            "num_iterations": 2,  # a cycle of four updates
         }
         config = replace(profile.gspo.with_rank(rank), **small, save_steps=1)
         trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(out, 0))

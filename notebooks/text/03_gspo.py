@@ -14,7 +14,7 @@
 # notebook goes from rewards to advantages, ratios and the clipped loss, makes one training step in visible cells, then
 # trains, and then asks whether the model learned anything. `03b_reward_analysis` looks at the reward itself.
 #
-# - **Needs** 01 and 02 with the same `run_dir`. It has no short form, because it trains for 200 steps. To look without
+# - **Needs** 01 and 02 with the same `run_dir`. It has no short form, because it trains for 120 steps. To look without
 #   training, open the executed page named below.
 # - **Takes** some 30 minutes on two cores.
 # - **You will see** each formula on toy values, one step in visible cells, the training curves, and what changed.

@@ -33,6 +33,7 @@ from o3v.training import callbacks, objective, sharding
 
 ENGINES = ("ddp", "fsdp2", "zero2", "zero3")
 MASK = torch.tensor([[1] * 6, [1] * 3 + [0] * 3])
+ZERO_STAGES = {"zero2": 2, "zero3": 3}
 TOLERANCE, RATE = 1e-5, 1e-4
 
 
@@ -92,7 +93,7 @@ class Engine:
         if name.startswith("zero"):
             import deepspeed
 
-            zero = {"stage": int(name[-1]), "stage3_param_persistence_threshold": 0}
+            zero = {"stage": ZERO_STAGES[name], "stage3_param_persistence_threshold": 0}
             config = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": zero}
             config |= {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False}
             self.call, *_ = deepspeed.initialize(model=model, optimizer=self.optimizer, config=config)
@@ -165,7 +166,7 @@ def generated(vlm, rank, length):
 
 def trainer_of(engine):
     """What `sharding.whole_weights` needs of a trainer."""
-    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=int(engine.name[-1])))
+    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=ZERO_STAGES.get(engine.name, 0)))
     unwrapped = SimpleNamespace(unwrap_model=lambda model: getattr(model, "module", model), state=state)
     return SimpleNamespace(
         model=engine.model,

@@ -154,6 +154,8 @@ def environment(job: TrainingJob) -> dict[str, str]:
     threads = max(1, torch.get_num_threads() // (job.config.num_processes or 1))
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     added = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", WATCH: "1"}
+    if sys.platform == "linux" and not (torch.cuda.is_available() or os.environ.get(LAUNCHER)):
+        added["GLOO_SOCKET_IFNAME"] = "lo"  # processes of one machine: their data stays on it
     return {**os.environ, **added}
 
 

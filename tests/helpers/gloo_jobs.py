@@ -1,7 +1,7 @@
 """Trains a job in several gloo processes, each forked from a server that has the imports, so that it takes seconds.
 
-`with_fixed_rollouts` replaces sampling: completions depend on the prompt and on the place in its group only, so that
-any number of processes trains on the same ones.
+`with_fixed_rollouts` replaces sampling and reward: completions depend on the prompt and on the place in its group only,
+so that any number of processes trains on the same ones, and rewards differ within each group.
 """
 
 import multiprocessing
@@ -27,8 +27,14 @@ def fixed_completions(input_ids, vocabulary):
     return torch.stack(rows).to(input_ids.device)
 
 
+def score(text, *_):
+    """A reward that differs between texts."""
+    return {"total": sum(map(ord, text)) % 11 / 11, "format": 1.0}
+
+
 @contextmanager
 def with_fixed_rollouts():
+    from o3v.training import reward_function
     from o3v.training.gspo_trainer import GspoTrainer
 
     original = GspoTrainer.__init__
@@ -40,6 +46,7 @@ def with_fixed_rollouts():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GspoTrainer, "__init__", init)
+        patch.setattr(reward_function, "score_completion", score)
         yield
 
 

@@ -1,7 +1,9 @@
 """A training run as a file, and two gloo processes against one: gradients, metrics, rollouts, resuming."""
 
 import dataclasses
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +66,36 @@ def make(base, rows, world, tmp_path):
     return made
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda job: [], "is not a training job: its `kind` is neither sft nor gspo; run its notebook again"),
+        (lambda job: job | {"kind": "dpo"}, "its `kind` is neither"),
+        (lambda job: job | {"extra": 1}, "unexpected keyword argument 'extra'"),
+        (lambda job: job | {"config": {"rate": 1}}, "unexpected keyword argument 'rate'"),
+        (lambda job: {k: v for k, v in job.items() if k != "rows"}, "missing 1 required positional argument: 'rows'"),
+    ],
+)
+def test_a_file_that_is_no_job_is_refused(make, tmp_path, change, message):
+    path = tmp_path / "job.json"
+    files.write_json(path, change(dataclasses.asdict(make("sft", "run"))))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        jobs.read_job(path)
+
+
+@pytest.mark.parametrize("kind", ["sft", "gspo"])
+def test_a_job_is_read_as_it_was_written(make, kind):
+    job = make(kind, "run")
+    assert jobs.read_job(jobs.write_job(job)) == job
+
+
+def test_a_job_needs_its_number_of_processes_and_its_code(make):
+    with pytest.raises(ValueError, match="is for 2 processes, but 1 were started; start 2"):
+        jobs.run_job(make("sft", "run"), SCORING)
+    with pytest.raises(ValueError, match="the code has changed since the job"):
+        jobs.run_job(dataclasses.replace(make("sft", "run", 1), code="other"), SCORING)
+
+
 def weights(job, step):
     return load_file(f"{job.out}/checkpoint-{step}/model.safetensors")
 
@@ -92,7 +124,7 @@ def assert_same_training(one, two):
 def interrupt(whole, job):
     """Copies of a run what a kill after its first checkpoint leaves: the second one is not complete."""
     shutil.copytree(whole.out, job.out, dirs_exist_ok=True)
-    (files.Path(job.out) / "checkpoint-2" / training.callbacks.COMPLETE).unlink()
+    (Path(job.out) / "checkpoint-2" / training.callbacks.COMPLETE).unlink()
 
 
 @pytest.mark.timeout(600)
@@ -118,24 +150,24 @@ def test_gspo_in_two_processes_is_that_of_one(make):
     assert_same_training(one, two)
     kept = [[row for _, row in files.read_jsonl(f"{job.out}/rollouts/step_00000.jsonl")] for job in (one, two)]
     assert len(kept[0]) == 8 and kept[0] == kept[1]
-    asked = [training.read_heldout(files.Path(job.out)) for job in (one, two)]
+    asked = [training.read_heldout(Path(job.out)) for job in (one, two)]
     ids = [[[row["id"] for row in rows] for rows in scored.values()] for scored in asked]
     assert ids[0] == ids[1] and len(ids[0]) == 2
 
 
 @pytest.mark.timeout(600)
 def test_off_policy_gspo_repeats_and_resumes_exactly(make):
-    """Four updates from one sampling, LoRA as well as all weights; each process samples with its own seed."""
+    """Two updates from one sampling; each process samples with its own seed."""
     settings = {"steps_per_generation": 2, "num_iterations": 1, "max_steps": 4, "save_steps": 2, "stop_at": 4}
     whole, again = make("gspo", "whole", **settings), make("gspo", "again", **settings)
     run_in_processes(whole)
     shutil.copytree(whole.out, again.out, dirs_exist_ok=True)
-    (files.Path(again.out) / "checkpoint-4" / training.callbacks.COMPLETE).unlink()
+    (Path(again.out) / "checkpoint-4" / training.callbacks.COMPLETE).unlink()
     run_in_processes(again)
     ours, theirs = weights(whole, 4), weights(again, 4)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert log_of(whole) == log_of(again)
-    rollouts = [sorted(p.read_text() for p in (files.Path(j.out) / "rollouts").iterdir()) for j in (whole, again)]
+    rollouts = [sorted(p.read_text() for p in (Path(j.out) / "rollouts").iterdir()) for j in (whole, again)]
     assert rollouts[0] == rollouts[1]
-    (first, _) = sorted((files.Path(whole.out) / "rollouts").glob("step_*.jsonl"))
+    (first, _) = sorted((Path(whole.out) / "rollouts").glob("step_*.jsonl"))
     assert len(first.read_text().splitlines()) == 16

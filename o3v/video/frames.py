@@ -1,10 +1,10 @@
 """Frames of a video with their true times.
 
 Every function opens the file itself and keeps nothing open, so processes and threads can read in parallel; store paths
-in data sets, not readers. `frame_table.probe` decides which frames exist and when. PyAV reads them. decord reads small
-videos, and others if it is asked for, if that table proves it exact and a decoding pass finds no damage (decord hides
-damage). The result is the right frames or a VideoError, except for damage that no decoder notices (often in VP9 and
-HEVC, seldom in H.264; lost packets). This module does not know tasks, prompts or models.
+in data sets, not readers. `frame_table.probe` decides which frames exist and when. PyAV reads them. decord reads them
+if it is asked for, that table proves it exact, and a decoding pass finds no damage (decord hides damage). The result is
+the right frames or a VideoError, except for damage that no decoder notices (often in VP9 and HEVC, seldom in H.264;
+lost packets). This module does not know tasks, prompts or models.
 """
 
 import logging
@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal
 
@@ -27,8 +28,8 @@ Backend = Literal["auto", "decord", "pyav"]
 
 logger = logging.getLogger(__name__)
 
-# "auto" reads videos of at most this size with decord where it may: the synthetic ones, since the recorded results of
-# `smoke` and `tiny` depend on its pixels. PyAV alone is faster: three times there, twice for larger videos.
+# Videos of at most this size that decord may read are scaled as decord scales them, to the same pixels: the synthetic
+# ones, since the recorded results of `smoke` and `tiny` depend on them.
 DECORD_PIXELS = 256 * 256
 # Decoder options that are enough to find damage, in about 0.7 of the time. The decoded images are not usable.
 _CHECK_ONLY = {"skip_loop_filter": "all", "skip_idct": "all"}
@@ -87,13 +88,37 @@ def sample_frames(
         max_fps: At most `duration_s * max_fps` frames, but at least one; the paper's code uses 2. Must be positive.
         fixed_rate: Reads the frames at 0, 1 / max_fps, 2 / max_fps, … s if these are at most `n`; needs `max_fps`.
         min_pixels, grid_px: As in `geometry.fit_size`; they depend on the model's family.
-        backend: "auto" is "pyav", but for small videos (`DECORD_PIXELS`). "decord" raises VideoError for a file that it
-            must not read.
+        backend: "auto" is PyAV, with decord's pixels for small videos (`DECORD_PIXELS`). "decord" raises VideoError for
+            a file that it must not read.
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n must be a whole number of frames, at least 1, found {n!r}")
     if max_fps is not None and not max_fps > 0:
         raise ValueError(f"max_fps must be positive, found {max_fps}")
+    times = np.asarray(key_times_s, dtype=np.float64)
+    rest = (n, max_pixels, max_fps, fixed_rate, min_pixels, grid_px, backend)
+    try:
+        status = os.stat(path) if times.ndim == 1 else None
+    except (OSError, ValueError):  # `probe` names the problem
+        status = None
+    if status is None:
+        return _sample(path, (), key_times_s, *rest)
+    return _sample_once(os.fsdecode(path), (status.st_ino, status.st_size, status.st_mtime_ns), tuple(times), *rest)
+
+
+def _sample(
+    path: PathLike,
+    status: tuple[int, ...],
+    key_times_s: Sequence[float],
+    n: int,
+    max_pixels: int,
+    max_fps: float | None,
+    fixed_rate: bool,
+    min_pixels: int,
+    grid_px: int,
+    backend: Backend,
+) -> Frames:
+    """As `sample_frames`. `status` tells `_sample_once` whether the file has changed."""
     info = probe(path)
     if fixed_rate and max_fps is None:
         raise ValueError("fixed_rate needs max_fps")
@@ -103,7 +128,13 @@ def sample_frames(
         spaced = uniform_indices(len(info.pts), min(n, allowed))
         indices = info.shown_at(np.arange(allowed) / max_fps) if fixed_rate and allowed <= n else spaced
     indices = np.union1d(indices, info.shown_at(key_times_s))
-    return _read(info, indices, fit_size(info.size_wh, max_pixels, grid_px, min_pixels), backend)
+    frames = _read(info, indices, fit_size(info.size_wh, max_pixels, grid_px, min_pixels), backend)
+    for array in (frames.images, frames.times_s, frames.indices):
+        array.setflags(write=False)  # the next caller gets the same
+    return frames
+
+
+_sample_once = lru_cache(maxsize=1)(_sample)  # questions about a video follow each other; more would take memory
 
 
 def frames_at(path: PathLike, times_s: Sequence[float], max_pixels: int, *, backend: Backend = "auto") -> Frames:
@@ -125,18 +156,17 @@ def _read(info: VideoInfo, indices: np.ndarray, size_wh: Size, backend: Backend)
     if backend == "decord" and info.decord_objection:
         raise VideoError(info.path, "open", f"decord would read it wrongly: {info.decord_objection}")
     distinct, inverse = np.unique(indices, return_inverse=True)
-    images, used = None, "pyav"
-    small = info.size_wh[0] * info.size_wh[1] <= DECORD_PIXELS
-    if (backend == "decord" or (backend == "auto" and small)) and not info.decord_objection:
+    if backend == "decord":
         _decode(info, distinct, lambda _: None, _CHECK_ONLY)
         try:
-            images, used = _read_decord(info, distinct, size_wh), "decord"
+            images = _read_decord(info, distinct, size_wh)
         except (ImportError, RuntimeError) as error:
-            if backend == "decord":
-                raise VideoError(info.path, "frame-decode", f"decord: {error}") from None
-            logger.info("%s: decord failed, reading with PyAV (%s)", info.path, error)
-    if images is None:
-        images = _read_pyav(info, distinct, size_wh)
+            raise VideoError(info.path, "frame-decode", f"decord: {error}") from None
+    else:
+        small = info.size_wh[0] * info.size_wh[1] <= DECORD_PIXELS
+        scale = _scale_as_decord if backend == "auto" and small and not info.decord_objection else _scaler
+        images = _read_pyav(info, distinct, size_wh, scale())
+    used = "decord" if backend == "decord" else "pyav"
     reason = info.decord_objection or "no objection to decord"
     logger.debug("%s: %d frames with %s (%s)", info.path, len(distinct), used, reason)
     images = images if np.array_equal(distinct, indices) else images[inverse]
@@ -156,17 +186,47 @@ def _read_decord(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndar
         raise RuntimeError(str(error).partition("\n")[0]) from None
 
 
-def _read_pyav(info: VideoInfo, indices: np.ndarray, size_wh: Size) -> np.ndarray:
+Scale = Callable[[Any, int, int], np.ndarray]  # frame, width, height → RGB image
+
+
+def _scaler() -> Scale:
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()  # not shared: its scaler is not thread-safe
+    options = {"format": "rgb24", "interpolation": "BILINEAR", "threads": 1}
+    return lambda frame, width, height: reformatter.reformat(frame, width, height, **options).to_ndarray()
 
+
+def _scale_as_decord() -> Scale:
+    """FFmpeg's scale filter, which decord uses: it knows where chroma samples lie, the reformatter does not."""
+    import av
+
+    graphs: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
+
+    def scale(frame: Any, width: int, height: int) -> np.ndarray:
+        key = (frame.width, frame.height, frame.format.name, width, height)
+        if key not in graphs:
+            graph = av.filter.Graph()
+            own = {"width": frame.width, "height": frame.height, "format": frame.format, "time_base": frame.time_base}
+            source, sink = graph.add_buffer(**own), graph.add("buffersink")
+            graph.link_nodes(
+                source, graph.add("scale", f"{width}:{height}:flags=bilinear"), graph.add("format", "rgb24"), sink
+            )
+            graph.configure()
+            graphs[key] = graph, source, sink
+        graph, source, sink = graphs[key]
+        source.push(frame)
+        return sink.pull().to_ndarray()
+
+    return scale
+
+
+def _read_pyav(info: VideoInfo, indices: np.ndarray, size_wh: Size, scale: Scale) -> np.ndarray:
     def to_upright(frame: Any) -> np.ndarray:
         """Resizes a decoded frame to `size_wh`, upright."""
         swap_axes, mirror_x, mirror_y = orientation(frame)
         width, height = size_wh[::-1] if swap_axes else size_wh
-        options = {"format": "rgb24", "interpolation": "BILINEAR", "threads": 1}
-        image = reformatter.reformat(frame, width=width, height=height, **options).to_ndarray()
+        image = scale(frame, width, height)
         image = image.swapaxes(0, 1) if swap_axes else image
         return image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
 

@@ -48,6 +48,13 @@ def test_hygiene_of_parameters(path):
     assert parameters["run_dir"].types == (str,)
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem[:2].isdigit()], ids=lambda path: path.stem)
+def test_a_notebook_says_what_it_needs_and_opens_on_tiny(path):
+    head = "".join(read(path)[0]["cells"][0]["source"])
+    assert all(f"- **{word}**" in head for word in ("Needs", "Takes", "You will see"))
+    assert read_notebook(path).parameters["profile"].default == "tiny"
+
+
 @each_notebook
 def test_hygiene_of_cells(path):
     cells = read(path)[0]["cells"]

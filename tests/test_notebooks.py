@@ -110,6 +110,21 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
 
 
 @pytest.mark.smoke
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["03b_reward_analysis", "04_inference", "05_evaluation"])
+def test_a_notebook_that_is_opened_alone_shows_the_shipped_model(tmp_path, monkeypatch, name):
+    import papermill
+
+    monkeypatch.delenv("O3V_HEADLESS", raising=False)
+    few = {} if name.startswith("03b") else {"shipped_items": 1}
+    executed = tmp_path / "executed.ipynb"
+    options = {"cwd": FOLDER, "kernel_name": "python3", "progress_bar": False}
+    papermill.execute_notebook(FOLDER / f"{name}.ipynb", executed, {"run_dir": str(tmp_path / "run"), **few}, **options)
+    assert "are the shipped ones of data/" in executed.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "run" / name / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.smoke
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 def test_a_rehearsal_of_full_runs_with_the_real_classes_and_files(tmp_path, family):

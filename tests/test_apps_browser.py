@@ -76,6 +76,7 @@ def browser():
 @pytest.fixture
 def page(browser):
     new_page = browser.new_page(viewport={"width": 1000, "height": 2400})
+    new_page.set_default_timeout(120_000)  # ms; a busy machine is slow
     yield new_page
     new_page.context.close()
 

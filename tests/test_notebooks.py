@@ -48,6 +48,13 @@ def test_hygiene_of_parameters(path):
     assert parameters["run_dir"].types == (str,)
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem[:2].isdigit()], ids=lambda path: path.stem)
+def test_a_notebook_says_what_it_needs_and_opens_on_tiny(path):
+    head = "".join(read(path)[0]["cells"][0]["source"])
+    assert all(f"- **{word}**" in head for word in ("Needs", "Takes", "You will see"))
+    assert read_notebook(path).parameters["profile"].default == "tiny"
+
+
 @each_notebook
 def test_hygiene_of_cells(path):
     cells = read(path)[0]["cells"]
@@ -100,6 +107,21 @@ def test_all_notebooks_run_on_smoke_and_record_their_results(tmp_path):
     metrics = json.loads((plan.run_dir / "05_evaluation/metrics.json").read_text(encoding="utf-8"))
     assert metrics.keys() == {"base", "sft", "sft_gspo"}
     assert all(values.keys() >= set(METRICS) for values in metrics.values())
+
+
+@pytest.mark.smoke
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["03b_reward_analysis", "04_inference", "05_evaluation"])
+def test_a_notebook_that_is_opened_alone_shows_the_shipped_model(tmp_path, monkeypatch, name):
+    import papermill
+
+    monkeypatch.delenv("O3V_HEADLESS", raising=False)
+    few = {} if name.startswith("03b") else {"shipped_items": 1}
+    executed = tmp_path / "executed.ipynb"
+    options = {"cwd": FOLDER, "kernel_name": "python3", "progress_bar": False}
+    papermill.execute_notebook(FOLDER / f"{name}.ipynb", executed, {"run_dir": str(tmp_path / "run"), **few}, **options)
+    assert "are the shipped ones of data/" in executed.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "run" / name / "results.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.smoke

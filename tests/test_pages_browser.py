@@ -46,6 +46,7 @@ def browser():
 def page(browser):
     new_page = browser.new_page(viewport={"width": 1000, "height": 1300})
     new_page.context.set_offline(True)
+    new_page.set_default_timeout(120_000)  # ms; a busy machine is slow
     yield new_page
     new_page.context.close()
 

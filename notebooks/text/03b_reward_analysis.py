@@ -203,7 +203,7 @@ for name, by_kind in scores.items():
 
 timed = table[table["task"] == Task.SPATIO_TEMPORAL]
 timed = timed if len(timed) else table[table["task"] != Task.SPATIAL]
-timed = timed[[(root / examples[row_id].media_path).exists() for row_id in timed["id"]]]
+timed = timed.loc[[(root / examples[row_id].media_path).exists() for row_id in timed["id"]]]
 spreads = timed.groupby(["step", "id"])["total"].std().dropna()
 step, row_id = spreads.idxmax() if len(spreads) else (None, None)
 group = timed[(timed["step"] == step) & (timed["id"] == row_id)].to_dict("records")

@@ -45,11 +45,11 @@ class Stage:
     @property
     def origin(self) -> str:
         """One sentence that says where the files of earlier notebooks come from."""
-        run = display_path(self.run_dir)
+        run = self.run_dir.name
         if not self.shipped:
-            return f"The files of earlier notebooks are those of {run}."
+            return f"The files of earlier notebooks are those of the run {run}."
         return (
-            f"Model and rows are the shipped ones of {display_path(DATA)}/, because {run} has no trained model. "
+            f"Model and rows are the shipped ones of {display_path(DATA)}/: the run {run} has no trained model. "
             "They are few; docs/tour/ shows a whole run."
         )
 

@@ -80,12 +80,7 @@ def _add_answers(commands: Any) -> None:
     add = add_parser(commands, "ask", ask_video, "answer a question about a video, with evidence and an HTML page")
     add("video", type=Path, metavar="VIDEO", help="video file")
     add("question", metavar="QUESTION", help="question about the video")
-    add(
-        "--model",
-        dest="model_folder",
-        **FOLDER,
-        help="trained model (default: newest in runs/, else the shipped toy model)",
-    )
+    add("--model", dest="model_folder", **FOLDER, help="trained model (default: newest in runs/, else the shipped one)")
     add("--profile", default="tiny", help="profile that sets number and size of the frames (default: tiny)")
     add("--out", dest="page", **FILE, help="HTML page (default: name of VIDEO with .html, and a number if it exists)")
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -61,8 +61,7 @@ class Progress:
     """How much is done, and how long the rest takes at the speed so far."""
 
     left_s: float  # estimated seconds of the cells that are left
-    jobs: int
-    begun_s: float = field(default_factory=time.monotonic)
+    begun_s: float  # by the clock `time.monotonic`
     done_s: float = 0.0  # estimated seconds of the cells that this call has finished
 
     def add(self, estimate_s: float) -> str:
@@ -80,8 +79,8 @@ def run_matrix(matrix: Matrix, jobs: int) -> list[str]:
     """
     waiting, running, failures = matrix.jobs(), {}, []
     total, failed = len(waiting), set()
-    progress = Progress(sum(estimated_s(cell, matrix.profile) for cell, _ in waiting), jobs)
-    log.info("%d cells to run, %d at a time; roughly %s on idle cores", total, jobs, _hours(progress.left_s / jobs))
+    progress = Progress(sum(estimated_s(cell, matrix.profile) for cell, _ in waiting), time.monotonic())
+    log.info("%d cells to run, %d at a time; roughly %.1f h on idle cores", total, jobs, progress.left_s / jobs / 3600)
     try:
         while waiting or running:
             for name, seed in [pair for pair, process in running.items() if process.poll() is not None]:
@@ -136,7 +135,3 @@ def _last_line(out: Path, name: str, seed: int) -> str:
     """The error of a failed cell: the last line that its process wrote."""
     lines = log_path(out, name, seed).read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it ended without a message")
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h"

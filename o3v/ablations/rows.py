@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from o3v.data.sources import source_of
 from o3v.evidence import strip_tags
 from o3v.schema import Example, Task
 
@@ -15,9 +14,8 @@ ESPRESSO = ("videoespresso_train_video", "synth_videoespresso")  # as STGR and t
 
 
 def is_own(example: Example) -> bool:
-    """Whether a row comes from the annotation pipeline: the spatio-temporal rows of the cold start."""
-    source = source_of(example.source, "sft")
-    return example.task is Task.SPATIO_TEMPORAL and (source is None or source.label.startswith("own"))
+    """Whether a row comes from the annotation pipeline: all spatio-temporal rows but those of VideoEspresso."""
+    return example.task is Task.SPATIO_TEMPORAL and example.source not in ESPRESSO
 
 
 def _without(examples: Sequence[Example], drop: Callable[[Example], bool]) -> list[Example]:

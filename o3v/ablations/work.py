@@ -10,18 +10,17 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from o3v import files, inference, models, schema, training
+from o3v import files, inference, models, training
 from o3v.ablations import cells, rows, store
 from o3v.ablations.cells import Cell
+from o3v.ablations.shared_run import SharedRun
 from o3v.code_digest import code_digest
 from o3v.config import Profile, find_base, load_profile
 from o3v.evaluation import vstar
-from o3v.evaluation.vstar_items import read_items
 from o3v.geometry import fit_size
 from o3v.inference import faithfulness, voting
 from o3v.models import crop_judge
@@ -35,50 +34,8 @@ from o3v.training.trainer import TrainingRun
 log = logging.getLogger("o3v.ablate")
 
 WORK = "work"
-ROW_FILES = ("sft.jsonl", "rl.jsonl", "eval.jsonl")
 DIGITS = 4  # of the numbers in a record
 CURVES = ("loss", "reward", "terms/total_at_start", "kl", "clip_ratio/region_mean")  # by step, where they exist
-
-
-@dataclass(frozen=True)
-class SharedRun:
-    """The run of a seed, `RUNS/<profile>-<seed>`, whose notebooks 01 and 02 all cells of the seed share."""
-
-    folder: Path
-
-    def path(self, relative: str) -> Path:
-        """A file of the run. Raises FileNotFoundError, which names the command that makes it."""
-        path = self.folder / relative
-        if not path.exists():
-            profile, _, seed = self.folder.name.rpartition("-")
-            number = relative[:2]
-            raise FileNotFoundError(f"{path} is missing: o3v run --profile {profile} --seed {seed} --only {number}")
-        return path
-
-    @cached_property
-    def roots(self) -> dict[str, Path]:
-        """The folders of media, `data` and `vstar`."""
-        listed = self.folder / "01_data_pipeline/data.media.json"
-        if not listed.exists():  # runs before the list existed
-            return dict.fromkeys(("data", "vstar"), self.path("01_data_pipeline/world"))
-        folders = files.read_json(listed)["folders"]
-        return {name: self.folder / folder for name, folder in folders.items()}
-
-    def examples(self, split: str) -> list[Example]:
-        """The rows of `sft` or `rl`."""
-        return list(schema.read_examples(self.path(f"01_data_pipeline/{split}.jsonl")))
-
-    def items(self) -> list[Row]:
-        """V-STAR's items."""
-        return read_items(self.path("01_data_pipeline/eval.jsonl"))
-
-    def inputs(self) -> dict[str, str]:
-        """The sha256 of the files of rows and of the weights of the cold start."""
-        hashes = {name: files.hash_file(self.path(f"01_data_pipeline/{name}")) for name in ROW_FILES}
-        return hashes | {COLD_WEIGHTS: files.hash_file(self.path(f"02_sft/{COLD_WEIGHTS}"))}
-
-
-COLD_WEIGHTS = "checkpoint/model.safetensors"
 
 
 class CellWork:
@@ -91,7 +48,6 @@ class CellWork:
         self.sizes = cells.sizes_of(profile)
         self.run = SharedRun(runs / f"{profile}-{seed}")
         self.folder = out / WORK / f"{cell.name}-{seed}"
-        self.seconds: dict[str, float] = {}
 
     def facts(self) -> dict[str, Any]:
         """The settings of the cell, as recorded. Two cells with the same facts and inputs are the same cell."""
@@ -135,13 +91,13 @@ class CellWork:
         trainer = self._gspo(vlm) if self.cell.train == "gspo" else self._sft(vlm)
         begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
         log_rows = training.train(trainer)
-        self.seconds = {"training": time.perf_counter() - begun_s, "training_cpu": time.process_time() - begun_cpu_s}
+        seconds = {"training": time.perf_counter() - begun_s, "training_cpu": time.process_time() - begun_cpu_s}
         vlm = training.merge_adapters(trainer, vlm)
         models.save(vlm, checkpoint)
         found = {
             name: [_rounded(row.get(name)) for row in log_rows] for name in CURVES if name in (log_rows or [{}])[0]
         }
-        files.write_json(curve, {"curve": found, "seconds": self.seconds, "steps": len(log_rows)})
+        files.write_json(curve, {"curve": found, "seconds": seconds, "steps": len(log_rows)})
         return vlm
 
     def _sft(self, vlm: models.VideoModel) -> sft.SftTrainer:
@@ -248,7 +204,7 @@ def _run(work: CellWork, record: store.Record) -> store.Record:
         log.warning("%s: settings, inputs or code have changed; its unfinished work is removed", work.folder.name)
         for path in work.folder.glob("[!.]*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    starts = 1 + (files.read_json(stamp)["starts"] if stamp.exists() else 0)
+    starts = 1 + (files.read_json(stamp)["starts"] if stamp.exists() else 0)  # of this work
     files.write_json(stamp, {"facts": facts, "starts": starts})
     record = {**facts, "starts": starts, "status": "started"}
     store.write_cell(work.out, record)
@@ -260,13 +216,15 @@ def _run(work: CellWork, record: store.Record) -> store.Record:
 
 
 def _finish(work: CellWork, record: store.Record) -> store.Record:
-    begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
     vlm = work.trained()
+    begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
     scores = {"scores": work.scores, "removal": work.removal, "voting": work.voting}[work.cell.measure](vlm)
-    seconds = {"all": time.perf_counter() - begun_s, "cpu": time.process_time() - begun_cpu_s}
+    answers_s, answers_cpu_s = time.perf_counter() - begun_s, time.process_time() - begun_cpu_s
     curve_file = work.folder / "curve.json"
     trained = files.read_json(curve_file) if curve_file.exists() else {"curve": {}, "seconds": {}, "steps": 0}
-    seconds = {name: round(value, 1) for name, value in {**trained["seconds"], **seconds}.items()}
+    training = {"training": 0.0, "training_cpu": 0.0, **trained["seconds"]}
+    both = {"all": answers_s + training["training"], "cpu": answers_cpu_s + training["training_cpu"]}
+    seconds = {name: round(value, 1) for name, value in {**training, **both}.items()}
     machine = {"cores": os.cpu_count(), "processor": _processor()}
     finished = {"scores": scores, "curve": trained["curve"], "steps": trained["steps"], "seconds": seconds}
     finished = {**record, **finished, "machine": machine, "status": "finished"}

@@ -9,6 +9,7 @@ from typing import Any
 
 from o3v.ablations import pool, store
 from o3v.ablations.cells import CELLS, chosen_cells, sizes_of
+from o3v.ablations.shared_run import SharedRun
 from o3v.cli import add_parser
 
 log = logging.getLogger("o3v.ablate")
@@ -45,7 +46,14 @@ def ablate(options: Namespace) -> int:
     return int(bool(failures))
 
 
+def check_runs(matrix: pool.Matrix) -> None:
+    """Raises FileNotFoundError if the run of a seed with unfinished cells is not there, with the command for it."""
+    for seed in sorted({seed for _, seed in matrix.jobs()}):
+        SharedRun(matrix.runs / f"{matrix.profile}-{seed}").inputs()
+
+
 def _run(matrix: pool.Matrix, jobs: int) -> list[str]:
+    check_runs(matrix)
     if jobs:
         return pool.run_matrix(matrix, jobs)
     from o3v.ablations.work import run_cell  # imports torch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from o3v.ablations.store import Record
-from o3v.ablations.tables import Table, TableRow
+from o3v.ablations.tables import TABLES, Table, TableRow
 from o3v.evaluation.bootstrap import BOOTSTRAPS, resampled_means
 from o3v.evaluation.vstar import ItemScore, ScoredItems
 from o3v.evaluation.vstar_intervals import ZERO, item_values, metrics_of_means
@@ -174,6 +174,18 @@ def table_rows(table: Table, records: Sequence[Record]) -> list[dict[str, str]]:
         line |= {"paper": ", ".join(f"{TITLES[m]} {value}" for m, value in papers.items()) or "–"}
         rows.append(line)
     return rows
+
+
+def change_spans(records: Sequence[Record], metric: str, reference: str = "sft_gspo") -> dict[str, tuple[float, ...]]:
+    """The change of a metric of each finished row from the rows of one cell: value, low and high by label."""
+    cells, spans = finished_cells(records), {}
+    for table in TABLES:
+        for row in table.rows if table.reference_row().cell == reference else ():
+            change = changes(cells, row, table.reference_row()).get(metric)
+            if change is not None and row.cell != reference:
+                label = next((other for other in spans if other[1] == row.cell), (row.label, row.cell))
+                spans[label] = (change.value, change.low, change.high)
+    return {label: span for (label, _), span in spans.items()}
 
 
 def _seeds(records: Sequence[Record], cell: str) -> str:

@@ -4,13 +4,13 @@ A cell is one model or one experiment with a model. It starts from the base, fro
 seed has made (notebook 02), or from the model of another cell. It then trains with SFT or GSPO, or only answers.
 Every cell that trains has a reference with the same start and the same number of steps (`tables`).
 
-Sizes of `tiny`: GSPO takes 60 updates, where notebook 03 takes 200. A SFT of the data tables takes 120 steps of 8 rows
-instead of 292. All models answer the same 100 held-out questions, and V-STAR's questions on 60 videos. The cold start
-itself has the size of `tiny`. This module does not know models.
+Sizes of `tiny`: GSPO takes 60 updates, where notebook 03 takes 200. A SFT of the data tables takes 100 steps of 8 rows
+instead of an epoch. All models answer the same 100 held-out questions, and V-STAR's questions on 60 videos. The cold
+start itself has the size of `tiny`. This module does not know models.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from o3v.config import Profile
@@ -37,7 +37,7 @@ class Sizes:
 
 
 SIZES: Mapping[str, Sizes] = {
-    "tiny": Sizes(120, 140, 40, 60, questions=100, items=60, general=64, voted=30, votes=8, save_steps=20),
+    "tiny": Sizes(100, 130, 40, 60, questions=100, items=60, general=64, voted=30, votes=8, save_steps=20),
     "smoke": Sizes(2, 2, 1, 4, questions=4, items=2, general=2, voted=2, votes=2, save_steps=2),
 }
 
@@ -156,15 +156,38 @@ def sizes_of(profile: str) -> Sizes:
     return SIZES[profile]
 
 
+def steps_of(cell: Cell, sizes: Sizes) -> int:
+    """The training steps of a cell, 0 for one that only answers."""
+    return getattr(sizes, "gspo_steps" if cell.train == "gspo" else cell.train) if cell.train else 0
+
+
+def facts_of(cell: Cell, profile: str) -> dict[str, Any]:
+    """What decides a cell, as recorded: its fields, the profile, and those sizes that matter to it."""
+    sizes = sizes_of(profile)
+    numbers = {"questions": sizes.questions, "items": sizes.items} if cell.measure == "scores" else {}
+    if cell.measure == "scores" and from_base(cell):
+        numbers["general"] = sizes.general
+    if cell.measure == "voting":
+        numbers |= {"voted": sizes.voted, "votes": sizes.votes}
+    if cell.measure == "removal":
+        numbers["items"] = sizes.items
+    own = {**asdict(cell), "changes": dict(cell.changes)}
+    return {**own, "profile": profile, "steps": steps_of(cell, sizes), **numbers}
+
+
 def settings_of(cell: Cell, profile: Profile) -> tuple[Profile, RewardConfig]:
-    """The settings and the training reward of a cell. Raises TypeError for a change of a field that does not exist."""
+    """The settings and the training reward of a cell, in one process.
+
+    Raises TypeError for a change of a field that does not exist.
+    """
     sizes = sizes_of(profile.name)
     changes: dict[str, dict[str, Any]] = {"gspo": {}, "reward": {}}
     for name, value in cell.changes.items():
         part, _, own = name.partition(".")
         changes[part][own] = value
-    gspo = replace(profile.gspo, max_steps=sizes.gspo_steps, save_steps=sizes.save_steps, **changes["gspo"])
-    sft = replace(profile.sft, epochs=1.0, save_steps=2 * sizes.save_steps)
-    inference = replace(profile.inference, vote_sizes=(sizes.votes,), num_voted=sizes.voted)
+    alone = replace(profile.gspo, max_steps=sizes.gspo_steps, save_steps=sizes.save_steps, num_processes=1)
+    gspo = replace(alone, **changes["gspo"])
+    sft = replace(profile.sft, epochs=1.0, save_steps=2 * sizes.save_steps, num_processes=1)
+    inference = replace(profile.inference, vote_sizes=(sizes.votes,), num_voted=sizes.voted, num_workers=1)
     reward = {"paper": RewardConfig.paper, "official": RewardConfig.official}[cell.reading]()
     return replace(profile, gspo=gspo, sft=sft, inference=inference), replace(reward, **changes["reward"])

@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from o3v.ablations import store
-from o3v.ablations.cells import CELLS, Cell, sizes_of
+from o3v.ablations.cells import CELLS, Cell, sizes_of, steps_of
 
 log = logging.getLogger("o3v.ablate")
 
@@ -50,7 +50,7 @@ class Matrix:
 def estimated_s(cell: Cell, profile: str) -> float:
     """Roughly how long a cell takes, in seconds on one core."""
     sizes = sizes_of(profile)
-    training = sizes.gspo_steps * UPDATE_S if cell.train == "gspo" else getattr(sizes, cell.train or "", 0) * STEP_S
+    training = steps_of(cell, sizes) * (UPDATE_S if cell.train == "gspo" else STEP_S)
     answers = sizes.questions * QUESTION_S + sizes.items * ITEM_S
     by_measure = {"scores": answers, "removal": 7 * sizes.items * ITEM_S / 5, "voting": sizes.voted * 4.0}
     return LOADING_S + training + by_measure[cell.measure]

@@ -73,7 +73,7 @@ TABLES: tuple[Table, ...] = (
             TableRow("data_espresso", "with VideoEspresso", _paper(31.1, 43.6)),
             TableRow("data_all", "with VideoEspresso and own", _OURS),
         ),
-        note="SFT of 120 steps, then GSPO. Here as in STGR, the own rows are in SFT and those of VideoEspresso in RL.",
+        note="SFT of 100 steps, then GSPO. Here as in STGR, the own rows are in SFT and those of VideoEspresso in RL.",
     ),
     Table(
         "table 5",
@@ -109,7 +109,7 @@ TABLES: tuple[Table, ...] = (
         ),
         metrics=_WITH_GENERAL,
         judged=("mam", "general"),
-        note="SFT of 120 steps without GSPO, with the same number of rows: more general rows are fewer of the others. "
+        note="SFT of 100 steps without GSPO, with the same number of rows: more general rows are fewer of the others. "
         "The paper adds 0, 15k and 30k rows to the others.",
     ),
     Table(
@@ -132,7 +132,7 @@ TABLES: tuple[Table, ...] = (
         ),
         metrics=_WITH_GENERAL,
         judged=("accuracy", "general"),
-        note="SFT of 120 steps without GSPO. Without evidence our model cannot answer where, as this answer is read "
+        note="SFT of 100 steps without GSPO. Without evidence our model cannot answer where, as this answer is read "
         "from its claims: its mAM and mLGM show this and nothing else.",
     ),
     Table(

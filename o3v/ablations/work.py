@@ -10,7 +10,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +47,6 @@ class CellWork:
         self.sizes = cells.sizes_of(profile)
         self.run = SharedRun(runs / f"{profile}-{seed}")
         self.folder = out / WORK / f"{cell.name}-{seed}"
-
-    def facts(self) -> dict[str, Any]:
-        """The settings of the cell, as recorded. Two cells with the same facts and inputs are the same cell."""
-        cell = asdict(self.cell)
-        return {**cell, "changes": dict(cell["changes"]), "profile": self.profile.name, "sizes": asdict(self.sizes)}
 
     def start(self) -> Path | str:
         """The model that the cell starts from. Raises FileNotFoundError, which names the cell to run before."""
@@ -101,7 +95,7 @@ class CellWork:
         return vlm
 
     def _sft(self, vlm: models.VideoModel) -> sft.SftTrainer:
-        count = getattr(self.sizes, self.cell.train) * self.settings.sft.effective_batch_size
+        count = cells.steps_of(self.cell, self.sizes) * self.settings.sft.effective_batch_size
         examples = self.sft_rows()[0] if cells.from_base(self.cell) else self.run.examples("sft")
         drawn = rows.training_rows(examples, self.cell.rows, count, self.seed)
         if len(drawn) < count:
@@ -184,7 +178,7 @@ def run_cell(cell: Cell, seed: int, runs: Path, out: Path, profile: str = "tiny"
     BlockingIOError if another process runs this cell.
     """
     work = CellWork(cell, seed, runs, out, profile)
-    known, facts, inputs = store.read_cell(out, cell.name, seed), work.facts(), work.run.inputs()
+    known, facts, inputs = store.read_cell(out, cell.name, seed), cells.facts_of(cell, profile), work.run.inputs()
     if known and known["status"] == "finished":
         _check_same(known, facts, inputs, store.cell_path(out, cell.name, seed))
         return known

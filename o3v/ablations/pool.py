@@ -22,7 +22,7 @@ log = logging.getLogger("o3v.ablate")
 
 POLL_S = 0.5
 # seconds of a step and of an answer, measured on `tiny` with one thread; they only weigh the cells for the time left
-STEP_S, UPDATE_S, QUESTION_S, ITEM_S, LOADING_S = 2.3, 5.0, 0.16, 0.95, 10.0
+STEP_S, UPDATE_S, QUESTION_S, ITEM_S, LOADING_S = 2.3, 7.0, 0.16, 0.95, 10.0
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,7 @@ TABLES: tuple[Table, ...] = (
         "SFT + GSPO",
         (
             TableRow("on_policy", "on-policy: one update per sampling"),
+            TableRow("used_twice", "each answer used twice"),
             TableRow("epsilon_0.2", "ε = 0.2"),
             TableRow("epsilon_paper", "ε = 3e-4, 4e-4"),
             TableRow("gspo_paper", "GSPO paper: ε = 3e-4, 4e-4, four minibatches"),
@@ -174,7 +175,7 @@ TABLES: tuple[Table, ...] = (
             TableRow("gdpo", "terms normalised, then summed (GDPO)"),
             _OWN,
         ),
-        note="The same number of updates. On-policy and the GSPO paper sample more answers for them.",
+        note="The same number of updates. Only answers that are used twice need half of the sampling.",
     ),
     Table(
         "terms",

@@ -4,13 +4,14 @@ PROFILE ?= tiny
 SEED ?= 0
 RUN ?= runs/$(PROFILE)-$(SEED)
 ARGS ?=
+SEEDS ?= 3
 
 VENV := .venv
 MODULE := $(VENV)/bin/python -m
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test browser check lab publish mirror links drift oldest
+.PHONY: help setup reproduce ablations test browser check lab publish mirror links drift oldest
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +21,15 @@ setup: $(STAMP)  ## create .venv with the pinned packages (other targets do this
 
 reproduce: $(STAMP)  ## run the notebooks and print the results (PROFILE=smoke takes a few minutes)
 	@$(MODULE) o3v run --profile $(PROFILE) --seed $(SEED) $(ARGS)
+
+# The data and the cold start of each seed, then all cells; SEEDS=1 is the short form. Repeat it to continue.
+ablations: $(STAMP)  ## compute the paper's ablations over SEEDS=3 seeds, some hours (runs/ablations/ablations.json)
+	@for seed in $$(seq 0 $$(($(SEEDS) - 1))); do \
+	  for notebook in 01 02; do \
+	    $(MODULE) o3v run --profile $(PROFILE) --seed $$seed --only $$notebook || exit 1; \
+	  done; \
+	done
+	@$(MODULE) o3v ablate --profile $(PROFILE) --seeds $$(seq 0 $$(($(SEEDS) - 1))) $(ARGS)
 
 publish: $(STAMP)  ## write docs/tour/ and the shipped models and rows of data/ from a finished run (RUN=runs/tiny-0)
 	@$(MODULE) o3v publish $(RUN)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import o3v
-from o3v.cli import data, evaluate, plan, review, run, train
+from o3v.cli import ablate, data, evaluate, plan, review, run, train
 from o3v.text import printable, redact
 
 
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data.add_commands(commands)
     evaluate.add_command(commands)
     review.add_commands(commands)
+    ablate.add_command(commands)
     options = parser.parse_args(arguments)
     logger = logging.getLogger("o3v")
     logger.setLevel(logging.INFO)

@@ -20,6 +20,7 @@ SHOWN = {
     "03b_reward_analysis": "the reward by task, its time gate, a group of answers, answers that cheat",
     "04_inference": "answers claim by claim, the video with a slider, voting, whether answers need their evidence",
     "05_evaluation": "base, SFT and SFT+GSPO on held-out videos",
+    "06_ablations": "what each piece of the method does, beside the paper's tables",
 }
 PICTURES = {  # output of a notebook → what it shows
     "00_overview/anatomy.png": "a response: claimed boxes on the frames, true boxes dashed, and a time line",

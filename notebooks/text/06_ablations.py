@@ -9,12 +9,17 @@
 # Every cell that was started stands in the file, also those that failed or are not finished. What a table shows is
 # computed from the intervals, not written by hand.
 #
+# - **Needs** nothing but the committed cells, `data/ablations.json`. To compute them: `make ablations`.
+# - **Takes** some seconds.
+# - **You will see** a table for each of the paper's ablations, with intervals, the paper's numbers beside, and one
+#   sentence: its direction shows, does not show, or is within noise.
+#
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/06_ablations](exercises/06_ablations.ipynb).
 
 # **Parameters.** `cells_file` is a file that `o3v ablate` has assembled; empty: `data/ablations.json` of the repository, the
 # committed cells. `make ablations` computes all of them, `make ablations SEEDS=1` those of one seed.
 
-profile = "smoke"
+profile = "tiny"
 seed = 0
 run_dir = "../runs/by-hand"
 cells_file = ""

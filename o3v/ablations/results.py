@@ -207,17 +207,15 @@ def sentence(table: Table, records: Sequence[Record]) -> str:
             paper = row.paper.get(metric, np.nan) - reference.paper.get(metric, np.nan)
             if metric not in change:
                 grouped.setdefault("not finished", []).append(f"“{row.label}”")
-            elif np.isnan(paper):
-                name = f"“{row.label}” ({change[metric].text('+.3f', ' to ')})"
-                grouped.setdefault(verdict(change[metric]), []).append(name)
-            elif paper:
-                name = f"“{row.label}”, {TITLES[metric]} ({change[metric].text('+.3f', ' to ')})"
-                grouped.setdefault(direction(change[metric], paper), []).append(name)
+            elif paper:  # NaN without the paper's number: judged by the change alone
+                own = change[metric]
+                kind = verdict(own) if np.isnan(paper) else direction(own, paper)
+                grouped.setdefault(kind, []).append(f"“{row.label}”, {TITLES[metric]} ({own.text('+.3f', ' to ')})")
     named = {kind: f"the paper's direction {kind} for" for kind in (SHOWS, REVERSED, NOISE)}
     named |= {"better": "better are", "worse": "worse are", "within noise": "within noise are"}
     named |= {"not finished": "not finished in a common seed are"}
     parts = [f"{words} {', '.join(dict.fromkeys(grouped[kind]))}" for kind, words in named.items() if kind in grouped]
-    return f"{table.name.capitalize()}, compared with {table.reference}: {'; '.join(parts)}."
+    return f"{table.name.capitalize()}, compared with “{table.reference}”: {'; '.join(parts)}."
 
 
 def spent(records: Sequence[Record]) -> dict[str, float]:

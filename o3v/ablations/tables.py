@@ -158,6 +158,7 @@ TABLES: tuple[Table, ...] = (
             TableRow("reward_code", "whole reward of the code"),
             _OWN,
         ),
+        judged=("reward", "mam"),
     ),
     Table(
         "policy",
@@ -175,6 +176,7 @@ TABLES: tuple[Table, ...] = (
             TableRow("gdpo", "terms normalised, then summed (GDPO)"),
             _OWN,
         ),
+        judged=("reward", "mam"),
         note="The same number of updates. Only answers that are used twice need half of the sampling.",
     ),
     Table(
@@ -189,5 +191,6 @@ TABLES: tuple[Table, ...] = (
             TableRow("matched", "mean over matched claims (VisionCoach)"),
             _OWN,
         ),
+        judged=("reward", "mam"),
     ),
 )

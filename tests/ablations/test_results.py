@@ -94,8 +94,8 @@ def test_a_table_and_its_sentence():
     assert lines["ours"]["seeds"] == "0, 1 (started)" and lines["ours"]["paper"] == "–"
     assert lines["full"]["change of mAM"] == "–" and lines["full"]["m_tIoU"] == "0.500 (0.500–0.500)"
     assert results.sentence(TABLE, records) == (
-        "Table 0, compared with full: the paper's direction shows for “less”, mAM (-0.100 (-0.100 to -0.100)); "
-        "within noise are “ours” (+0.000 (+0.000 to +0.000))."
+        "Table 0, compared with “full”: the paper's direction shows for “less”, mAM (-0.100 (-0.100 to -0.100)); "
+        "within noise are “ours”, mAM (+0.000 (+0.000 to +0.000))."
     )
 
 

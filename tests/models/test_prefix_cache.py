@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer
 from o3v import prompts
 from o3v.config import FrameConfig
 from o3v.models import prefix_cache
+from o3v.models.qwen_speedups import frame_fingerprints
 from o3v.models.vlm import encode, generate
 from o3v.tinybase import architecture
 from o3v.tinybase.batches import tokenizer_texts
@@ -135,3 +136,14 @@ def test_repeated_prompts_of_a_model(vlm, clips):
     assert generate(vlm, batch, 4, repeats=2) == [once[0], once[0], once[1], once[1]]
     sampled = generate(vlm, batch, 12, temperature=1.0, seed=3, repeats=4)
     assert sampled == generate(vlm, batch, 12, temperature=1.0, seed=3, repeats=4) and len(set(sampled)) > 2
+
+
+def test_fingerprints_tell_frames_apart_by_one_value_and_by_order():
+    pixels = torch.randn(3, 4, 6)  # frames of four patches
+    changed = pixels[0].clone()
+    changed[3, 5] += 1e-6 * changed[3, 5].abs().clamp(min=1)
+    frames = [pixels[0], pixels[1], pixels[0], changed, pixels[0].flip(0), pixels[0][:2]]
+    found = frame_fingerprints(torch.cat(frames), [len(frame) for frame in frames])
+    assert found[0] == found[2] and len(set(found)) == 5
+    halves = frame_fingerprints(torch.cat(frames).bfloat16(), [len(frame) for frame in frames])
+    assert halves[0] == halves[2] and len({halves[0], halves[1], halves[4], halves[5]}) == 4

@@ -85,6 +85,13 @@ def test_a_failed_process_gives_one_error_with_the_end_of_its_log(make, launcher
     ]
 
 
+def test_a_stated_error_is_told_without_the_report_of_the_launcher(make, launcher):
+    launcher("import sys; print('o3v: the rows are missing', flush=True); print('Traceback'); sys.exit(1)")
+    with pytest.raises(launch.TrainingFailedError) as failure:
+        launch.run_processes(make())
+    assert str(failure.value).endswith("has:\no3v: the rows are missing")
+
+
 def test_progress_is_shown_as_one_bar(make, launcher, capsys):
     launcher(SAYS, "0")
     launch.run_processes(make())

@@ -61,6 +61,6 @@ def _gathered(parameter: torch.nn.Parameter) -> Any:
     """A parameter that ZeRO-3 has divided, whole in the block."""
     if not hasattr(parameter, "ds_id"):
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    return GatheredParameters([parameter])
+    return deepspeed.zero.GatheredParameters([parameter])

@@ -36,7 +36,7 @@ CONFIGS = Path(__file__).parent / "launch_configs"  # of accelerate, one for eac
 LAUNCHER = "O3V_LAUNCHER"  # replaces the launcher's command, for Slurm or several machines
 WATCH = "O3V_WATCH_STDIN"  # tells a process to end when its standard input closes
 LOG = "processes.log"  # what the processes print, in the output folder of the run
-TAIL_LINES = 25  # of it in an error
+TAIL_LINES = 60  # of it in an error; the launcher's own report has 30
 STOP_S = 20.0  # after a first request to end
 STEP_LINE = re.compile(re.escape(PROGRESS).replace("%d", r"(\d+)").replace("%s", r"(.*)"))
 LEVEL_LINE = re.compile(r"(WARNING|ERROR|CRITICAL) \S+: (.*)")
@@ -181,12 +181,16 @@ def run_processes(job: TrainingJob) -> None:
     if code:
         lines = "\n".join(tail)
         count = job.config.num_processes
-        raise TrainingFailedError(f"training in {count} processes failed; the end of {path.parent / LOG}:\n{lines}")
+        raise TrainingFailedError(f"training in {count} processes failed; {path.parent / LOG} has:\n{lines}")
 
 
 def _follow(output: IO[str], log_file: IO[str]) -> deque[str]:
-    """Shows the progress and the warnings of the processes, and keeps all that they print. Returns the last lines."""
+    """Shows the progress and the warnings of the processes, and keeps all that they print.
+
+    Returns what explains a failure: the errors that `o3v train` states in one line, or else the last lines.
+    """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
+    stated: deque[str] = deque(maxlen=TAIL_LINES)
     bar = None
     for line in output:
         log_file.write(line)
@@ -198,11 +202,13 @@ def _follow(output: IO[str], log_file: IO[str]) -> deque[str]:
             bar.update(int(step[1]) - bar.n)
             continue
         tail.append(line)
+        if line.startswith("o3v: ") and line not in stated:
+            stated.append(line)
         if found := LEVEL_LINE.match(line):
             log.log(logging.getLevelNamesMapping()[found[1]], found[2])
     if bar is not None:
         bar.close()
-    return tail
+    return stated or tail
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

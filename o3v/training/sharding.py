@@ -30,6 +30,8 @@ def whole_weights(trainer: Any) -> Iterator[None]:
 def unsharded(model: Any) -> Iterator[None]:
     """In the block the layers that FSDP2 has divided are whole, and their weights are plain tensors."""
     layers = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    if layers:  # torch 2.13 takes the first module that runs as the root, and generation runs parts of the model
+        layers[0]._get_fsdp_state()._lazy_init()
     for layer in layers:
         layer.set_reshard_after_forward(False, recurse=False)
         layer.unshard()
@@ -38,7 +40,7 @@ def unsharded(model: Any) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.reshard()
-            layer.set_reshard_after_forward(layer is not model, recurse=False)
+            layer.set_reshard_after_forward(layer is not layers[0], recurse=False)
 
 
 def whole_state(model: Any) -> dict[str, torch.Tensor]:
@@ -59,6 +61,6 @@ def _gathered(parameter: torch.nn.Parameter) -> Any:
     """A parameter that ZeRO-3 has divided, whole in the block."""
     if not hasattr(parameter, "ds_id"):
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    return GatheredParameters([parameter])
+    return deepspeed.zero.GatheredParameters([parameter])

@@ -66,7 +66,7 @@ def _work(rank, count, port, job, fixed):
     torch.distributed.destroy_process_group()
 
 
-def run_in_processes(job, fixed=False, timeout_s=500):
+def run_in_processes(job, fixed=False, timeout_s=1500):
     """Trains the job in as many processes as it names."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

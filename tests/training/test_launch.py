@@ -14,7 +14,6 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.world import builder_of
-from safetensors.torch import load_file
 
 from o3v import files, models
 from o3v.config import GspoConfig, SftConfig
@@ -85,6 +84,13 @@ def test_a_failed_process_gives_one_error_with_the_end_of_its_log(make, launcher
     ]
 
 
+def test_a_stated_error_is_told_without_the_report_of_the_launcher(make, launcher):
+    launcher("import sys; print('o3v: the rows are missing', flush=True); print('Traceback'); sys.exit(1)")
+    with pytest.raises(launch.TrainingFailedError) as failure:
+        launch.run_processes(make())
+    assert str(failure.value).endswith("has:\no3v: the rows are missing")
+
+
 def test_progress_is_shown_as_one_bar(make, launcher, capsys):
     launcher(SAYS, "0")
     launch.run_processes(make())
@@ -153,9 +159,10 @@ def test_torchrun_trains_and_the_notebook_has_the_weights(twin, world, sft_examp
     trainer = sft.make_trainer(twin, sft_examples, builder_of(world), dataclasses.replace(SFT), run)
     rows = launch.train(trainer, job)
     assert [row["step"] for row in rows] == [1, 2]
-    saved = load_file(f"{job.out}/checkpoint-2/model.safetensors")
-    ours = trainer.model.state_dict()
-    assert all((saved[name] == ours[name]).all() for name in saved) and len(saved) > 50
+    saved, ours = models.load(f"{job.out}/checkpoint-2").model.state_dict(), trainer.model.state_dict()
+    first = models.load(tmp_path / "base").model.state_dict()
+    assert saved.keys() == ours.keys() and all((saved[name] == ours[name]).all() for name in saved)
+    assert any((saved[name] != first[name]).any() for name in saved)
     assert not trainer.model.training
     states = sorted(path.name for path in Path(job.out, "checkpoint-2").glob("rng_state*"))
     assert states == ["rng_state_0.pth", "rng_state_1.pth"]

@@ -28,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 WATCHED = ("torch", "transformers", "trl", "papermill", "accelerate", "peft", "datasets", "numpy", "tokenizers", "av")
-_FRAME = re.compile(r"(o3v/[\w/]+\.py)(?:\x1b\[[0-9;]*m|[:,\s]|line|in )*?(\d+)")
+_FRAME = re.compile(r'(o3v/[\w/]+\.py)(?:[:,"\s]|line|in )*?(\d+)')
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -123,11 +123,19 @@ def failed_cell(book: dict) -> str:
     for cell in book["cells"]:
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":
-                text = _COLOUR.sub("", "\n".join(output["traceback"]))
-                frames = _FRAME.findall(text)
-                where = "{}:{}: ".format(*frames[-1]) if frames else ""
-                return f"{where}{output['ename']}: {output['evalue']:.300}"
+                return _last_frame("\n".join(output["traceback"])) + f"{output['ename']}: {output['evalue']:.300}"
     return ""
+
+
+def last_error(text: str) -> str:
+    """The last line of a printed traceback, with the last line of o3v in it."""
+    lines = [line for line in text.splitlines() if line.strip()] or ["no message"]
+    return _last_frame(text) + lines[-1][:300]
+
+
+def _last_frame(traceback: str) -> str:
+    frames = _FRAME.findall(_COLOUR.sub("", traceback))
+    return "{}:{}: ".format(*frames[-1]) if frames else ""
 
 
 def smoke(folder: Path) -> Iterator[str]:
@@ -138,7 +146,7 @@ def smoke(folder: Path) -> Iterator[str]:
     )
     if done.returncode:
         books = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.ipynb"))]
-        yield next(filter(None, map(failed_cell, books)), done.stderr[-1500:])
+        yield next(filter(None, map(failed_cell, books)), last_error(done.stderr))
 
 
 def main() -> int:

@@ -86,6 +86,19 @@ def test_the_failed_cell_is_named_with_the_last_line_of_the_package(drift):
     assert drift.failed_cell({"cells": []}) == ""
 
 
+def test_a_failure_outside_of_a_cell_is_named_with_the_last_line_of_the_package(drift):
+    text = """Traceback (most recent call last):
+  File "/x/o3v/runner/page.py", line 104, in markdown2html
+    return MarkdownWithMath(renderer=renderer).render(source)
+  File "/y/nbconvert/filters/markdown_mistune.py", line 472, in __init__
+    block = MathBlockParser()
+AttributeError: no attribute 'parse_axt_heading'
+
+"""
+    assert drift.last_error(text) == "o3v/runner/page.py:104: AttributeError: no attribute 'parse_axt_heading'"
+    assert drift.last_error("") == "no message"
+
+
 def test_newest_has_no_bounds_and_oldest_the_lower_ones(drift):
     text = '[project]\ndependencies = ["trl>=1.16,<2", "rouge-score>=0.1.2"]'
     assert drift.requirements("newest", text) == ["trl", "rouge-score"]

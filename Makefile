@@ -5,13 +5,14 @@ SEED ?= 0
 RUN ?= runs/$(PROFILE)-$(SEED)
 ARGS ?=
 SEEDS ?= 3
+VLLM ?= gpu
 
 VENV := .venv
 MODULE := $(VENV)/bin/python -m
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce ablations test browser check lab publish mirror links drift oldest
+.PHONY: help setup reproduce ablations test browser check lab publish mirror links drift oldest vllm resolve
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +63,21 @@ check: $(STAMP)  ## lint, check format, imports and notebook rules, in seconds
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	@$(MODULE) jupyterlab --notebook-dir=notebooks $(ARGS)
+
+vllm: .venv-vllm/.set-up-$(VLLM)  ## create .venv-vllm, an environment of vLLM's own (VLLM=cpu without a GPU)
+
+resolve: $(STAMP)  ## ask pip whether the extra gpu and the environment of vLLM can be installed (network, minutes)
+	@$(MODULE) pytest tests/test_resolver.py -m network $(ARGS)
+
+# The CPU build runs without torchaudio and torchcodec, whose CUDA libraries are not there, and needs two operators.
+.venv-vllm/.set-up-$(VLLM): envs/vllm-$(VLLM).txt
+	@echo "creating .venv-vllm with $<; this downloads gigabytes"
+	@"$(PYTHON)" -m venv --clear .venv-vllm
+	@.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@test "$(VLLM)" != cpu || .venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	@test "$(VLLM)" != cpu || .venv-vllm/bin/python envs/torchvision_operators.py
+	@.venv-vllm/bin/python -c "import torchvision, vllm; print('vllm', vllm.__version__)"
+	@touch $@
 
 # Runs again when the pinned packages change. To install another build of torch (CPU, CUDA), configure pip.
 $(STAMP): pyproject.toml requirements.lock

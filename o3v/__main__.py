@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import o3v
-from o3v.cli import ablate, data, evaluate, plan, review, run, train
+from o3v.cli import ablate, data, evaluate, parity, plan, review, run, train
 from o3v.text import printable, redact
 
 
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_command(commands)
     plan.add_command(commands)
     train.add_command(commands)
+    parity.add_command(commands)
     data.add_commands(commands)
     evaluate.add_command(commands)
     review.add_commands(commands)

@@ -38,6 +38,7 @@ def add_command(commands: Any) -> None:
     add("--box-space", choices=BOX_SPACES, default="video", help="how raw responses write boxes (default: video)")
     add("--compare", **file | {"metavar": ("A", "B")}, nargs=2, help="exit code 1 if B is worse than A")
     add("--model", metavar="MODEL", help="answer the items with this model first; needs --items and --videos")
+    add("--server", metavar="URL", help="vLLM server that has the weights of --model: http://localhost:8000/v1")
     add("--videos", type=Path, metavar="DIR", help="folder of the videos")
     add("--profile", default="full", help="profile that sets the frames and the length of answers (default: full)")
     add("--through", choices=("lmms-eval",), help="write the command that runs --benchmark there, or read its results")
@@ -174,7 +175,7 @@ def _answer(options: Namespace) -> None:
     frames = settings.inference.frames or settings.frames
     if options.benchmark != VSTAR:
         frames = replace(frames, n_frames=benchmarks.NUM_FRAMES)
-    vlm = models.load(options.model)
+    vlm = models.connect(options.model, options.server) if options.server else models.load(options.model)
     builder = vlm.prompt_builder(options.videos, frames)
     problems = answer(vlm, items, builder, settings.inference, options.predictions)
     for problem in problems[:5]:

@@ -164,6 +164,7 @@ class GspoConfig(TrainableConfig):
     num_heldout: int = 200  # ours: questions not used for training, answered before and after it
     save_steps: int = 500  # ours
     cached_rows: int = 0  # ours: decoded rows kept in memory
+    rollout_server: str = ""  # ours: URL of a vLLM server that samples (docs/full.md); empty: transformers samples
 
     def __post_init__(self) -> None:
         if self.reward_scale == "task" and self.reward_aggregation == "normalize_then_sum":

@@ -6,6 +6,7 @@ from o3v.models.vlm import (
     FrameProcessor,
     VideoModel,
     batches,
+    connect,
     decoding_options,
     encode,
     generate,

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Qwen2_5_VLProcessor, set_seed
+from transformers import AutoConfig, AutoTokenizer, Qwen2_5_VLProcessor, set_seed
 from transformers.models.auto import AutoModelForImageTextToText
 
 from o3v.config import FrameConfig
@@ -23,6 +23,7 @@ from o3v.models import prefix_cache
 from o3v.models.families import Family, family_of
 from o3v.models.hub_files import write_processor
 from o3v.models.qwen_speedups import FrameImageProcessor, apply_speedups
+from o3v.models.served import ServedModel
 from o3v.models.source import ModelSource, weights_digest
 from o3v.prompts import Prompt, PromptBuilder
 from o3v.video import FrameCache
@@ -92,20 +93,41 @@ def load(name: str | Path, adapter: str | Path | None = None, master_weights: bo
     dtype = torch.bfloat16 if gpu and not master_weights else torch.float32
     model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=False)
     family = family_of(model.config, str(name))
-    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
-    images = FrameImageProcessor.from_pretrained(name)
-    images.size["shortest_edge"] = min(images.size["shortest_edge"], family.smallest_px)  # frames have their size
-    processor = FrameProcessor(images, tokenizer, tokenizer.chat_template, family.model_type)
+    processor = load_processor(name, family)
     apply_speedups(model)
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter)
-    forbid_vision_tokens(model, tokenizer)
+    forbid_vision_tokens(model, processor.tokenizer)
     model = model.to("cuda" if gpu else "cpu").eval()
     places = [place and str(Path(place).absolute() if Path(place).is_dir() else place) for place in (name, adapter)]
     source = ModelSource(*places, master_weights, weights_digest(model))
     return VideoModel(model, processor, family, source)
+
+
+def load_processor(name: str | Path, family: Family) -> FrameProcessor:
+    """The processor of a model folder or hub name, which leaves frames of the size of the family as they are."""
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
+    images = FrameImageProcessor.from_pretrained(name)
+    images.size["shortest_edge"] = min(images.size["shortest_edge"], family.smallest_px)  # frames have their size
+    return FrameProcessor(images, tokenizer, tokenizer.chat_template, family.model_type)
+
+
+def connect(name: str | Path, url: str, served_name: str = "") -> VideoModel:
+    """A model whose weights are on a server with vLLM's OpenAI API; only `generate` and prompts work with it.
+
+    Args:
+        name: folder or hub name, for family and tokenizer; no weights are read.
+        url: of the server, with its version: http://localhost:8000/v1.
+        served_name: of the model on the server; empty: `name`.
+
+    Raises OSError if the model is not found, ValueError for another family or a bad URL.
+    """
+    family = family_of(AutoConfig.from_pretrained(name, trust_remote_code=False), str(name))
+    processor = load_processor(name, family)
+    banned = processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
+    return VideoModel(ServedModel(url, served_name or str(name), tuple(banned)), processor, family)
 
 
 def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> VideoModel:
@@ -124,13 +146,15 @@ def save(vlm: VideoModel, folder: Path | str, half: bool = False) -> VideoModel:
 
 def encode(processor: Any, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     """Model inputs of a batch of prompts, padded on the left: input_ids (batch, length), pixel_values, …"""
-    template, opening = processor.tokenizer.apply_chat_template, response_opening(processor)
-    texts = [
-        template(p.messages, tokenize=False, add_generation_prompt=True) + p.response_prefix.removeprefix(opening)
-        for p in prompts
-    ]
+    texts = [prompt_text(processor, prompt) for prompt in prompts]
     images = [[Image.fromarray(image) for image in p.images] for p in prompts]
     return processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
+
+
+def prompt_text(processor: Any, prompt: Prompt) -> str:
+    """The text of a prompt with one mark for each image, and the beginning of the response if the prompt has one."""
+    text = processor.tokenizer.apply_chat_template(prompt.messages, tokenize=False, add_generation_prompt=True)
+    return text + (prompt.response_prefix.removeprefix(response_opening(processor)) if prompt.response_prefix else "")
 
 
 def response_opening(processor: Any) -> str:
@@ -177,6 +201,9 @@ def generate(
     A response continues `Prompt.response_prefix`, which is not repeated in the result; a `<think>` that the chat
     template opens is (`response_opening`).
     """
+    if isinstance(vlm.model, ServedModel):
+        settings = decoding_options(max_new_tokens, temperature, 0.95, top_k, repetition_penalty)
+        return _with_openings(vlm, prompts, vlm.model.generate(prompts, repeats, api_options(settings, seed)), repeats)
     inputs = {k: v.to(vlm.model.device) for k, v in encode(vlm.processor, prompts).items()}
     set_seed(seed)
     settings = decoding_options(max_new_tokens, temperature, 0.95, top_k, repetition_penalty)
@@ -186,9 +213,27 @@ def generate(
         else:
             tokens = vlm.model.generate(**inputs, num_return_sequences=repeats, **settings)
     texts = vlm.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return _with_openings(vlm, prompts, texts, repeats)
+
+
+def _with_openings(vlm: VideoModel, prompts: Sequence[Prompt], texts: Sequence[str], repeats: int) -> list[str]:
     opening = response_opening(vlm.processor)
     continued = [bool(prompt.response_prefix) for prompt in prompts for _ in range(repeats)]
     return [text if prefix else opening + text for prefix, text in zip(continued, texts, strict=True)]
+
+
+def api_options(options: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Options of `decoding_options` as fields of a request to vLLM, all named, so that no preset of the hub applies."""
+    greedy = not options["do_sample"]
+    return {
+        "max_tokens": options["max_new_tokens"],
+        "temperature": 0.0 if greedy else options["temperature"],
+        "top_p": 1.0 if greedy else options["top_p"],
+        "top_k": 0 if greedy else options["top_k"],
+        "min_p": 0.0,
+        "repetition_penalty": options["repetition_penalty"],
+        "seed": seed,
+    }
 
 
 def decoding_options(

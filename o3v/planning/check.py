@@ -10,10 +10,11 @@ import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener, urlopen
 
 from o3v.config import Profile
-from o3v.planning import work
+from o3v.http_json import check_endpoint
+from o3v.planning import parity, work
 from o3v.planning.budget import Budget, ways_to_fit
 from o3v.planning.memory import GB, USABLE
 from o3v.planning.shapes import KNOWN, find_model, missing_weights, model_shape, parameters_of
@@ -27,6 +28,7 @@ MAX_GPUS = 32  # of one machine or a few, to propose
 
 WITH_MODEL = frozenset({"02", "03", "04", "05"})  # notebooks
 ALL = ("01", *WITH_MODEL)
+START_OF_GSPO = "02_sft/checkpoint"  # in the folder of a run
 SMALL_MODEL = 500_000_000  # parameters; a CPU trains a smaller one for tests of the path
 
 
@@ -62,6 +64,8 @@ def missing_for(
         messages += _missing_data(data_root, vstar_root or data_root)
     if real and with_model and not 0 < parameters_of(base) < SMALL_MODEL:
         messages += _missing_gpu(profile, base)
+    if "03" in numbers and profile.gspo.rollout_server:
+        messages += _missing_rollouts(profile.gspo.rollout_server, run_dir / START_OF_GSPO, "02" in numbers)
     return messages + list(_missing_disk(profile, base, run_dir, real and with_model))
 
 
@@ -106,6 +110,22 @@ def _hub_problem(base: str) -> str:
     thread.start()
     thread.join(HUB_WAIT_S)
     return found[0]
+
+
+def _missing_rollouts(url: str, start: Path, made_first: bool) -> Iterator[str]:
+    """Problems of a rollout server; `made_first`: this run makes the checkpoint that GSPO starts from, at `start`."""
+    try:
+        address = f"{check_endpoint(url)}/health"
+        build_opener(ProxyHandler({})).open(address, timeout=HUB_WAIT_S).close()  # it is ours: no proxy
+    except ValueError as error:
+        yield f"rollouts: rollout_server {url!r:.80}: {error}"
+    except OSError as error:
+        yield f"rollouts: no vLLM server answers at {address} ({error}); docs/full.md has the command that starts it"
+    if not made_first and start.is_dir():
+        try:
+            parity.require_parity(start)
+        except (parity.NoParity, OSError) as error:
+            yield f"rollouts: {error}"
 
 
 def _missing_data(data_root: str, vstar_root: str) -> Iterator[str]:

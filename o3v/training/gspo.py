@@ -121,7 +121,8 @@ def make_trainer(
         heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
     Raises ValueError if the batch does not divide into forward passes and processes, frames can exceed
-    `max_prompt_tokens`, or all weights are to be trained in bf16.
+    `max_prompt_tokens`, or all weights are to be trained in bf16; with a rollout server also
+    what `rollout_server.attach` raises.
     """
     _check_prompt_length(examples, builder, config)
     opening, rollouts = response_opening(vlm.processor), run.out / "rollouts"
@@ -142,7 +143,16 @@ def make_trainer(
         trainer.add_callback(KeepBest(heldout_score, whole))  # before a checkpoint is marked complete
     if heldout_rows:
         trainer.add_callback(ScoreHeldout(heldout_rows, whole))
-    return shared.add_callbacks(trainer)
+    return shared.add_callbacks(_with_rollouts(trainer, config, run))
+
+
+def _with_rollouts(trainer: GspoTrainer, config: GspoConfig, run: shared.TrainingRun) -> GspoTrainer:
+    """The trainer, which samples from the server of the settings if they name one."""
+    if config.rollout_server:
+        from o3v.training import rollout_server  # imports TRL's client of vLLM, which takes a second
+
+        rollout_server.attach(trainer, config.rollout_server, run.out / "rollout_weights")
+    return trainer
 
 
 def _check_prompt_length(examples: Sequence[Example], builder: PromptBuilder, config: GspoConfig) -> None:

@@ -6,10 +6,11 @@ from collections import namedtuple
 from dataclasses import replace
 
 import pytest
+from helpers.parity_files import checkpoint, exchange
 
 from o3v.__main__ import main
 from o3v.config import load_profile
-from o3v.planning import check
+from o3v.planning import check, parity
 
 FULL = load_profile("full")
 Usage = namedtuple("Usage", "total used free")
@@ -185,3 +186,22 @@ def test_the_data_root_of_the_environment_counts(tmp_path, root, monkeypatch, ca
     monkeypatch.setenv("O3V_DATA", str(root))
     assert main(["run", "--profile", "full"]) == 2
     assert "data:" not in capsys.readouterr().err
+
+
+def test_rollouts_by_a_server_need_the_server_and_parity(root, base, tmp_path):
+    def rollouts(url, numbers=("03",)):
+        profile = replace(FULL, gspo=replace(FULL.gspo, rollout_server=url))
+        messages = found(tmp_path, profile, numbers, base=str(base), data_root=str(root))
+        return [message for message in messages if message.startswith("rollouts")]
+
+    assert rollouts("") == []
+    assert rollouts("http://127.0.0.1:9", ("04",)) == []
+    (message,) = rollouts("localhost:9")
+    assert "rollout_server 'localhost:9'" in message and "http" in message
+    (message,) = rollouts("http://127.0.0.1:9")
+    assert "no vLLM server answers at http://127.0.0.1:9/health" in message and "docs/full.md" in message
+    checkpoint(tmp_path / "runs/x" / check.START_OF_GSPO)
+    assert "no parity record" in rollouts("http://127.0.0.1:9")[1]
+    assert len(rollouts("http://127.0.0.1:9", ("02", "03"))) == 1  # 02 makes another checkpoint first
+    assert parity.compare(exchange(tmp_path / "runs/x" / check.START_OF_GSPO))["passed"]
+    assert len(rollouts("http://127.0.0.1:9")) == 1

@@ -66,7 +66,7 @@ lab: $(STAMP)  ## open JupyterLab on the notebooks
 
 vllm: .venv-vllm/.set-up-$(VLLM)  ## create .venv-vllm, an environment of vLLM's own (VLLM=cpu without a GPU)
 
-resolve: $(STAMP)  ## ask pip whether the extra gpu and the environment of vLLM can be installed (network, minutes)
+resolve: $(STAMP)  ## ask a resolver whether the extra gpu and the environment of vLLM can be installed (network)
 	@$(MODULE) pytest tests/test_resolver.py -m network $(ARGS)
 
 # The CPU build runs without torchaudio and torchcodec, whose CUDA libraries are not there, and needs two operators.

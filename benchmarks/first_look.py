@@ -31,7 +31,7 @@ REQUIRED_S = 180.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--app", choices=("jupyterlab", "notebook"), default="jupyterlab")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for the slider (default: 600)")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for each step (default: 600)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seconds = first_look(Path(folder), options.app, options.timeout)
@@ -49,11 +49,12 @@ def first_look(folder: Path, app: str, timeout_s: float) -> dict[str, float]:
     started, seconds = time.monotonic(), {}
     with chromium() as browser, JupyterLab(folder, app) as server:
         page = browser.new_page(viewport={"width": 1200, "height": 1600})
+        page.set_default_timeout(1000 * timeout_s)
         page.goto(server.address("04.ipynb"))
-        run_all_cells(page, timeout_ms=120_000)
+        run_all_cells(page, timeout_ms=round(1000 * timeout_s))
         seconds["the cells run"] = time.monotonic() - started
         viewer = page.locator(".widget-vbox:has(img.widget-image)").first
-        viewer.wait_for(timeout=1000 * timeout_s)
+        viewer.wait_for()
         viewer.scroll_into_view_if_needed()
         seconds["the slider is there"] = time.monotonic() - started
         _move(page, viewer, timeout_s)

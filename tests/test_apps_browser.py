@@ -93,7 +93,8 @@ def changes(image, act) -> bool:
 
 
 def click_at_the_end(slider) -> None:
-    """A click on a slider, near its right end. Arrow keys move a slider in JupyterLab; Notebook 7 keeps some keys."""
+    """A click on a slider, near its right end. Arrow keys move a slider in JupyterLab; Notebook 7 keeps them."""
+    slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     slider.page.mouse.click(box["x"] + 0.95 * box["width"], box["y"] + 0.5 * box["height"])
 
@@ -130,11 +131,10 @@ def test_a_notebook_that_is_not_trusted_shows_its_frames(app, tmp_path, page, mo
     with JupyterLab(tmp_path, app) as server:
         page.goto(server.address(path.name))
         page.locator(".jp-Notebook").first.wait_for(timeout=120_000)
-        page.wait_for_timeout(3_000)
         output = page.locator(".jp-CodeCell").nth(1)
-        assert output.locator("img").evaluate_all("all => all.map(i => i.naturalWidth > 0 && i.offsetWidth > 0)") == (
-            [True] * 4
-        )
+        output.locator("img").first.wait_for()
+        drawn = output.locator("img").evaluate_all("all => all.map(i => i.naturalWidth > 0 && i.offsetWidth > 0)")
+        assert drawn == [True] * 4
         assert "answer: A" in output.inner_text()
         assert page.locator(".jp-OutputArea-output script").count() == 0
 

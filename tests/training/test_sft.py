@@ -163,6 +163,18 @@ def test_twenty_steps_raise_the_accuracy_of_the_tokens(twin, sft_examples, world
     assert rows[-1]["mean_token_accuracy"] > rows[0]["mean_token_accuracy"] + 0.1
 
 
+def test_the_loss_does_not_depend_on_how_the_batch_is_split(twin, _twin, sft_examples, world, tmp_path):
+    import copy
+
+    rows = [
+        training.train(trainer(model, sft_examples, world, tmp_path / str(size), per_device_batch_size=size), stop_at=1)
+        for model, size in ((twin, 4), (copy.deepcopy(_twin), 1))
+    ]
+    (one,), (four,) = rows
+    assert one["loss"] == pytest.approx(four["loss"], rel=1e-5)
+    assert one["grad_norm"] == pytest.approx(four["grad_norm"], rel=1e-4)
+
+
 @pytest.mark.parametrize(("batch_size", "per_device"), [(8, 3), (2, 4), (6, 4)])
 def test_a_batch_that_does_not_divide_is_refused(twin, sft_examples, world, tmp_path, batch_size, per_device):
     with pytest.raises(ValueError, match=f"batch of {batch_size} cannot be split into forward passes of {per_device}"):

@@ -121,8 +121,7 @@ def make_trainer(
         heldout_rows: scores held-out questions at each checkpoint, for a curve (`callbacks.ScoreHeldout`).
 
     Raises ValueError if the batch does not divide into forward passes and processes, frames can exceed
-    `max_prompt_tokens`, or all weights are to be trained in bf16; with a rollout server also
-    what `rollout_server.attach` raises.
+    `max_prompt_tokens`, or all weights are to be trained in bf16; also what `rollout_server.attach` raises.
     """
     _check_prompt_length(examples, builder, config)
     opening, rollouts = response_opening(vlm.processor), run.out / "rollouts"

@@ -32,19 +32,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--app", choices=("jupyterlab", "notebook"), default="jupyterlab")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for each step (default: 600)")
+    parser.add_argument("--items", type=int, help="videos, fewer than the notebook's own number (for a trial)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        seconds = first_look(Path(folder), options.app, options.timeout)
+        seconds = first_look(Path(folder), options.app, options.timeout, options.items)
     seconds |= {"required": REQUIRED_S, "processors": os.cpu_count(), "load of one minute": os.getloadavg()[0]}
     print(json.dumps({name: round(value, 1) for name, value in seconds.items()}, indent=1))
     return int(seconds["the slider has moved"] > REQUIRED_S)
 
 
-def first_look(folder: Path, app: str, timeout_s: float) -> dict[str, float]:
+def first_look(folder: Path, app: str, timeout_s: float, items: int | None) -> dict[str, float]:
     """Seconds since the start of the server at each step. Raises AssertionError if the image does not change."""
     book = nbformat.read(NOTEBOOKS / "04_inference.ipynb", 4)
     cell = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
     cell.source += f"\nrun_dir = {str(folder / 'run')!r}"  # a run without a model, as in a fresh clone
+    cell.source += "" if items is None else f"\nshipped_items = {items}"
     nbformat.write(book, folder / "04.ipynb")
     started, seconds = time.monotonic(), {}
     with chromium() as browser, JupyterLab(folder, app) as server:

@@ -183,9 +183,10 @@ for kind, rows in ((config, metrics.head(len(other_rows)).to_dict("records")), (
     both += [{"kind": name, **row} for row in rows]
 columns = ["loss", "mean_token_accuracy"]
 if both:
-    ends = pd.DataFrame(both).groupby("kind")["loss"].apply(lambda losses: losses.dropna().tail(5).mean())
+    last = min(5, len(other_rows))
+    ends = pd.DataFrame(both).groupby("kind")["loss"].apply(lambda losses: losses.dropna().tail(last).mean())
     values = ", ".join(f"{kind} {loss:.3f}" for kind, loss in ends.items())
-    print(f"mean loss of the last 5 of {len(other_rows)} steps: {values}; lower: {ends.idxmin()}")
+    print(f"mean loss of the last {last} of {len(other_rows)} steps: {values}; lower: {ends.idxmin()}")
 charts.learning_curves(both, "step", columns, by="kind") if both else "not compared on this profile"
 
 

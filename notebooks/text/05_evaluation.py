@@ -170,7 +170,7 @@ pd.DataFrame({name: vstar_report.interval_row(values) for name, values in baseli
 # The table shows the paper's models on the real V-STAR (tables 1 and 3; the paper gives no intervals), and our models, in
 # per cent (mLGM × 100), with n and 95% intervals. The
 # sizes of the numbers cannot be compared, because our synthetic world is not V-STAR. Compare the order instead: in the
-# paper mAM rises from the base to SFT, and from SFT to SFT+GSPO; the cell prints whether it does here. With a few dozen
+# paper mAM rises from the base to SFT, and from SFT to SFT+GSPO; the cell prints our order. With a few dozen
 # items, differences of a few hundredths (a few
 # points in this table) can be chance. The README gives the changes with their intervals, seed by seed.
 
@@ -190,8 +190,8 @@ ours = {
     }
     for name, report in reports.items()
 }
-order = " < ".join(sorted(metrics, key=lambda name: metrics[name]["mam"]))
-print(f"mAM here: {order}; in the paper: base < sft < sft_gspo")
+order = sorted(metrics, key=lambda name: metrics[name]["mam"])
+print("mAM here, rising:", ", ".join(f"{names[name]} {metrics[name]['mam']:.3f}" for name in order))
 pd.concat({"paper, V-STAR": paper.assign(n=2_094), "here, synthetic": pd.DataFrame(ours).T})[["n", "mAM", "mLGM"]]
 
 

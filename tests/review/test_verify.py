@@ -15,7 +15,7 @@ from o3v.review.page_reader import PageReader, shows
 from o3v.review.published import SITE
 from o3v.review.readme import cells_of_site, wrong_readme_cells
 from o3v.review.site import MAX_SITE_BYTES, publish, site_files
-from o3v.review.verify import verify
+from o3v.review.verify import unlike_last, verify
 from o3v.runner.hashes import cached_hash
 
 
@@ -340,6 +340,14 @@ def test_a_tampered_site_fails_and_is_named(kind, run_dir, tmp_path, capsys):
 )
 def test_a_cell_shows_a_number_up_to_its_digits(text, value, expected):
     assert shows(text, value) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [("{'a': 1}", True), ("{'a': 1, 'b': 2}", True), ("{'a': 2}", False), ("{'c': 1}", False), ("{}", False)],
+)
+def test_the_end_of_a_page_may_show_a_part_of_what_was_recorded(text, holds):
+    assert (list(unlike_last(text, [{"a": 1, "b": 2}])) == []) is holds
 
 
 def test_a_page_is_read_with_tables_in_tables_and_without_scripts():

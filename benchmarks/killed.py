@@ -43,21 +43,23 @@ def kill_after(command: list[str], folder: Path, step: int, delay_s: float) -> i
     return max((int(p.name.split("-")[1]) for p in folder.glob("checkpoint-*")), default=0)
 
 
-def work(kind: str, rank: int, world: Path, out: Path) -> None:
+def work(kind: str, rank: int, world: Path, out: Path, processes: int) -> None:
     """Trains or resumes, and writes a hash of weights and metrics."""
-    from o3v import models, training
+    from o3v import files, models
     from o3v.config import find_base, load_profile
+    from o3v.data.quarantine import Quarantine
     from o3v.data.root import read_split
-    from o3v.training import gspo, sft
+    from o3v.training import gspo, launch, sft
     from o3v.training.trainer import TrainingRun
 
     profile = load_profile("tiny")
     examples = read_split(world, "sft" if kind == "SFT" else "rl")
     vlm = models.load(find_base(profile.base))
     builder = vlm.prompt_builder(world, profile.frames)
+    run = TrainingRun(out, 0, quarantine=Quarantine(out / "unreadable.jsonl", len(examples)))
     if kind == "SFT":
-        config = replace(profile.sft.with_rank(rank), epochs=1.0, save_steps=1)
-        trainer = sft.make_trainer(vlm, examples, builder, config, TrainingRun(out, 0))
+        config = replace(profile.sft.with_rank(rank), epochs=1.0, save_steps=1, num_processes=processes)
+        trainer = sft.make_trainer(vlm, examples, builder, config, run)
     else:
         small = {
             "max_steps": STEPS,
@@ -68,8 +70,11 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
             "num_iterations": 2,  # a cycle of four updates
         }
         config = replace(profile.gspo.with_rank(rank), **small, save_steps=1)
-        trainer = gspo.make_trainer(vlm, examples, builder, config, TrainingRun(out, 0))
-    rows = training.train(trainer)
+        trainer = gspo.make_trainer(vlm, gspo.split_heldout(examples, 1)[0], builder, config, run)
+    rows_path = out / "rows.jsonl"
+    files.write_jsonl(rows_path, [example.to_row() for example in examples])
+    base = find_base(profile.base)
+    rows = launch.train(trainer, launch.make_job(kind.lower(), base, rows_path, builder, config, run))
     digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())  # a saved state has its keys sorted
     for name, value in sorted(trainer.model.state_dict().items()):
         digest.update(name.encode() + value.float().numpy().tobytes())
@@ -78,12 +83,14 @@ def work(kind: str, rank: int, world: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[0, 4], help="of adapters; 0 is all weights")
     options = parser.parse_args()
     if options.work:
-        kind, rank, world, out = options.work
-        return work(kind, int(rank), Path(world), Path(out))
+        kind, rank, world, processes, out = options.work
+        return work(kind, int(rank), Path(world), Path(out), int(processes))
     from o3v.toyworld.dataset import make_dataset
 
     rng = np.random.default_rng(options.seed)
@@ -91,8 +98,8 @@ def main() -> None:
         world = Path(folder) / "world"
         make_dataset(world, {"sft": ROWS, "rl": ROWS, "eval": 2}, 3, progress=False)
         for kind in ("SFT", "GSPO"):
-            for rank in (0, 4):
-                command = [sys.executable, __file__, "--work", kind, str(rank), str(world)]
+            for rank in options.ranks:
+                command = [sys.executable, __file__, "--work", kind, str(rank), str(world), str(options.processes)]
                 whole, saved, equal = Path(folder) / f"{kind}-{rank}-whole", [], 0
                 subprocess.run([*command, str(whole)], check=True, capture_output=True)
                 for step in KILLED_AFTER:

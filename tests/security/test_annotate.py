@@ -63,6 +63,9 @@ class RawServer:
             try:
                 connection.recv(1 << 16)
                 self.speak(connection)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):  # a close with unread bytes of the request would reset the connection
+                    pass
             except OSError:
                 pass
 

@@ -67,6 +67,8 @@ def work(kind: str, rank: int, world: Path, out: Path, processes: int) -> None:
             "num_generations": 4,
             "per_device_batch_size": 8,
             "max_new_tokens": 48,
+            "num_heldout": 1,
+            "num_processes": processes,
             "num_iterations": 2,  # a cycle of four updates
         }
         config = replace(profile.gspo.with_rank(rank), **small, save_steps=1)

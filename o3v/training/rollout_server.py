@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 WEIGHTS = "model.safetensors"
 CONNECTIONS = 64  # as many requests as TRL sends at a time
 RETRIES, BUSY = 5, (502, 503)  # as TRL's client, but 500 is an error of the server and shown at once
+CACHES = ("prefix", "mm", "encoder")
 BANNED = -100.0  # vLLM's lowest logit bias
 
 
@@ -54,6 +55,15 @@ class RolloutClient(vllm_client.VLLMClient):
             ) from None
         self.model = self._get(f"{self.base_url}/v1/models")["data"][0]["id"]
 
+    def _post(self, url: str, **request: Any) -> dict[str, Any]:
+        """As TRL's, with tokens named as TRL 1.16 reads them: vLLM 0.32 gives `token_id` instead of `token`."""
+        reply = super()._post(url, **request)
+        for choice in reply.get("choices", []):
+            for entry in (choice.get("logprobs") or {}).get("content") or []:
+                for one in (entry, *entry["top_logprobs"]):
+                    one.setdefault("token", f"token_id:{one.get('token_id')}")
+        return reply
+
     def init_communicator(self, device: Any = 0) -> None:
         """Nothing to open: weights go through a file."""
 
@@ -70,8 +80,19 @@ class RolloutClient(vllm_client.VLLMClient):
         self._post(f"{self.base_url}/collective_rpc", json=call)
 
     def reset_prefix_cache(self) -> None:
-        """Drops keys and values of the weights before. The address answers with JSON or nothing, by version."""
-        self.session.post(f"{self.base_url}/reset_prefix_cache").raise_for_status()
+        """Drops all that the server computed with the weights before: keys and values, and what it knows of images.
+
+        TRL 1.16 drops the first only; outputs of the vision tower would stay. Raises RuntimeError if the server keeps
+        them, because it is at work for somebody else.
+        """
+        for cache in CACHES:
+            response = self.session.post(f"{self.base_url}/reset_{cache}_cache")
+            response.raise_for_status()
+            if response.content and response.json().get("success") is False:
+                raise RuntimeError(
+                    f"the vLLM server at {self.base_url} keeps its {cache} cache while it answers others; use it for "
+                    "this training only"
+                )
 
 
 class ServerGeneration(VLLMGeneration):

@@ -36,6 +36,7 @@ class Vllm(ThreadingHTTPServer):
     def __init__(self, tokens=(40, 41, 42), mode="processed_logprobs"):
         super().__init__(("127.0.0.1", 0), Handler)
         self.tokens, self.mode, self.posts, self.loaded = tokens, mode, [], []
+        self.by_id = self.busy = False
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -69,10 +70,11 @@ class Handler(BaseHTTPRequestHandler):
             count = len(body["messages"][0]["content"])
             return self.reply({"features": {"mm_placeholders": {"image": [{"offset": 0, "length": 1}] * count}}})
         if self.path == "/inference/v1/generate":
-            content = [{"token": f"token_id:{t}", "logprob": -1.0, "top_logprobs": []} for t in self.server.tokens]
+            name = (lambda t: {"token_id": t}) if self.server.by_id else (lambda t: {"token": f"token_id:{t}"})
+            content = [{**name(t), "logprob": -1.0, "top_logprobs": []} for t in self.server.tokens]
             choice = {"token_ids": list(self.server.tokens), "logprobs": {"content": content}}
             return self.reply({"choices": [choice] * body["sampling_params"]["n"]})
-        return self.reply({})
+        return self.reply({"success": not self.server.busy})
 
 
 @pytest.fixture
@@ -126,6 +128,20 @@ def test_a_server_that_is_absent_or_started_otherwise_is_refused(start, rl_examp
         make(start, rl_examples, world, tmp_path / "run", vllm.url)
 
 
+def test_a_server_that_keeps_what_old_weights_computed_ends_the_run(tmp_path, vllm):
+    vllm.busy = True
+    with pytest.raises(RuntimeError, match="keeps its prefix cache while it answers others"):
+        rollout_server.RolloutClient(vllm.url, tmp_path).reset_prefix_cache()
+
+
+@pytest.mark.parametrize("by_id", [False, True], ids=["0.31", "0.32"])
+def test_both_ways_to_name_tokens_are_read(tmp_path, vllm, by_id):
+    vllm.by_id = by_id
+    found = rollout_server.RolloutClient(vllm.url, tmp_path).generate([[5, 6]], features=[None], n=2)
+    assert found["completion_ids"] == [[40, 41, 42]] * 2
+    assert found["logprob_token_ids"] == [[[40], [41], [42]]] * 2 and found["logprobs"][0][0] == [-1.0]
+
+
 def test_a_server_samples_from_the_weights_of_each_step(start, rl_examples, world, tmp_path, vllm):
     record(start)
     trainer = make(start, rl_examples, world, tmp_path / "run", vllm.url)
@@ -151,6 +167,7 @@ def test_a_server_samples_from_the_weights_of_each_step(start, rl_examples, worl
     pictures = [body for path, body in vllm.posts if path.endswith("/render")]
     url = pictures[0]["messages"][0]["content"][0]["image_url"]["url"]
     assert base64.b64decode(url.partition(",")[2]).startswith(b"\x89PNG")
-    assert [path for path, _ in vllm.posts].count("/reset_prefix_cache") == 2
+    paths = [path for path, _ in vllm.posts if not path.endswith(("generate", "render"))]
+    assert paths == ["/collective_rpc", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache"] * 2
     saved = [file.name for file in (tmp_path / "run/rollout_weights").iterdir()]
     assert saved == ["model.safetensors"]

@@ -214,7 +214,7 @@ class ExactResume:
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model = self.model if model is None else model
-        if hasattr(model, "peft_config"):
+        if hasattr(model, "peft_config") or self.is_fsdp_enabled:  # FSDP reads into divided weights
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)

@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,13 @@ class ServedModel:
             reraise=True,
         )
         with ThreadPoolExecutor(self.workers) as pool:
-            answers = pool.map(lambda prompt: retrying(self._ask, prompt, repeats, sampling), prompts)
+            seeds = [sampling["seed"] + number * repeats for number in range(len(prompts))]  # vLLM adds 0, 1, … to each
+            ask = partial(retrying, self._ask, repeats=repeats, sampling=sampling)
+            answers = pool.map(lambda prompt, seed: ask(prompt=prompt, seed=seed), prompts, seeds)
             return [text for texts in answers for text in texts]
 
-    def _ask(self, prompt: Prompt, repeats: int, sampling: Mapping[str, Any]) -> list[str]:
-        body = {"model": self.name, "messages": openai_messages(prompt), "n": repeats, **sampling}
+    def _ask(self, prompt: Prompt, repeats: int, sampling: Mapping[str, Any], seed: int) -> list[str]:
+        body = {"model": self.name, "messages": openai_messages(prompt), "n": repeats, **sampling, "seed": seed}
         body["logit_bias"] = {str(token): BANNED for token in self.banned_ids}
         if prompt.response_prefix:  # vLLM continues the last message
             body["messages"].append({"role": "assistant", "content": prompt.response_prefix})

@@ -62,6 +62,7 @@ def make_trainer(side: str, folder: Path, options: argparse.Namespace):
 
     from o3v import schema
     from o3v.config import FrameConfig, GspoConfig
+    from o3v.data.root import read_split
     from o3v.prompts import PromptBuilder
     from o3v.training import gspo
     from o3v.training import trainer as shared
@@ -85,7 +86,7 @@ def make_trainer(side: str, folder: Path, options: argparse.Namespace):
         beta=0.0,
         save_steps=10**6,
     )
-    examples = [row for row in schema.read_examples(folder / "rl.jsonl") if row.task is not schema.Task.SPATIAL]
+    examples = [row for row in read_split(folder, "rl") if row.task is not schema.Task.SPATIAL]
     builder = PromptBuilder(folder, FrameConfig(n_frames=options.frames, max_pixels=84 * 84, max_fps=1e3), "pixels")
     run = shared.TrainingRun(Path(tempfile.mkdtemp()), seed=0)
     trainer = gspo.make_trainer(make_model(side, options.vocabulary), examples, builder, config, run)

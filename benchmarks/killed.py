@@ -1,9 +1,13 @@
-"""Kills SFT and GSPO with -9 after five given steps, resumes them, and compares with an uninterrupted run bit by bit.
+"""Kills SFT and GSPO with -9 after given steps, resumes them, and compares with an uninterrupted run bit by bit.
 
-Trains all weights and adapters of the tiny base. A run is killed a random time after its log has the step. SFT saves
-every step. GSPO saves at the end of a cycle of four updates, and most kills fall within a cycle.
+Trains all weights and adapters: SFT starts from the tiny base, GSPO from the shipped cold start. A run is killed a
+random time after its log has the step. SFT saves every step. GSPO saves at the end of a cycle of four updates, and most
+kills fall within a cycle.
+
+With `--engine`, two processes train under DeepSpeed or FSDP2 on the CPU (`engine_on_cpu.py`).
 
     python benchmarks/killed.py
+    python benchmarks/killed.py --processes 2 --ranks 0 --engine zero3
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,8 +27,19 @@ from pathlib import Path
 import numpy as np
 
 STEPS, ROWS = 10, 80
-KILLED_AFTER = (1, 4, 5, 6, 7)  # steps; with GSPO, 4 is the end of a cycle, 5 to 7 are within the next one
+KILLED_AFTER = [1, 4, 5, 6, 7]  # steps; with GSPO, 4 is the end of a cycle, 5 to 7 are within the next one
+COLD_START = Path(__file__).parents[1] / "data/o3v-tiny-sft"  # GSPO of the base has no reward and no gradient
 WAIT_S = 300.0  # until a step stands in the log
+
+
+def set_launcher(engine: str, processes: int) -> None:
+    """The notebook's launcher, for CPU processes that pass for GPUs."""
+    from o3v.training import launch
+
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", "no"]
+    command += ["--config_file", str(launch.CONFIGS / f"{engine}.yaml"), "--num_processes", str(processes)]
+    os.environ[launch.LAUNCHER] = shlex.join([*command, str(Path(__file__).with_name("engine_on_cpu.py"))])
 
 
 def logged_steps(log: Path) -> int:
@@ -43,8 +60,15 @@ def kill_after(command: list[str], folder: Path, step: int, delay_s: float) -> i
     return max((int(p.name.split("-")[1]) for p in folder.glob("checkpoint-*")), default=0)
 
 
+def weights_digest(model) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.float().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def work(kind: str, rank: int, world: Path, out: Path, processes: int) -> None:
-    """Trains or resumes, and writes a hash of weights and metrics."""
+    """Trains or resumes, and writes a hash of weights and metrics. Fails if no weight has changed."""
     from o3v import files, models
     from o3v.config import find_base, load_profile
     from o3v.data.quarantine import Quarantine
@@ -54,7 +78,9 @@ def work(kind: str, rank: int, world: Path, out: Path, processes: int) -> None:
 
     profile = load_profile("tiny")
     examples = read_split(world, "sft" if kind == "SFT" else "rl")
-    vlm = models.load(find_base(profile.base))
+    start = find_base(profile.base) if kind == "SFT" else COLD_START
+    vlm = models.load(start)
+    before = weights_digest(vlm.model)
     builder = vlm.prompt_builder(world, profile.frames)
     run = TrainingRun(out, 0, quarantine=Quarantine(out / "unreadable.jsonl", len(examples)))
     if kind == "SFT":
@@ -66,7 +92,7 @@ def work(kind: str, rank: int, world: Path, out: Path, processes: int) -> None:
             "prompts_per_step": 2,
             "num_generations": 4,
             "per_device_batch_size": 8,
-            "max_new_tokens": 48,
+            "max_new_tokens": 128,
             "num_heldout": 1,
             "num_processes": processes,
             "num_iterations": 2,  # a cycle of four updates
@@ -75,12 +101,12 @@ def work(kind: str, rank: int, world: Path, out: Path, processes: int) -> None:
         trainer = gspo.make_trainer(vlm, gspo.split_heldout(examples, 1)[0], builder, config, run)
     rows_path = out / "rows.jsonl"
     files.write_jsonl(rows_path, [example.to_row() for example in examples])
-    base = find_base(profile.base)
-    rows = launch.train(trainer, launch.make_job(kind.lower(), base, rows_path, builder, config, run))
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())  # a saved state has its keys sorted
-    for name, value in sorted(trainer.model.state_dict().items()):
-        digest.update(name.encode() + value.float().numpy().tobytes())
-    (out / "digest").write_text(digest.hexdigest())
+    rows = launch.train(trainer, launch.make_job(kind.lower(), start, rows_path, builder, config, run))
+    after = weights_digest(trainer.model)
+    if after == before:
+        raise SystemExit(f"{kind}: the training changed nothing")
+    metrics = json.dumps(rows, sort_keys=True)  # a saved state has its keys sorted
+    (out / "digest").write_text(hashlib.sha256((metrics + after).encode()).hexdigest())
 
 
 def main() -> None:
@@ -89,7 +115,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--ranks", type=int, nargs="+", default=[0, 4], help="of adapters; 0 is all weights")
+    parser.add_argument("--engine", choices=("ddp", "zero2", "zero3", "fsdp2"), help="of accelerate; default DDP alone")
+    parser.add_argument("--after", type=int, nargs="+", default=KILLED_AFTER, help="steps after which a run is killed")
     options = parser.parse_args()
+    if options.engine:
+        set_launcher(options.engine, options.processes)
     if options.work:
         kind, rank, world, processes, out = options.work
         return work(kind, int(rank), Path(world), Path(out), int(processes))
@@ -104,15 +134,18 @@ def main() -> None:
                 command = [sys.executable, __file__, "--work", kind, str(rank), str(world), str(options.processes)]
                 whole, saved, equal = Path(folder) / f"{kind}-{rank}-whole", [], 0
                 subprocess.run([*command, str(whole)], check=True, capture_output=True)
-                for step in KILLED_AFTER:
+                for step in options.after:
                     broken = Path(folder) / f"{kind}-{rank}-{step}"
                     saved.append(kill_after(command, broken, step, rng.uniform(0, 0.5)))
                     subprocess.run([*command, str(broken)], check=True, capture_output=True)
                     equal += (whole / "digest").read_text() == (broken / "digest").read_text()
                 weights = "adapters" if rank else "all weights"
+                log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+                first, *_, last = [row.get("reward", row["loss"]) for row in log if "loss" in row]
+                name = "reward" if kind == "GSPO" else "loss"
                 print(
-                    f"{kind}, {weights}: killed after steps {list(KILLED_AFTER)} of {STEPS}, resumed from {saved}; "
-                    f"equal {equal} of {len(saved)}",
+                    f"{kind}, {weights}, {name} {first:.4f} to {last:.4f}: "
+                    f"killed after steps {options.after} of {STEPS}, resumed from {saved}; equal {equal} of {len(saved)}",
                     flush=True,
                 )
 

@@ -145,7 +145,8 @@ def main() -> None:
                 name = "reward" if kind == "GSPO" else "loss"
                 print(
                     f"{kind}, {weights}, {name} {first:.4f} to {last:.4f}: "
-                    f"killed after steps {options.after} of {STEPS}, resumed from {saved}; equal {equal} of {len(saved)}",
+                    f"killed after steps {options.after} of {STEPS}, resumed from {saved}; "
+                    f"equal {equal} of {len(saved)}",
                     flush=True,
                 )
 

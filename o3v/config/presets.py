@@ -1,6 +1,7 @@
 """The named profiles, and the base models that they start from.
 
-`full` is the paper's run on eight GPUs, `full-official` what the public scripts really do. `single` is one GPU for a
+`full` is the paper's run on eight GPUs, `full-official` what the public scripts really do, and `full-offload` the
+paper's run with fp32 masters and optimizer states in main memory, for fewer or smaller GPUs. `single` is one GPU for a
 night: Qwen2.5-VL-3B with LoRA on a part of STGR, sized by the memory of the GPU. `rehearsal` is the path of these on
 two CPU cores: a model with the real classes and vocabulary, but few random weights, and a made-up data root.
 """
@@ -61,6 +62,13 @@ FULL_OFFICIAL = replace(
     sft=replace(SftConfig.official(), **SFT_GPUS),
     gspo=replace(GspoConfig.official(), **LESSON, **GSPO_GPUS),
     inference=InferenceConfig.official(),
+)
+
+FULL_OFFLOAD = replace(
+    FULL,
+    name="full-offload",
+    sft=replace(FULL.sft, engine="zero3_offload"),
+    gspo=replace(FULL.gspo, engine="zero3_offload"),
 )
 
 
@@ -155,7 +163,11 @@ REHEARSAL_FULL = replace(REHEARSAL, name="rehearsal-full", frames=FrameConfig.of
 
 PROFILES = {
     profile.name: profile
-    for profile in (SMOKE, TINY, REHEARSAL, REHEARSAL_FULL, *map(single, SINGLE_MEMORY_GB), FULL, FULL_OFFICIAL)
+    for profile in (
+        *(SMOKE, TINY, REHEARSAL, REHEARSAL_FULL),
+        *map(single, SINGLE_MEMORY_GB),
+        *(FULL, FULL_OFFICIAL, FULL_OFFLOAD),
+    )
 }
 
 

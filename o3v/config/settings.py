@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
+Engine = Literal["ddp", "zero2", "zero3", "zero3_offload", "fsdp2"]  # how several processes share the weights
+Optimizer = Literal["adamw", "adamw_8bit"]  # 8 bits: moments of bitsandbytes, a quarter of the memory
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -100,7 +103,8 @@ class SftConfig(TrainableConfig):
     effective_batch_size: int = 8  # ours: one row per GPU on the paper's eight GPUs
     per_device_batch_size: int = 1  # ours: most rows in one forward pass
     num_processes: int | None = 1  # ours: that share the batch; None: one for each GPU, one on a CPU
-    engine: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"  # how several processes share the weights
+    engine: Engine = "ddp"  # ours
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-6  # paper
     warmup_steps: int = 0  # paper says none
     max_grad_norm: float = 5.0  # paper
@@ -134,7 +138,8 @@ class GspoConfig(TrainableConfig):
     num_generations: int = 4  # paper
     per_device_batch_size: int = 4  # ours: most completions in one forward pass
     num_processes: int | None = 1  # ours: that share the questions of a step; None: one for each GPU, one on a CPU
-    engine: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"  # how several processes share the weights
+    engine: Engine = "ddp"  # ours
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-6  # paper
     weight_decay: float = 0.01  # paper
     lr_scheduler: str = "cosine"  # paper

@@ -6,10 +6,11 @@ from functools import partial
 
 from o3v.config import Profile
 from o3v.planning import work
-from o3v.planning.memory import Engine, fits, memory_parts
+from o3v.planning.memory import Engine, fits, memory_parts, offloaded_bytes
 from o3v.planning.shapes import KNOWN, ModelShape, model_shape
 from o3v.planning.work import Assumptions, StageWork
 
+USUAL_ENGINES: Mapping[str, Engine] = {"sft": "zero2", "gspo": "zero3"}
 LORA_RANK = 16  # of the proposal
 MORE_GPUS = (2, 4, 8, 16, 32)
 
@@ -27,15 +28,17 @@ class Budget:
     def engines(self) -> dict[str, Engine]:
         """The engine of each training stage.
 
-        The choice is the public scripts', ZeRO-2 for SFT and ZeRO-3 for RL; one GPU and LoRA need no sharding.
+        Those of the profile; without any, ZeRO-2 for SFT and ZeRO-3 for RL, as in the public scripts. One GPU and LoRA
+        need no sharding.
         """
         if self.engine is not None:
             return {"sft": self.engine, "gspo": self.engine}
-        alone = self.gpus == 1
-        return {
-            "sft": "ddp" if alone or self.profile.sft.lora_rank else "zero2",
-            "gspo": "ddp" if alone or self.profile.gspo.lora_rank else "zero3",
-        }
+        found: dict[str, Engine] = {}
+        for stage, usual in USUAL_ENGINES.items():
+            config = getattr(self.profile, stage)
+            chosen = usual if config.engine == "ddp" else config.engine
+            found[stage] = "ddp" if self.gpus == 1 or config.lora_rank else chosen
+        return found
 
     def memory(self) -> dict[str, dict[str, float]]:
         """Bytes of one GPU by stage and part (`memory.memory_parts`)."""
@@ -44,6 +47,14 @@ class Budget:
             for stage, engine in self.engines().items()
         }
         return {**parts, "answers": memory_parts(self.shape, work.answering_setup(self.profile, self.shape))}
+
+    def main_memory(self) -> float:
+        """Bytes of masters and optimizer in main memory: of the stage with the most."""
+        setups = (
+            work.training_setup(self.profile, self.shape, stage, engine, self.gpus)
+            for stage, engine in self.engines().items()
+        )
+        return max(offloaded_bytes(self.shape, setup) for setup in setups)
 
     def too_large(self) -> dict[str, float]:
         """The stages that do not fit a GPU, with their peak in bytes."""
@@ -68,6 +79,8 @@ def ways_to_fit(budget: Budget, max_gpus: int = MORE_GPUS[-1]) -> list[str]:
     """
     engines: tuple[Engine, ...] = ("zero2", "zero3", "fsdp2") if budget.gpus > 1 else ()
     changes = {f"--engine {name}": partial(replace, engine=name) for name in engines} | SETTINGS
+    if budget.gpus > 1:
+        changes["--engine zero3_offload (profile full-offload)"] = partial(replace, engine="zero3_offload")
     ways = [text for text, change in changes.items() if _helps(budget, change)]
     more = [n for n in MORE_GPUS if budget.gpus < n <= max_gpus]
     ways += [f"{n} GPUs" for n in more if _helps(budget, partial(replace, gpus=n))][:1]
@@ -90,7 +103,7 @@ def _smaller_models(budget: Budget) -> dict[str, Callable[[Budget], Budget]]:
     return {f"base {name}": partial(replace, shape=model_shape(name)) for name in smaller}
 
 
-def _both(budget: Budget, **settings: int) -> Budget:
+def _both(budget: Budget, **settings: int | str) -> Budget:
     profile = budget.profile
     return _profile(budget, sft=replace(profile.sft, **settings), gspo=replace(profile.gspo, **settings))
 
@@ -103,6 +116,7 @@ def _profile(budget: Budget, **parts: object) -> Budget:
 SETTINGS: Mapping[str, Callable[[Budget], Budget]] = {
     f"LoRA (o3v run -p lora_rank={LORA_RANK})": lambda b: _both(b, lora_rank=b.profile.gspo.lora_rank or LORA_RANK),
     "per_device_batch_size=1 for SFT and GSPO": lambda b: _both(b, per_device_batch_size=1),
+    "optimizer adamw_8bit": lambda b: _both(b, optimizer="adamw_8bit"),
     "beta=0 (no reference model)": lambda b: _profile(b, gspo=replace(b.profile.gspo, beta=0.0)),
     "inference batch_size=1": lambda b: _profile(b, inference=replace(b.profile.inference, batch_size=1)),
     "prompts_per_step=2 for GSPO": lambda b: _profile(b, gspo=replace(b.profile.gspo, prompts_per_step=2)),

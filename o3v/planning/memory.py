@@ -8,6 +8,7 @@ Bytes for each parameter under mixed-precision AdamW (Rajbhandari et al., ZeRO, 
     zero2   gradients, masters and optimizer divided by n
     zero3   weights and reference divided by n as well; gathered whole to generate (2 P)
     fsdp2   as zero3
+    zero3_offload   as zero3; masters and optimizer are in main memory
 
 LoRA: T is rank · Σ (in + out) over the adapted layers; the reference is the model without its adapters (no copy).
 Masters are not optional: bf16 weights alone hardly move at a learning rate of 1e-6. `precision="bf16"` exists to
@@ -16,24 +17,26 @@ show what was planned without them, `"fp32"` for a CPU.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from o3v.config import Engine, Optimizer
 from o3v.planning.shapes import ModelShape
 
-Engine = Literal["ddp", "zero2", "zero3", "fsdp2"]
 Precision = Literal["masters", "bf16", "fp32"]
-ENGINES: tuple[Engine, ...] = ("ddp", "zero2", "zero3", "fsdp2")
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 GB = 1e9  # bytes; a card sold with "80 GB" has 85e9, so that plans in GB err to the safe side
 # bytes for each parameter: weights (of P), masters, gradients, optimizer (of T)
 BYTES: Mapping[str, tuple[int, int, int, int]] = {"masters": (2, 4, 2, 8), "bf16": (2, 0, 2, 4), "fp32": (4, 0, 4, 8)}
-SHARDED: Mapping[str, frozenset[str]] = {
+SHARDED: dict[str, frozenset[str]] = {
     "ddp": frozenset(),
     "zero2": frozenset({"fp32 masters", "gradients", "optimizer"}),
     "zero3": frozenset({"weights", "fp32 masters", "gradients", "optimizer", "reference model"}),
-    "fsdp2": frozenset({"weights", "fp32 masters", "gradients", "optimizer", "reference model"}),
 }
-GATHERS = ("zero3", "fsdp2")
+SHARDED |= dict.fromkeys(("zero3_offload", "fsdp2"), SHARDED["zero3"])
+GATHERS = ("zero3", "zero3_offload", "fsdp2")
+OFFLOADED = frozenset({"fp32 masters", "optimizer"})  # of zero3_offload
+MOMENTS_8BIT = 2  # bytes; the scale of each block of 256 numbers adds 0.03
 LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed: stage3_max_live_parameters; for zero2 two buckets of 5e8
 HEAD_TOKENS, HEAD_COLUMNS = 4096, 32_768  # TRL 1.16: tile of the fused language head (kernels/chunked_logprob.py)
 CONTEXT = 1.5 * GB  # assumed: CUDA context, kernels, NCCL
@@ -55,6 +58,7 @@ class Setup:
     generated_rows: int = 0  # sequences sampled at once; 0: the stage does not generate
     trains: bool = True
     precision: Precision = "masters"
+    optimizer: Optimizer = "adamw"
 
 
 def state_parts(shape: ModelShape, setup: Setup) -> dict[str, float]:
@@ -63,14 +67,29 @@ def state_parts(shape: ModelShape, setup: Setup) -> dict[str, float]:
     Qwen2.5-VL-7B has P = 8,292,166,656: bf16 alone 8 P = 66.3 GB, with the reference 82.9; with masters 16 P = 132.7
     on one GPU; ZeRO-2 on eight 2 P + 14 P/8 = 31.1; ZeRO-3 on eight 16 P/8 = 16.6 and 2.1 of reference.
     """
+    parts = _whole_states(shape, setup)
+    if setup.engine == "zero3_offload":
+        parts = {name: size for name, size in parts.items() if name not in OFFLOADED}
+    return {name: size / (setup.gpus if name in SHARDED[setup.engine] else 1) for name, size in parts.items()}
+
+
+def offloaded_bytes(shape: ModelShape, setup: Setup) -> float:
+    """Bytes of masters and optimizer in main memory, of all GPUs together; 0 without offload."""
+    offloads = setup.engine == "zero3_offload" and setup.trains
+    return sum(size for name, size in _whole_states(shape, setup).items() if offloads and name in OFFLOADED)
+
+
+def _whole_states(shape: ModelShape, setup: Setup) -> dict[str, float]:
     trained = shape.lora_width * setup.lora_rank or shape.parameters
     weight, master, gradient, optimizer = BYTES[setup.precision]
+    if setup.optimizer == "adamw_8bit":
+        optimizer = MOMENTS_8BIT
     adapters = trained if setup.lora_rank else 0
     parts = {"weights": weight * (shape.parameters + adapters)}
     if setup.trains:
         parts |= {"fp32 masters": master * trained, "gradients": gradient * trained, "optimizer": optimizer * trained}
         parts["reference model"] = weight * shape.parameters * (setup.reference and not setup.lora_rank)
-    return {name: size / (setup.gpus if name in SHARDED[setup.engine] else 1) for name, size in parts.items()}
+    return parts
 
 
 def activation_bytes(shape: ModelShape, rows: int, tokens: int, image_tokens: int, element: int = 2) -> float:

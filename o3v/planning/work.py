@@ -106,6 +106,7 @@ def training_setup(
         reference=stage == "gspo" and profile.gspo.beta > 0,
         generated_rows=generated,
         precision=precision,
+        optimizer=config.optimizer,
     )
 
 

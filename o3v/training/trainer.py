@@ -5,6 +5,7 @@ machine. This module does not know losses or rewards.
 """
 
 import functools
+import importlib.util
 import logging
 import os
 import shutil
@@ -20,6 +21,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerState
 
 from o3v import files
+from o3v.config import Optimizer
 from o3v.data.quarantine import Quarantine, read_row
 from o3v.models.vlm import VideoModel
 from o3v.prompts import PromptBuilder
@@ -122,7 +124,17 @@ def common_arguments(config: Any, run: TrainingRun) -> dict[str, Any]:
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
         "ddp_timeout": processes.TIMEOUT_S,
+        **_optimizer(config.optimizer),
     }
+
+
+def _optimizer(name: Optimizer) -> dict[str, str]:
+    """The trainer argument of an optimizer. Raises ImportError if the 8-bit one is not installed."""
+    if name == "adamw":
+        return {}  # the trainer's own
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise ImportError(f"optimizer {name!r} needs bitsandbytes; pip install 'o3v[gpu]'")
+    return {"optim": name}
 
 
 def split_batch(batch_size: int, config: Any, groups: int | None = None) -> dict[str, int]:

@@ -43,6 +43,13 @@ def test_the_papers_run_fits_eight_gpus(capsys):
     assert "not measured" in output and "at 3 an hour" in output and "on a CPU only" in output
 
 
+def test_offload_fits_two_gpus_and_says_how_much_main_memory_it_takes(capsys):
+    assert main(["plan", "--profile", "full", "--gpus", "2"]) == 1
+    assert "profile full-offload" in capsys.readouterr().err
+    assert main(["plan", "--profile", "full-offload", "--gpus", "2"]) == 0
+    assert "main memory: 100 GB" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "way"),
     [

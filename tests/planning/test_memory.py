@@ -36,11 +36,19 @@ def gigabytes(shape, **changes) -> float:
         ({"engine": "zero2", "gpus": 8}, 31.1),  # 2 P + 14 P / 8
         ({"engine": "zero3", "gpus": 8}, 16.6),  # 16 P / 8
         ({"engine": "fsdp2", "gpus": 8, "reference": True}, 18.7),  # 18 P / 8
+        ({"engine": "zero3_offload", "gpus": 8}, 4.1),  # 4 P / 8
+        ({"optimizer": "adamw_8bit"}, 82.9),  # 10 P
         ({"trains": False}, 16.6),  # 2 P
     ],
 )
 def test_states_of_the_7b_are_those_of_the_arithmetic(changes, expected, seven):
     assert gigabytes(seven, **changes) == expected
+
+
+def test_offload_moves_masters_and_moments_to_main_memory(seven):
+    setup = Setup("zero3_offload", 8, 4, 2500, 2160, 768)
+    assert round(memory.offloaded_bytes(seven, setup) / 1e9, 1) == 99.5  # 12 P
+    assert memory.offloaded_bytes(seven, Setup("zero3", 8, 4, 2500, 2160, 768)) == 0
 
 
 def test_rl_of_the_7b_under_zero3_has_the_reference_and_the_gathered_weights(seven):

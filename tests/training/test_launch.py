@@ -11,12 +11,13 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from helpers.world import builder_of
 
 from o3v import files, models
-from o3v.config import GspoConfig, SftConfig
+from o3v.config import Engine, GspoConfig, SftConfig
 from o3v.data.quarantine import Quarantine
 from o3v.training import launch, sft
 from o3v.training import trainer as shared
@@ -145,7 +146,7 @@ def test_a_finished_run_starts_no_process(make, monkeypatch):
 def test_every_engine_has_a_configuration_of_accelerate():
     import yaml
 
-    for engine in ("ddp", "zero2", "zero3", "fsdp2"):
+    for engine in get_args(Engine):
         config = yaml.safe_load((launch.CONFIGS / f"{engine}.yaml").read_text())
         assert config["num_machines"] == 1 and config["compute_environment"] == "LOCAL_MACHINE"
 

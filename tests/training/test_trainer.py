@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from o3v import files
-from o3v.training import callbacks
+from o3v.config import SftConfig
+from o3v.training import callbacks, trainer
 from o3v.training.trainer import is_finished
 
 
@@ -92,3 +93,13 @@ def test_held_out_rows_are_kept_by_step(tmp_path):
     kept = callbacks.read_heldout(tmp_path)
     assert list(kept) == [20, 100] and kept[100] == [{"id": "a", "total": 3.0}]
     assert modes == [False] * 3 and model.training
+
+
+def test_the_8_bit_optimizer_is_the_trainers_or_names_what_to_install(monkeypatch, tmp_path):
+    run, config = trainer.TrainingRun(tmp_path, 0), SftConfig(optimizer="adamw_8bit")
+    monkeypatch.setattr(trainer.importlib.util, "find_spec", lambda name: object())
+    assert trainer.common_arguments(config, run)["optim"] == "adamw_8bit"
+    assert "optim" not in trainer.common_arguments(SftConfig(), run)
+    monkeypatch.setattr(trainer.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"adamw_8bit.*pip install 'o3v\[gpu\]'"):
+        trainer.common_arguments(config, run)

@@ -23,8 +23,11 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+
+from o3v.config import Engine
 
 STEPS, ROWS = 10, 80
 KILLED_AFTER = [1, 4, 5, 6, 7]  # steps; with GSPO, 4 is the end of a cycle, 5 to 7 are within the next one
@@ -115,7 +118,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--ranks", type=int, nargs="+", default=[0, 4], help="of adapters; 0 is all weights")
-    parser.add_argument("--engine", choices=("ddp", "zero2", "zero3", "fsdp2"), help="of accelerate; default DDP alone")
+    parser.add_argument("--engine", choices=get_args(Engine), help="of accelerate; default DDP alone")
     parser.add_argument("--after", type=int, nargs="+", default=KILLED_AFTER, help="steps after which a run is killed")
     options = parser.parse_args()
     if options.engine:
@@ -141,8 +144,8 @@ def main() -> None:
                     equal += (whole / "digest").read_text() == (broken / "digest").read_text()
                 weights = "adapters" if rank else "all weights"
                 log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
-                first, *_, last = [row.get("reward", row["loss"]) for row in log if "loss" in row]
                 name = "reward" if kind == "GSPO" else "loss"
+                first, *_, last = [row[name] for row in log if name in row]
                 print(
                     f"{kind}, {weights}, {name} {first:.4f} to {last:.4f}: "
                     f"killed after steps {options.after} of {STEPS}, resumed from {saved}; "

@@ -29,6 +29,17 @@ def start_pool(workers: int, variables: Sequence[Mapping[str, str]] = (), nice: 
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=arguments)
 
 
+def visible_gpus(count: int) -> list[str]:
+    """The names of the GPUs that this process sees, of which there are `count`, as CUDA_VISIBLE_DEVICES takes them."""
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named or [str(number) for number in range(count)]
+
+
+def one_gpu_each(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """The variables of `start_pool` that give each worker one of these GPUs, in turn; empty ones without GPUs."""
+    return [{"CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} if gpus else {} for n in range(workers)]
+
+
 def stop_pool(pool: ProcessPoolExecutor) -> None:
     """Ends the workers at once, whatever they do. Open futures raise BrokenProcessPool or CancelledError."""
     for process in list((pool._processes or {}).values()):  # public from Python 3.14 on: kill_workers
@@ -37,9 +48,11 @@ def stop_pool(pool: ProcessPoolExecutor) -> None:
 
 
 @contextmanager
-def worker_pool(workers: int, nice: int = 0) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(
+    workers: int, nice: int = 0, variables: Sequence[Mapping[str, str]] = ()
+) -> Iterator[ProcessPoolExecutor]:
     """A pool for a block. Its end waits for the tasks; an error or an interrupt in the block stops them at once."""
-    pool = start_pool(workers, nice=nice)
+    pool = start_pool(workers, variables, nice)
     try:
         yield pool
     except BaseException:

@@ -4,19 +4,20 @@ import hashlib
 import json
 import logging
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from o3v import files, video
 from o3v.cli import add_parser, count_above_0, number_above_0, table_text
-from o3v.config import load_profile
+from o3v.config import find_base, load_profile
 from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding, stgr
 from o3v.data import root as data_root
 from o3v.data.check import check_file, check_items, good_rows
 from o3v.data.export import export_rows
 from o3v.evaluation.vstar_items import read_items
 from o3v.evidence import open_think, problem_shares
+from o3v.processes import visible_gpus
 from o3v.rewards.config import RewardConfig
 from o3v.rewards.grounded import score_completion
 from o3v.runner.shipped import shipped_path
@@ -26,6 +27,7 @@ log = logging.getLogger("o3v.data")
 FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}
 WORKERS = {"dest": "num_workers", "type": count_above_0, "metavar": "N"}
 LOCK_WAIT_S = 1.0
+JUDGED_ROWS_PER_SHARD = 64  # a model takes minutes for them; a killed run repeats at most one shard for each process
 TOY_PARAMETERS = 50_000_000  # the toy model has 3 million, the smallest real ones have some hundred million
 TOY_NOTE = (
     "This is the toy model. It was trained on synthetic videos and knows coloured shapes only; about a video of the "
@@ -44,9 +46,11 @@ def add_commands(commands: Any) -> None:
     add("--export", metavar="FORMAT", help="format of the rows in --out: trl, swift or llama-factory (default: STGR)")
     add("--workers", **WORKERS, default=2, help="number of processes that open videos (default: 2)")
 
-    add = add_parser(commands, "sift", sift_rows, "filter the rows of an STGR file, without a model")
+    add = add_parser(commands, "sift", sift_rows, "filter the rows of an STGR file, with or without a model")
     add("stgr_file", **FILE, help="STGR file")
     add("output_folder", **FOLDER, help="folder for shards and kept rows; unfinished work continues")
+    add("--judge", default="", metavar="MODEL", help="model that checks crops and sentences; needs --data")
+    add("--data", dest="data_root", **FOLDER, help="data root that has the videos of the rows")
     add("--engine", default="local", help="local (processes on this machine) or ray (default: local)")
     add("--workers", **WORKERS, default=2, help="number of processes (default: 2)")
 
@@ -126,15 +130,25 @@ def check_data(options: Namespace) -> int:
 
 
 def sift_rows(options: Namespace) -> int:
-    """Writes shards to DIR/in, filtered shards to DIR/out, kept rows to DIR/kept.json and counts to DIR/audit.json."""
+    """Writes shards to DIR/in, filtered shards to DIR/out, kept rows to DIR/kept.json and counts to DIR/audit.json.
+
+    With a judge, shards are small and those filtered lie in DIR/out-DIGEST, of the judge's name: one process a GPU.
+    """
     source, out, bad_rows = options.stgr_file, options.output_folder, options.output_folder / "in/faults.jsonl"
     files.regular(source)
+    if options.judge and not (options.data_root and options.data_root.is_dir()):
+        raise FileNotFoundError("--judge looks at the videos: name the folder of videos/ and json_data/ with --data")
     for name in ("kept.json", "audit.json", "in", "out"):
         files.refuse_overwriting(out / name, source)
     with files.as_private_as(source), files.locked(out, LOCK_WAIT_S, "o3v sift"):
-        shards = sharding.split_into_shards(source, out / "in")
+        rows = JUDGED_ROWS_PER_SHARD if options.judge else sharding.ROWS_PER_SHARD
+        shards = sharding.split_into_shards(source, out / "in", rows)
         log.info("%d rows could not be read; they are listed in %s", len(list(files.read_jsonl(bad_rows))), bad_rows)
-        return _filter_shards(shards, out / "out", filters.MODEL_FREE_STAGES, options.engine, options.num_workers)
+        stages, gpus, filtered = filters.MODEL_FREE_STAGES, [], out / "out"
+        if options.judge:
+            stages, gpus = _judged_stages(options.data_root, options.judge)
+            filtered = out / f"out-{hashlib.sha256(options.judge.encode()).hexdigest()[:8]}"
+        return _filter_shards(shards, filtered, stages, options.engine, options.num_workers, gpus)
 
 
 def annotate_videos(options: Namespace) -> int:
@@ -178,25 +192,38 @@ def annotate_videos(options: Namespace) -> int:
 
 
 def _filter_annotations(examples: list[Example], videos: Path, out: Path, judge: str) -> int:
-    stages: Mapping[str, Any] = filters.MODEL_FREE_STAGES
-    if judge:
-        from o3v import models
-        from o3v.models.crop_judge import CropJudge
-
-        verifier = CropJudge(models.load(judge), batch_size=8)
-        stages = filters.pipeline_stages(filters.read_crops_from(videos), verifier)
+    stages = _judged_stages(videos, judge)[0] if judge else filters.MODEL_FREE_STAGES
     rows = out / "rows.jsonl"
     files.write_jsonl(rows, (e.to_row() for e in examples))
     digest = hashlib.sha256(f"{files.hash_path(rows)} {judge}".encode()).hexdigest()[:8]  # of these rows and this judge
-    shards = sharding.split_into_shards(rows, out / f"in-{digest}", rows_per_shard=64, sources=lambda _: True)
+    shards = sharding.split_into_shards(rows, out / f"in-{digest}", JUDGED_ROWS_PER_SHARD, sources=lambda _: True)
     if bad_rows := list(files.read_jsonl(out / f"in-{digest}/faults.jsonl")):
         log.info("%d rows could not be read, the first: %s", len(bad_rows), bad_rows[0])
     return _filter_shards(shards, out / f"out-{digest}", stages, "local", workers=1)
 
 
-def _filter_shards(shards: list[Path], filtered: Path, stages: Mapping[str, Any], engine: str, workers: int) -> int:
+def _judged_stages(root: Path, judge: str) -> tuple[Mapping[str, Any], list[str]]:
+    """The paper's stages with a model that each process loads, and the GPUs for these processes."""
+    from torch.cuda import device_count
+
+    from o3v.models.crop_judge import LazyCropJudge
+
+    found = find_base(judge)
+    model = str(found.absolute() if isinstance(found, Path) else found)  # Ray's processes have other working folders
+    stages = filters.pipeline_stages(filters.read_crops_from(root.absolute()), LazyCropJudge(model))
+    return stages, visible_gpus(device_count())
+
+
+def _filter_shards(
+    shards: list[Path],
+    filtered: Path,
+    stages: Mapping[str, Any],
+    engine: str,
+    workers: int,
+    gpus: Sequence[str] = (),
+) -> int:
     """Filters shards, writes all rows that remain to kept.json and the counts to audit.json, and prints the counts."""
-    audit = sharding.merge_reports(sharding.filter_shards(shards, filtered, stages, engine, workers))
+    audit = sharding.merge_reports(sharding.filter_shards(shards, filtered, stages, engine, workers, gpus))
     kept = filtered.with_name("kept.json")
     num_kept = stgr.write_stgr(kept, (e for shard in shards for e in sharding.read_shard(filtered / shard.name)))
     files.write_json(filtered.with_name("audit.json"), audit)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from o3v import evidence, video
+from o3v.data.root import locate
 from o3v.geometry import Box, Size, box_area, rescale_box
 from o3v.processes import worker_pool
 from o3v.schema import DroppedRow, Example, KeyFrame, Task, resolve_inside
@@ -81,7 +82,7 @@ SENTENCE_QUESTION = 'Does the picture agree with this sentence: "{sentence}" Ans
 
 
 def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReader:
-    """Returns a function that cuts boxes out of the videos below `root`, each from the frame shown at its time.
+    """Returns a function that cuts boxes out of the videos of a data root or folder, each from the frame at its time.
 
     It returns crops (height, width, 3) uint8 RGB of (time in seconds, box) pairs and raises the errors of `frames_at`.
     """
@@ -89,7 +90,8 @@ def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReade
 
 
 def _read_crops(root: Path, max_pixels: int, example: Example, boxes: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
-    frames = video.frames_at(resolve_inside(root, example.media_path), [time_s for time_s, _ in boxes], max_pixels)
+    path = resolve_inside(root, locate(root, example).media_path)
+    frames = video.frames_at(path, [time_s for time_s, _ in boxes], max_pixels)
     size_wh: Size = (frames.images.shape[2], frames.images.shape[1])
     boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in boxes]
     return [video.crop(image, box_px) for image, box_px in zip(frames.images, boxes_px, strict=True)]

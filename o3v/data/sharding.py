@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby, islice
@@ -24,7 +24,7 @@ from o3v import files
 from o3v.code_digest import code_digest
 from o3v.data import filter_report, filters, stgr
 from o3v.data.filters import Stage
-from o3v.processes import worker_pool
+from o3v.processes import one_gpu_each, worker_pool
 from o3v.schema import Example
 
 ROWS_PER_SHARD = 5_000
@@ -126,7 +126,12 @@ def filter_shard(path: Path, out: Path, stages: Mapping[str, Stage], digest: str
 
 
 def filter_shards(
-    paths: Iterable[Path], out: Path | str, stages: Mapping[str, Stage], engine: str = "local", workers: int = 2
+    paths: Iterable[Path],
+    out: Path | str,
+    stages: Mapping[str, Stage],
+    engine: str = "local",
+    workers: int = 2,
+    gpus: Sequence[str] = (),
 ) -> list[ShardResult]:
     """Filters shards in parallel. Returns their results in the order of `paths`.
 
@@ -136,20 +141,21 @@ def filter_shards(
         stages: Filters by name, in order.
         engine: "local" or "ray". Raises ValueError for another name.
         workers: Number of processes.
+        gpus: GPUs of this machine, for stages with a model: each process gets one, and Ray gives one to each task.
     """
     paths, work = list(paths), partial(filter_shard, out=Path(out), stages=stages, digest=stages_digest(stages))
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} does not exist; choose one of {', '.join(ENGINES)}")
     progress = partial(tqdm, total=len(paths), desc="filtering", mininterval=5)
     if engine == "ray":
-        _filter_with_ray(paths, work, workers)
+        _filter_with_ray(paths, work, workers, len(gpus))
     if workers <= 1 or engine == "ray":  # after Ray, this reads the results
         return list(progress(map(work, paths)))
-    with worker_pool(workers) as pool:
+    with worker_pool(workers, variables=one_gpu_each(workers, gpus)) as pool:
         return list(progress(pool.map(work, paths)))
 
 
-def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], workers: int) -> None:
+def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], workers: int, gpus: int) -> None:
     """Filters the shards in Ray Data, on this machine or on a connected cluster that shares the folders.
 
     Without a cluster (RAY_ADDRESS, or `ray.init` before), Ray listens on this machine only: whoever reaches its ports
@@ -164,14 +170,17 @@ def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], wor
         raise ImportError("ray is not installed; pip install 'o3v[cluster]'") from None
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not send usage statistics
-        ray.init(log_to_driver=False, **({} if cluster else {"num_cpus": workers, "include_dashboard": False}))
+        ray.init(
+            log_to_driver=False,
+            **({} if cluster else {"num_cpus": workers, "num_gpus": gpus, "include_dashboard": False}),
+        )
 
     def task(item: dict[str, str]) -> dict[str, str]:
         work(Path(item["item"]))
         return item
 
     items = ray.data.from_items([str(path) for path in paths], override_num_blocks=max(1, len(paths)))
-    items.map(task).materialize()
+    items.map(task, **({"num_gpus": 1} if gpus else {})).materialize()
 
 
 def merge_reports(results: Iterable[ShardResult]) -> list[dict[str, Any]]:

@@ -6,12 +6,12 @@ question. The tiny base expects letterboxed crops of one size, as in its trainin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
 from o3v.geometry import Size
-from o3v.models.vlm import VideoModel, batches, generate
+from o3v.models.vlm import VideoModel, batches, generate, load
 from o3v.models.workers import run_batches
 from o3v.prompts import Prompt, plain_prompt
 from o3v.video.image import letterbox, resize
@@ -51,6 +51,26 @@ class CropJudge:
     def __call__(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[bool]:
         """Whether each answer begins with yes."""
         return [text.strip().lower().startswith("yes") for text in self.ask(crops, questions)]
+
+
+@dataclass(frozen=True)
+class LazyCropJudge:
+    """As `CropJudge`, of a model that each process loads at its first question; picklable.
+
+    `model` is a folder or a hub name.
+    """
+
+    model: str
+    batch_size: int = 8
+
+    def __call__(self, crops: Sequence[np.ndarray], questions: Sequence[str]) -> list[bool]:
+        """Whether each answer begins with yes."""
+        return _loaded_judge(self)(crops, questions)
+
+
+@cache
+def _loaded_judge(judge: LazyCropJudge) -> CropJudge:
+    return CropJudge(load(judge.model), batch_size=judge.batch_size)
 
 
 def _describe(part: Sequence[Prompt]) -> str:

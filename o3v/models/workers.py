@@ -20,7 +20,7 @@ import torch
 
 from o3v.models.source import ModelSource, weights_digest
 from o3v.models.vlm import VideoModel, load
-from o3v.processes import in_worker, start_pool, stop_pool
+from o3v.processes import in_worker, one_gpu_each, start_pool, stop_pool, visible_gpus
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +112,11 @@ def _executor(workers: int) -> ProcessPoolExecutor:
     """The pool of this process, with `workers` processes. Each has its own GPU, or one thread of a CPU."""
     if _POOL.executor is None or _POOL.workers != workers:
         close_workers()
-        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        gpus = gpus if gpus != [""] else [str(number) for number in range(torch.cuda.device_count())]
+        gpus = visible_gpus(torch.cuda.device_count())
         quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
         threads = str(max(1, (os.cpu_count() or 1) // workers) if gpus else 1)
-        own = [{"CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} if gpus else {} for n in range(workers)]
-        _POOL.executor = start_pool(workers, [quiet | {"OMP_NUM_THREADS": threads} | each for each in own])
+        own = [quiet | {"OMP_NUM_THREADS": threads} | each for each in one_gpu_each(workers, gpus)]
+        _POOL.executor = start_pool(workers, own)
         _POOL.workers = workers
     return _POOL.executor
 

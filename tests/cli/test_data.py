@@ -16,6 +16,7 @@ from helpers.annotation_server import Server
 from o3v.__main__ import main
 from o3v.data import annotation, stgr
 from o3v.data.root import read_split
+from o3v.data.sources import SOURCES
 from o3v.schema import Example, KeyFrame, Task
 from o3v.toyworld.writing import write_video
 
@@ -127,6 +128,36 @@ def test_sift_keeps_the_consistent_rows_of_a_file(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "1 rows could not be read" in output and "4 rows kept" in output and "no evidence" in output
     assert [e.id for e in stgr.read_stgr(tmp_path / "out/kept.json")] == ["r0", "r1", "r3", "r5"]
+
+
+def test_sift_with_a_judge_reads_the_videos_of_a_data_root(tmp_path, capsys, monkeypatch):
+    """The judge is a function of the crop; each row is in the folder that its source has in the STGR files."""
+    from o3v.models.crop_judge import LazyCropJudge
+
+    asked = []
+
+    def is_bright(judge, crops, questions):
+        asked.append((judge.model, questions))
+        return [crop.mean() > 128 for crop in crops]
+
+    monkeypatch.setattr(LazyCropJudge, "__call__", is_bright)
+    row = {"task": "temporal-spatial free-form QA", "source": "STR_coin", "question": "Where?", "answer": "Here"}
+    row |= {"key_frames": [{"idx": 5, "time": 0.5, "path": None}], "reasoning_process": ANNOTATION["reasoning"]}
+    row |= {"key_items": {"5": {"man": [[0.1, 0.2, 0.5, 0.9]]}}}
+    rows = [row | {"id": name, "video_path": f"{name}.mp4"} for name in ("dark", "bright")]
+    root, out = tmp_path / "root", tmp_path / "out"
+    folder = root / "videos" / next(source.folder for source in SOURCES if source.fits("STR_coin"))
+    folder.mkdir(parents=True)
+    for name, grey in (("dark", 20), ("bright", 220)):
+        write_video(folder / f"{name}.mp4", np.full((10, 56, 56, 3), grey, np.uint8), fps=10)
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    judge = ["--judge", "organisation/model", "--workers", "1"]
+    arguments = ["sift", str(tmp_path / "rows.json"), str(out), *judge]
+    assert main(arguments) == 2 and "--data" in capsys.readouterr().err and not out.exists()
+    assert main([*arguments, "--data", str(root)]) == 0
+    assert [e.id for e in stgr.read_stgr(out / "kept.json")] == ["bright"]
+    assert asked[0][0] == "organisation/model" and "man" in asked[0][1][0]
+    assert "0 rows kept" not in capsys.readouterr().out
 
 
 def test_score_prints_means_and_writes_the_terms(tmp_path, capsys):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import o3v
-from o3v.cli import ablate, data, evaluate, parity, plan, review, run, train
+from o3v.cli import ablate, answers, data, evaluate, parity, plan, review, run, train
 from o3v.text import printable, redact
 
 
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_command(commands)
     parity.add_command(commands)
     data.add_commands(commands)
+    answers.add_commands(commands)
     evaluate.add_command(commands)
     review.add_commands(commands)
     ablate.add_command(commands)

@@ -108,7 +108,10 @@ def exchange_boxes(prompt: Prompt, response: Response, rng: np.random.Generator)
     return _thinking(prompt, evidence.map_boxes(response.think, lambda box: next(following, box)))
 
 
-def _thinking(prompt: Prompt, think: str) -> Prompt:
+def _thinking(prompt: Prompt, think: str) -> Prompt | None:
+    """The prompt with this thinking. None for a malformed one: no answer can follow a section tag inside."""
+    if evidence.SECTION_TAG.search(think):
+        return None
     return replace(prompt, response_prefix=evidence.begin_answer(think))
 
 

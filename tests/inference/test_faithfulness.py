@@ -57,6 +57,15 @@ def test_falsified_thinking(prompt):
     assert [c.boxes[0] for c in exchanged.claims] == [(8, 8, 16, 16), (8, 0, 16, 8), (0, 0, 8, 8)]
 
 
+@pytest.mark.parametrize("tag", ["<think>", "<answer>", "</answer>"])
+def test_no_answer_continues_a_thinking_with_section_tags(tag, prompt):
+    malformed = parse_response(f"<think>{THINK}{tag}</think><answer>The car</answer>")
+    assert malformed.claims
+    for name, change in faithfulness.PERTURBATIONS.items():
+        changed = change(prompt, malformed, RNG)
+        assert changed is None or "frames" in name or "blurred" in name
+
+
 @pytest.mark.parametrize("change", faithfulness.PERTURBATIONS.values(), ids=faithfulness.PERTURBATIONS)
 def test_without_evidence_there_is_nothing_to_change(change, prompt):
     assert change(prompt, NOTHING, RNG) is None

@@ -98,6 +98,7 @@ def main() -> None:
                 max_steps=options.steps,
                 prompts_per_step=4,
                 num_processes=1,
+                per_device_batch_size=32,
                 save_steps=10**6,
                 rollout_server=f"http://127.0.0.1:{port}",
             )

@@ -16,7 +16,6 @@ from o3v.evidence.parsing import (
     ANSWER_LINE,
     MAX_PROBLEMS,
     PROBLEM_KINDS,
-    SECTION_TAG,
     STRUCTURE_KINDS,
     TAGS,
     Claim,

@@ -17,6 +17,7 @@ from o3v.config import InferenceConfig
 from o3v.evaluation.bootstrap import PairedChange, mean_with_interval, paired_change
 from o3v.evaluation.vstar import judge_exact
 from o3v.evidence import Response, parse_response
+from o3v.evidence.parsing import SECTION_TAG
 from o3v.geometry import Box, clip_box, rescale_box
 from o3v.models.vlm import VideoModel, batches, generate
 from o3v.models.workers import run_batches
@@ -110,7 +111,7 @@ def exchange_boxes(prompt: Prompt, response: Response, rng: np.random.Generator)
 
 def _thinking(prompt: Prompt, think: str) -> Prompt | None:
     """The prompt with this thinking. None for a malformed one: no answer can follow a section tag inside."""
-    if evidence.SECTION_TAG.search(think):
+    if SECTION_TAG.search(think):
         return None
     return replace(prompt, response_prefix=evidence.begin_answer(think))
 

@@ -36,7 +36,7 @@ from o3v.training import trainer as shared
 COLD_START = Path(__file__).parents[1] / "data/o3v-tiny-sft"
 BOUND = 1e-3  # of the mean difference in log-probability, fp32
 SERVER_S = 600.0  # until it answers
-OPTIONS = ("--dtype", "float32", "--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--enforce-eager")
+OPTIONS = ("--dtype", "float32", "--enable-scale-out", "--logprobs-mode", "raw_logprobs", "--enforce-eager")
 SIZES = ("--max-logprobs", "-1", "--max-model-len", "2048", "--limit-mm-per-prompt", '{"image": 32, "video": 0}')
 COLUMNS = {
     "reward": "reward",

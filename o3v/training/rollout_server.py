@@ -106,12 +106,22 @@ class ServerGeneration(VLLMGeneration):
         if self.accelerator.is_main_process:
             self.vllm_client = RolloutClient(self.server_base_url, self.weights, self.server_timeout, self.dtype)
             mode = self.vllm_client.get_server_info()["model_config"]["logprobs_mode"]
-            if mode != "processed_logprobs":  # TRL 1.16 only warns
+            if mode != (wanted := logprobs_mode(self.temperature)):
                 raise ValueError(
                     f"the vLLM server at {self.server_base_url} runs with --logprobs-mode {mode}, which biases the "
-                    "correction of the rollouts; restart it with --logprobs-mode processed_logprobs"
+                    f"correction of the rollouts; restart it with --logprobs-mode {wanted}"
                 )
         self.accelerator.wait_for_everyone()
+
+
+def logprobs_mode(temperature: float) -> str:
+    """The mode of a server whose log-probabilities can be compared with the trainer's, which are those of all tokens.
+
+    At temperature 1 these are vLLM's raw ones. Its processed ones, which TRL 1.16 asks for, are scaled by another
+    temperature, but also renormalised to the tokens that top_p leaves: with top_p 0.95 the correction multiplied the
+    loss of 100 tokens by 0.3, where sampling by transformers has no such factor (benchmarks/vllm_gspo.py).
+    """
+    return "raw_logprobs" if temperature == 1.0 else "processed_logprobs"
 
 
 def attach(trainer: Any, url: str, weights: Path, wait_s: float = 240.0) -> None:

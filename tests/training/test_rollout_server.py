@@ -33,7 +33,7 @@ class Vllm(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, tokens=(40, 41, 42), mode="processed_logprobs"):
+    def __init__(self, tokens=(40, 41, 42), mode="raw_logprobs"):
         super().__init__(("127.0.0.1", 0), Handler)
         self.tokens, self.mode, self.posts, self.loaded = tokens, mode, [], []
         self.by_id = self.busy = False
@@ -123,8 +123,8 @@ def test_a_server_that_is_absent_or_started_otherwise_is_refused(start, rl_examp
         make(start, rl_examples, world, tmp_path / "run", "localhost:8000")
     with pytest.raises(ConnectionError, match=r"no vLLM server answers at http://127\.0\.0\.1:9; docs/full\.md"):
         rollout_server.RolloutClient("http://127.0.0.1:9", tmp_path)
-    vllm.mode = "raw_logprobs"
-    with pytest.raises(ValueError, match="restart it with --logprobs-mode processed_logprobs"):
+    vllm.mode = "processed_logprobs"
+    with pytest.raises(ValueError, match="restart it with --logprobs-mode raw_logprobs"):
         make(start, rl_examples, world, tmp_path / "run", vllm.url)
 
 

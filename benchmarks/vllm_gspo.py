@@ -67,6 +67,12 @@ def answers(port: int) -> bool:
         return False
 
 
+def untie(model) -> None:
+    """Gives the language head weights of its own: vLLM 0.32 on a CPU keeps a packed copy of the old tied ones."""
+    model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
+    model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = False
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -83,6 +89,7 @@ def main() -> None:
         folder = Path(name)
         make_dataset(folder / "world", {"rl": 60}, workers=1, progress=False)
         vlm = models.load(COLD_START)
+        untie(vlm.model)
         models.save(vlm, folder / "model")
         builder = vlm.prompt_builder(folder / "world", profile.frames)
         examples = read_split(folder / "world", "rl")

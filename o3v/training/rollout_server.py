@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import TrainerCallback
 from trl.generation import vllm_client
 from trl.generation.vllm_generation import VLLMGeneration
 
 from o3v import files
 from o3v.http_json import check_endpoint
 from o3v.models.vlm import VISION_TOKENS
-from o3v.planning.parity import require_parity
+from o3v.planning.parity import TOLERANCES, NoParity, require_parity
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ WEIGHTS = "model.safetensors"
 CONNECTIONS = 64  # as many requests as TRL sends at a time
 RETRIES, BUSY = 5, (502, 503)  # as TRL's client, but 500 is an error of the server and shown at once
 CACHES = ("prefix", "mm", "encoder")
+DIFFERENCE = "sampling/sampling_logp_difference/mean"  # TRL's name
 BANNED = -100.0  # vLLM's lowest logit bias
 
 
@@ -124,6 +126,27 @@ def logprobs_mode(temperature: float) -> str:
     return "raw_logprobs" if temperature == 1.0 else "processed_logprobs"
 
 
+class StopWithoutParity(TrainerCallback):
+    """Ends a training whose server no longer samples from the trained policy, after weights that it did not take.
+
+    TRL compares the log-probabilities of each sampling; their mean difference must stay below that of `parity`.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Raises NoParity for a difference above the limit, or that is no number."""
+        found = logs.get(DIFFERENCE, 0.0)
+        if not found <= self.limit:
+            raise NoParity(
+                f"step {state.global_step}: the log-probabilities of the vLLM server differ by {found:.2g} from those "
+                f"of the trainer, more than {self.limit:g}: it does not have the trained weights, or computes "
+                "otherwise; restart it and run `o3v parity` on the last checkpoint. vLLM 0.32 on a CPU does not renew "
+                "the head of a model with tied embeddings"
+            )
+
+
 def attach(trainer: Any, url: str, weights: Path, wait_s: float = 240.0) -> None:
     """Lets a trainer of GSPO sample from the vLLM server at `url`.
 
@@ -155,6 +178,8 @@ def attach(trainer: Any, url: str, weights: Path, wait_s: float = 240.0) -> None
         logprobs=0,  # of the sampled token only
         generation_kwargs={"logit_bias": banned_bias(trainer.processing_class.tokenizer)},
     )
+    tolerance = TOLERANCES["bfloat16" if trainer.args.bf16 else "float32"]
+    trainer.add_callback(StopWithoutParity(tolerance.mean))
     trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "server", -1
 
 

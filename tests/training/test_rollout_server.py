@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,7 +79,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def vllm():
+def vllm(monkeypatch):
+    """A server whose log-probabilities are all −1; the guard that compares them has a test of its own."""
+    wide = parity.Tolerance(mean=100.0, most=100.0, tie=0.0)
+    monkeypatch.setitem(parity.TOLERANCES, "float32", wide)
     server = Vllm()
     yield server
     server.shutdown()
@@ -126,6 +130,15 @@ def test_a_server_that_is_absent_or_started_otherwise_is_refused(start, rl_examp
     vllm.mode = "processed_logprobs"
     with pytest.raises(ValueError, match="restart it with --logprobs-mode raw_logprobs"):
         make(start, rl_examples, world, tmp_path / "run", vllm.url)
+
+
+@pytest.mark.parametrize("difference", [0.011, float("nan")])
+def test_a_server_with_other_weights_ends_the_training(difference):
+    guard, state = rollout_server.StopWithoutParity(0.01), SimpleNamespace(global_step=5)
+    guard.on_log(None, state, None, {"reward": 1.0, rollout_server.DIFFERENCE: 0.009})
+    guard.on_log(None, state, None, {"loss": 1.0})  # a step without sampling
+    with pytest.raises(parity.NoParity, match="step 5: the log-probabilities of the vLLM server differ by"):
+        guard.on_log(None, state, None, {rollout_server.DIFFERENCE: difference})
 
 
 def test_a_server_that_keeps_what_old_weights_computed_ends_the_run(tmp_path, vllm):

@@ -4,7 +4,7 @@ Trains all weights and adapters: SFT starts from the tiny base, GSPO from the sh
 random time after its log has the step. SFT saves every step. GSPO saves at the end of a cycle of four updates, and most
 kills fall within a cycle.
 
-With `--engine`, two processes train under DeepSpeed or FSDP2 on the CPU (`engine_on_cpu.py`).
+With `--engine` and `--processes 2`, the processes train under DeepSpeed or FSDP2 on the CPU (`engine_on_cpu.py`).
 
     python benchmarks/killed.py
     python benchmarks/killed.py --processes 2 --ranks 0 --engine zero3
@@ -121,6 +121,8 @@ def main() -> None:
     parser.add_argument("--engine", choices=get_args(Engine), help="of accelerate; default DDP alone")
     parser.add_argument("--after", type=int, nargs="+", default=KILLED_AFTER, help="steps after which a run is killed")
     options = parser.parse_args()
+    if options.engine and options.processes < 2:
+        parser.error("--engine needs --processes 2 or more")
     if options.engine:
         set_launcher(options.engine, options.processes)
     if options.work:

@@ -32,7 +32,7 @@ def start_pool(workers: int, variables: Sequence[Mapping[str, str]] = (), nice: 
 def visible_gpus(count: int) -> list[str]:
     """The names of the GPUs that this process sees, of which there are `count`, as CUDA_VISIBLE_DEVICES takes them."""
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return named or [str(number) for number in range(count)]
+    return named[:count] if named else [str(number) for number in range(count)]
 
 
 def one_gpu_each(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:

@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
     add("--judge", default="", metavar="MODEL", help="model that checks crops and sentences; needs --data")
     add("--data", dest="data_root", **FOLDER, help="data root that has the videos of the rows")
     add("--engine", default="local", help="local (processes on this machine) or ray (default: local)")
-    add("--workers", **WORKERS, default=2, help="number of processes (default: 2)")
+    add("--workers", **WORKERS, help="number of processes (default: 2; with --judge one for each GPU)")
 
     add = add_parser(commands, "annotate", annotate_videos, "annotate videos with a large model and filter the rows")
     add("videos_folder", type=Path, metavar="VIDEOS", help="folder of videos")
@@ -104,23 +104,30 @@ def check_data(options: Namespace) -> int:
 def sift_rows(options: Namespace) -> int:
     """Writes shards to DIR/in, filtered shards to DIR/out, kept rows to DIR/kept.json and counts to DIR/audit.json.
 
-    With a judge, shards are small and those filtered lie in DIR/out-DIGEST, of the judge's name: one process a GPU.
+    With a judge, small shards go to DIR/in-judge, and filtered ones to a folder out-* for each judge and data root.
     """
-    source, out, bad_rows = options.stgr_file, options.output_folder, options.output_folder / "in/faults.jsonl"
+    source, out, root = options.stgr_file, options.output_folder, options.data_root
     files.regular(source)
-    if options.judge and not (options.data_root and options.data_root.is_dir()):
+    if options.judge and not (root and root.is_dir()):
         raise FileNotFoundError("--judge looks at the videos: name the folder of videos/ and json_data/ with --data")
-    for name in ("kept.json", "audit.json", "in", "out"):
-        files.refuse_overwriting(out / name, source)
+    cut, rows, workers = (out / "in", sharding.ROWS_PER_SHARD, options.num_workers or 2)
+    stages, gpus, filtered = filters.MODEL_FREE_STAGES, None, out / "out"
+    if options.judge:
+        cut, rows = out / "in-judge", JUDGED_ROWS_PER_SHARD
+        stages, gpus = _judged_stages(root, options.judge)
+        filtered = out / f"out-{_digest(options.judge, root.absolute())}"
+        workers = options.num_workers or max(1, len(gpus))
+    for made in (out / "kept.json", out / "audit.json", cut, filtered):
+        files.refuse_overwriting(made, source)
     with files.as_private_as(source), files.locked(out, LOCK_WAIT_S, "o3v sift"):
-        rows = JUDGED_ROWS_PER_SHARD if options.judge else sharding.ROWS_PER_SHARD
-        shards = sharding.split_into_shards(source, out / "in", rows)
+        shards = sharding.split_into_shards(source, cut, rows)
+        bad_rows = cut / "faults.jsonl"
         log.info("%d rows could not be read; they are listed in %s", len(list(files.read_jsonl(bad_rows))), bad_rows)
-        stages, gpus, filtered = filters.MODEL_FREE_STAGES, [], out / "out"
-        if options.judge:
-            stages, gpus = _judged_stages(options.data_root, options.judge)
-            filtered = out / f"out-{hashlib.sha256(options.judge.encode()).hexdigest()[:8]}"
-        return _filter_shards(shards, filtered, stages, options.engine, options.num_workers, gpus)
+        return _filter_shards(shards, filtered, stages, options.engine, workers, gpus)
+
+
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(" ".join(map(str, facts)).encode()).hexdigest()[:8]
 
 
 def annotate_videos(options: Namespace) -> int:
@@ -167,7 +174,7 @@ def _filter_annotations(examples: list[Example], videos: Path, out: Path, judge:
     stages = _judged_stages(videos, judge)[0] if judge else filters.MODEL_FREE_STAGES
     rows = out / "rows.jsonl"
     files.write_jsonl(rows, (e.to_row() for e in examples))
-    digest = hashlib.sha256(f"{files.hash_path(rows)} {judge}".encode()).hexdigest()[:8]  # of these rows and this judge
+    digest = _digest(files.hash_path(rows), judge)
     shards = sharding.split_into_shards(rows, out / f"in-{digest}", JUDGED_ROWS_PER_SHARD, sources=lambda _: True)
     if bad_rows := list(files.read_jsonl(out / f"in-{digest}/faults.jsonl")):
         log.info("%d rows could not be read, the first: %s", len(bad_rows), bad_rows[0])
@@ -192,7 +199,7 @@ def _filter_shards(
     stages: Mapping[str, Any],
     engine: str,
     workers: int,
-    gpus: Sequence[str] = (),
+    gpus: Sequence[str] | None = None,
 ) -> int:
     """Filters shards, writes all rows that remain to kept.json and the counts to audit.json, and prints the counts."""
     audit = sharding.merge_reports(sharding.filter_shards(shards, filtered, stages, engine, workers, gpus))

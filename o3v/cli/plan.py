@@ -33,7 +33,7 @@ def add_command(commands: Any) -> None:
     add("--base", metavar="MODEL", help="folder or hub name of the base model (default: the profile's)")
     add("--gpus", type=count_above_0, metavar="N", default=8, help="number of GPUs (default: 8)")
     add("--gpu-memory", type=number_above_0, metavar="GB", default=80.0, help="memory of one GPU (default: 80)")
-    add("--engine", choices=ENGINES, help="default: the profile's; LoRA: ddp")
+    add("--engine", choices=ENGINES, help="default: the profile's; one GPU: ddp")
     add("--efficiency", type=share, default=USUAL.efficiency, help=f"share of the peak (default: {USUAL.efficiency})")
     tflops, token_ms = USUAL.peak_flops / 1e12, 1000 * USUAL.token_s
     add("--tflops", type=number_above_0, default=tflops, help=f"peak of a GPU, bf16 (default: {tflops:g}, H100)")
@@ -58,7 +58,8 @@ def plan_profile(options: Namespace) -> int:
         "reading videos: %.0f–%.0f core-hours, once for every use (with `frame_cache` in 02 and 03: once)", low, high
     )
     if main_memory := budget.main_memory():
-        log.info("main memory: %.0f GB of masters and optimizer states, of all GPUs together", main_memory / GB)
+        text = "main memory: %.0f GB of masters, moments and gradients, of all GPUs; DeepSpeed advises half more"
+        log.info(text, main_memory / GB)
     disk = budget.disk()
     log.info("disk: %s GB, without videos", ", ".join(f"{name} {size / GB:.0f}" for name, size in disk.items()))
     hours, cost = sum(work.hours for work in works), money(works, options.price, options.gpus)

@@ -90,8 +90,8 @@ def read_crops_from(root: Path | str, max_pixels: int = 1280 * 720) -> CropReade
 
 
 def _read_crops(root: Path, max_pixels: int, example: Example, boxes: Sequence[tuple[float, Box]]) -> list[np.ndarray]:
-    path = resolve_inside(root, locate(root, example).media_path)
-    frames = video.frames_at(path, [time_s for time_s, _ in boxes], max_pixels)
+    row = example if (root / example.media_path).is_file() else locate(root, example)
+    frames = video.frames_at(resolve_inside(root, row.media_path), [time_s for time_s, _ in boxes], max_pixels)
     size_wh: Size = (frames.images.shape[2], frames.images.shape[1])
     boxes_px = [rescale_box(box, (1, 1), size_wh) for _, box in boxes]
     return [video.crop(image, box_px) for image, box_px in zip(frames.images, boxes_px, strict=True)]

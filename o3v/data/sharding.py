@@ -131,7 +131,7 @@ def filter_shards(
     stages: Mapping[str, Stage],
     engine: str = "local",
     workers: int = 2,
-    gpus: Sequence[str] = (),
+    gpus: Sequence[str] | None = None,
 ) -> list[ShardResult]:
     """Filters shards in parallel. Returns their results in the order of `paths`.
 
@@ -141,21 +141,25 @@ def filter_shards(
         stages: Filters by name, in order.
         engine: "local" or "ray". Raises ValueError for another name.
         workers: Number of processes.
-        gpus: GPUs of this machine, for stages with a model: each process gets one, and Ray gives one to each task.
+        gpus: GPUs of this machine, for stages with a model: each process gets one, and Ray gives one to each task, on
+            a cluster also those of other machines. None: no stage has a model.
     """
-    paths, work = list(paths), partial(filter_shard, out=Path(out), stages=stages, digest=stages_digest(stages))
+    paths = [Path(path).absolute() for path in paths]  # Ray's processes have other working folders
+    work = partial(filter_shard, out=Path(out).absolute(), stages=stages, digest=stages_digest(stages))
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} does not exist; choose one of {', '.join(ENGINES)}")
     progress = partial(tqdm, total=len(paths), desc="filtering", mininterval=5)
     if engine == "ray":
-        _filter_with_ray(paths, work, workers, len(gpus))
+        _filter_with_ray(paths, work, workers, gpus)
     if workers <= 1 or engine == "ray":  # after Ray, this reads the results
         return list(progress(map(work, paths)))
-    with worker_pool(workers, variables=one_gpu_each(workers, gpus)) as pool:
+    with worker_pool(workers, variables=one_gpu_each(workers, gpus or ())) as pool:
         return list(progress(pool.map(work, paths)))
 
 
-def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], workers: int, gpus: int) -> None:
+def _filter_with_ray(
+    paths: list[Path], work: Callable[[Path], ShardResult], workers: int, gpus: Sequence[str] | None
+) -> None:
     """Filters the shards in Ray Data, on this machine or on a connected cluster that shares the folders.
 
     Without a cluster (RAY_ADDRESS, or `ray.init` before), Ray listens on this machine only: whoever reaches its ports
@@ -168,19 +172,21 @@ def _filter_with_ray(paths: list[Path], work: Callable[[Path], ShardResult], wor
         import ray
     except ImportError:
         raise ImportError("ray is not installed; pip install 'o3v[cluster]'") from None
+    count = len(gpus or ())
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not send usage statistics
-        ray.init(
-            log_to_driver=False,
-            **({} if cluster else {"num_cpus": workers, "num_gpus": gpus, "include_dashboard": False}),
-        )
+        local = {"num_cpus": max(workers, count), "num_gpus": count, "include_dashboard": False}
+        ray.init(log_to_driver=False, **({} if cluster else local))
+    if cluster and gpus is not None:
+        count = int(ray.cluster_resources().get("GPU", 0))
 
     def task(item: dict[str, str]) -> dict[str, str]:
         work(Path(item["item"]))
         return item
 
     items = ray.data.from_items([str(path) for path in paths], override_num_blocks=max(1, len(paths)))
-    items.map(task, **({"num_gpus": 1} if gpus else {})).materialize()
+    each = {"num_gpus": 1, "max_calls": 0} if count else {}  # 0: a process keeps the model that it has loaded
+    items.map(task, **each).materialize()
 
 
 def merge_reports(results: Iterable[ShardResult]) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from o3v.planning.memory import Engine, fits, memory_parts, offloaded_bytes
 from o3v.planning.shapes import KNOWN, ModelShape, model_shape
 from o3v.planning.work import Assumptions, StageWork
 
-USUAL_ENGINES: Mapping[str, Engine] = {"sft": "zero2", "gspo": "zero3"}
 LORA_RANK = 16  # of the proposal
 MORE_GPUS = (2, 4, 8, 16, 32)
 
@@ -28,17 +27,12 @@ class Budget:
     def engines(self) -> dict[str, Engine]:
         """The engine of each training stage.
 
-        Those of the profile; without any, ZeRO-2 for SFT and ZeRO-3 for RL, as in the public scripts. One GPU and LoRA
-        need no sharding.
+        The profile's, as the launcher takes it; one GPU needs none.
         """
         if self.engine is not None:
             return {"sft": self.engine, "gspo": self.engine}
-        found: dict[str, Engine] = {}
-        for stage, usual in USUAL_ENGINES.items():
-            config = getattr(self.profile, stage)
-            chosen = usual if config.engine == "ddp" else config.engine
-            found[stage] = "ddp" if self.gpus == 1 or config.lora_rank else chosen
-        return found
+        alone = self.gpus == 1
+        return {stage: "ddp" if alone else getattr(self.profile, stage).engine for stage in ("sft", "gspo")}
 
     def memory(self) -> dict[str, dict[str, float]]:
         """Bytes of one GPU by stage and part (`memory.memory_parts`)."""
@@ -116,7 +110,9 @@ def _profile(budget: Budget, **parts: object) -> Budget:
 SETTINGS: Mapping[str, Callable[[Budget], Budget]] = {
     f"LoRA (o3v run -p lora_rank={LORA_RANK})": lambda b: _both(b, lora_rank=b.profile.gspo.lora_rank or LORA_RANK),
     "per_device_batch_size=1 for SFT and GSPO": lambda b: _both(b, per_device_batch_size=1),
-    "optimizer adamw_8bit": lambda b: _both(b, optimizer="adamw_8bit"),
+    "optimizer adamw_8bit": lambda b: (
+        b if "zero3_offload" in b.engines().values() else _both(b, optimizer="adamw_8bit")
+    ),
     "beta=0 (no reference model)": lambda b: _profile(b, gspo=replace(b.profile.gspo, beta=0.0)),
     "inference batch_size=1": lambda b: _profile(b, inference=replace(b.profile.inference, batch_size=1)),
     "prompts_per_step=2 for GSPO": lambda b: _profile(b, gspo=replace(b.profile.gspo, prompts_per_step=2)),

@@ -4,6 +4,7 @@ Opens no media, downloads nothing, and imports torch only for a profile that nee
 world cost a few milliseconds.
 """
 
+import importlib.util
 import os
 import shutil
 import threading
@@ -169,7 +170,17 @@ def _missing_gpu(profile: Profile, base: str) -> Iterator[str]:
         if gpus > len(memories):
             there = len(memories)
             yield f"GPU: {gpus} processes train, one on each GPU, and {there} are there; set -p num_processes={there}"
+        yield from _missing_packages(profile, gpus)
         yield from memory_problem(Budget(profile, model_shape(base), min(gpus, len(memories)), min(memories)))
+
+
+def _missing_packages(profile: Profile, gpus: int) -> Iterator[str]:
+    configs = (profile.sft, profile.gspo)
+    wanted = {"deepspeed"} if gpus > 1 and any(c.engine.startswith("zero") for c in configs) else set()
+    wanted |= {"bitsandbytes"} if any(c.optimizer == "adamw_8bit" for c in configs) else set()
+    for name in sorted(wanted):
+        if not importlib.util.find_spec(name):
+            yield f"package {name}: it is not installed; pip install 'o3v[gpu]'"
 
 
 def memory_problem(budget: Budget, max_gpus: int = MAX_GPUS) -> list[str]:

@@ -36,7 +36,7 @@ SHARDED: dict[str, frozenset[str]] = {
 SHARDED |= dict.fromkeys(("zero3_offload", "fsdp2"), SHARDED["zero3"])
 GATHERS = ("zero3", "zero3_offload", "fsdp2")
 OFFLOADED = frozenset({"fp32 masters", "optimizer"})  # of zero3_offload
-MOMENTS_8BIT = 2  # bytes; the scale of each block of 256 numbers adds 0.03
+MOMENTS_8BIT = 2  # bytes; the scale of each block of 256 numbers adds 0.03. Embeddings keep 32 bits (transformers)
 LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed: stage3_max_live_parameters; for zero2 two buckets of 5e8
 HEAD_TOKENS, HEAD_COLUMNS = 4096, 32_768  # TRL 1.16: tile of the fused language head (kernels/chunked_logprob.py)
 CONTEXT = 1.5 * GB  # assumed: CUDA context, kernels, NCCL
@@ -74,20 +74,27 @@ def state_parts(shape: ModelShape, setup: Setup) -> dict[str, float]:
 
 
 def offloaded_bytes(shape: ModelShape, setup: Setup) -> float:
-    """Bytes of masters and optimizer in main memory, of all GPUs together; 0 without offload."""
-    offloads = setup.engine == "zero3_offload" and setup.trains
-    return sum(size for name, size in _whole_states(shape, setup).items() if offloads and name in OFFLOADED)
+    """Bytes of masters, moments and fp32 gradients in main memory, of all GPUs together; 0 without offload.
+
+    DeepSpeed advises 1.5 times as much (`estimate_zero3_model_states_mem_needs`).
+    """
+    if setup.engine != "zero3_offload" or not setup.trains:
+        return 0.0
+    trained = shape.lora_width * setup.lora_rank or shape.parameters
+    return sum(size for name, size in _whole_states(shape, setup).items() if name in OFFLOADED) + 4.0 * trained
 
 
 def _whole_states(shape: ModelShape, setup: Setup) -> dict[str, float]:
     trained = shape.lora_width * setup.lora_rank or shape.parameters
     weight, master, gradient, optimizer = BYTES[setup.precision]
-    if setup.optimizer == "adamw_8bit":
-        optimizer = MOMENTS_8BIT
     adapters = trained if setup.lora_rank else 0
+    moments = optimizer * trained
+    if setup.optimizer == "adamw_8bit":
+        kept = shape.vocabulary * shape.width * (setup.engine == "ddp" and not setup.lora_rank)
+        moments = MOMENTS_8BIT * trained + (optimizer - MOMENTS_8BIT) * kept
     parts = {"weights": weight * (shape.parameters + adapters)}
     if setup.trains:
-        parts |= {"fp32 masters": master * trained, "gradients": gradient * trained, "optimizer": optimizer * trained}
+        parts |= {"fp32 masters": master * trained, "gradients": gradient * trained, "optimizer": moments}
         parts["reference model"] = weight * shape.parameters * (setup.reference and not setup.lora_rank)
     return parts
 

@@ -119,9 +119,9 @@ class ServerGeneration(VLLMGeneration):
 def logprobs_mode(temperature: float) -> str:
     """The mode of a server whose log-probabilities can be compared with the trainer's, which are those of all tokens.
 
-    At temperature 1 these are vLLM's raw ones. Its processed ones, which TRL 1.16 asks for, are scaled by another
-    temperature, but also renormalised to the tokens that top_p leaves: with top_p 0.95 the correction multiplied the
-    loss of 100 tokens by 0.3, where sampling by transformers has no such factor (benchmarks/vllm_gspo.py).
+    At temperature 1 these are vLLM's raw ones. TRL 1.16 asks for the processed ones. Those follow the temperature, but
+    they are also renormalised to the tokens that top_p leaves. With top_p 0.95 the correction then multiplied the loss
+    of 100 tokens by 0.3; sampling by transformers has no such factor.
     """
     return "raw_logprobs" if temperature == 1.0 else "processed_logprobs"
 
@@ -157,8 +157,13 @@ def attach(trainer: Any, url: str, weights: Path, wait_s: float = 240.0) -> None
         wait_s: seconds to wait for a server that is still loading.
 
     Raises NoParity unless the engines agree on the checkpoint that the trainer starts from, ConnectionError without a
-    server, ValueError for one with other settings.
+    server, ValueError for one with other settings, or for sampling that cannot be compared.
     """
+    if trainer.temperature != 1.0 and (trainer.top_p < 1.0 or trainer.top_k or trainer.min_p):
+        raise ValueError(
+            "rollouts by a vLLM server need temperature 1, or top_p 1 and top_k 0: at another temperature the server's "
+            "log-probabilities are renormalised to the tokens that these leave"
+        )
     record = require_parity(trainer.accelerator.unwrap_model(trainer.model).config._name_or_path)
     log.info("rollouts by %s at %s; the engines agree on %d prompts", record["engine"], url, record["cases"])
     trainer.vllm_generation = ServerGeneration(

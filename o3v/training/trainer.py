@@ -21,7 +21,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerState
 
 from o3v import files
-from o3v.config import Optimizer
+from o3v.config import Engine, Optimizer
 from o3v.data.quarantine import Quarantine, read_row
 from o3v.models.vlm import VideoModel
 from o3v.prompts import PromptBuilder
@@ -124,14 +124,19 @@ def common_arguments(config: Any, run: TrainingRun) -> dict[str, Any]:
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
         "ddp_timeout": processes.TIMEOUT_S,
-        **_optimizer(config.optimizer),
+        **_optimizer(config.optimizer, config.engine),
     }
 
 
-def _optimizer(name: Optimizer) -> dict[str, str]:
+def _optimizer(name: Optimizer, engine: Engine) -> dict[str, str]:
     """The trainer argument of an optimizer. Raises ImportError if the 8-bit one is not installed."""
     if name == "adamw":
         return {}  # the trainer's own
+    if engine == "zero3_offload":
+        raise ValueError(
+            f"engine {engine!r} takes optimizer 'adamw' only: accelerate replaces {name!r} by DeepSpeed's 32-bit Adam, "
+            "without decoupled weight decay"
+        )
     if not importlib.util.find_spec("bitsandbytes"):
         raise ImportError(f"optimizer {name!r} needs bitsandbytes; pip install 'o3v[gpu]'")
     return {"optim": name}

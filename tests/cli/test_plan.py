@@ -47,7 +47,7 @@ def test_offload_fits_two_gpus_and_says_how_much_main_memory_it_takes(capsys):
     assert main(["plan", "--profile", "full", "--gpus", "2"]) == 1
     assert "profile full-offload" in capsys.readouterr().err
     assert main(["plan", "--profile", "full-offload", "--gpus", "2"]) == 0
-    assert "main memory: 100 GB" in capsys.readouterr().out
+    assert "main memory: 133 GB" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def gigabytes(shape, **changes) -> float:
         ({"engine": "zero3", "gpus": 8}, 16.6),  # 16 P / 8
         ({"engine": "fsdp2", "gpus": 8, "reference": True}, 18.7),  # 18 P / 8
         ({"engine": "zero3_offload", "gpus": 8}, 4.1),  # 4 P / 8
-        ({"optimizer": "adamw_8bit"}, 82.9),  # 10 P
+        ({"optimizer": "adamw_8bit"}, 86.2),  # 10 P and 6 · 152,064 · 3,584 of the embeddings
         ({"trains": False}, 16.6),  # 2 P
     ],
 )
@@ -47,7 +47,7 @@ def test_states_of_the_7b_are_those_of_the_arithmetic(changes, expected, seven):
 
 def test_offload_moves_masters_and_moments_to_main_memory(seven):
     setup = Setup("zero3_offload", 8, 4, 2500, 2160, 768)
-    assert round(memory.offloaded_bytes(seven, setup) / 1e9, 1) == 99.5  # 12 P
+    assert round(memory.offloaded_bytes(seven, setup) / 1e9, 1) == 132.7  # 16 P
     assert memory.offloaded_bytes(seven, Setup("zero3", 8, 4, 2500, 2160, 768)) == 0
 
 

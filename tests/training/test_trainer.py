@@ -100,6 +100,8 @@ def test_the_8_bit_optimizer_is_the_trainers_or_names_what_to_install(monkeypatc
     monkeypatch.setattr(trainer.importlib.util, "find_spec", lambda name: object())
     assert trainer.common_arguments(config, run)["optim"] == "adamw_8bit"
     assert "optim" not in trainer.common_arguments(SftConfig(), run)
+    with pytest.raises(ValueError, match="'zero3_offload' takes optimizer 'adamw' only"):
+        trainer.common_arguments(SftConfig(optimizer="adamw_8bit", engine="zero3_offload"), run)
     monkeypatch.setattr(trainer.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"adamw_8bit.*pip install 'o3v\[gpu\]'"):
         trainer.common_arguments(config, run)

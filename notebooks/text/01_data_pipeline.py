@@ -13,7 +13,7 @@
 # human-labelled data sets of STGR-RL. From the data root on, the path is the same for synthetic and for real data.
 #
 # - **Needs** nothing: it makes its own videos (0.5 GB in `runs/`), or reads your data root.
-# - **Takes** about six minutes on two cores.
+# - **Takes** about three minutes on two cores.
 # - **You will see** videos with boxes, what each filter drops and why, and the rows for 02 and 03.
 #
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/01_data_pipeline](exercises/01_data_pipeline.ipynb). This page, executed:

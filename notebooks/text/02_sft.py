@@ -14,7 +14,7 @@
 #
 # - **Needs** 01 with the same `run_dir`. It has no short form, because it trains on all rows of 01. To look without
 #   training, open the executed page named below.
-# - **Takes** some 15 minutes on two cores.
+# - **Takes** about four minutes on two cores.
 # - **You will see** which tokens enter the loss, the learning curve, and the same questions before and after.
 #
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/02_sft](exercises/02_sft.ipynb). This page, executed:

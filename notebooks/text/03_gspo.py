@@ -16,7 +16,7 @@
 #
 # - **Needs** 01 and 02 with the same `run_dir`. It has no short form, because it trains for 120 steps. To look without
 #   training, open the executed page named below.
-# - **Takes** some 30 minutes on two cores.
+# - **Takes** about nine minutes on two cores.
 # - **You will see** each formula on toy values, one step in visible cells, the training curves, and what changed.
 #
 # Words: [glossary](../docs/glossary.md). Exercises: [exercises/03_gspo](exercises/03_gspo.ipynb). This page, executed:

@@ -7,7 +7,7 @@
 # depends on the evidence at all.
 #
 # - **Needs** 03 with the same `run_dir`. Opened alone it needs nothing: it loads the shipped model and ten held-out videos.
-# - **Takes** one to two minutes alone; after 03, some four minutes for all held-out questions. The slider comes first.
+# - **Takes** one to two minutes, alone and after 03. The slider comes first.
 # - **You will see** answers whose claims lead to frames and boxes, a vote of 16 answers, and what happens to an answer
 #   when its evidence is removed.
 #

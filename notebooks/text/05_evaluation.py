@@ -11,7 +11,7 @@
 #
 # - **Needs** 02 and 03 with the same `run_dir`. Opened alone it needs nothing: it loads the shipped models and ten
 #   held-out videos.
-# - **Takes** about a minute alone; after 03, some five minutes.
+# - **Takes** about a minute, alone and after 03.
 # - **You will see** the three models on the same questions, with intervals. Ten videos show how it works and decide
 #   nothing; the numbers of a whole run are in the page below.
 #

@@ -88,7 +88,8 @@ grouped.agg(how).round(1) if records else "no cell yet: run `make ablations`"
 #
 # Imitation, reinforcement learning, or both? All cells of a seed have the same data. GSPO and GRPO take the same updates
 # from the same cold start. *SFT + longer SFT* spends the minutes of GSPO on further imitation of the same rows. *GSPO
-# alone* begins after 40 steps of SFT, because the base never writes the format: *format only* is its start.
+# alone* begins after SFT on the reasoning and answers of other questions, because the base never writes the format:
+# *format only* is its start.
 
 print(results.sentence(tables["table 3"], records), tables["table 3"].note, sep="\n")
 pd.DataFrame(results.table_rows(tables["table 3"], records))

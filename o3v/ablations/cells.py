@@ -26,7 +26,6 @@ class Sizes:
 
     sft_steps: int  # of the SFT of the data tables
     longer_steps: int  # of SFT that take the time of the GSPO updates
-    format_steps: int  # of SFT that teach little more than the format
     gspo_steps: int
     questions: int  # held-out questions of the RL split
     items: int  # V-STAR videos
@@ -37,8 +36,8 @@ class Sizes:
 
 
 SIZES: Mapping[str, Sizes] = {
-    "tiny": Sizes(100, 120, 40, 40, questions=100, items=60, general=64, voted=30, votes=8, save_steps=20),
-    "smoke": Sizes(2, 2, 1, 4, questions=4, items=2, general=2, voted=2, votes=2, save_steps=2),
+    "tiny": Sizes(100, 120, 40, questions=100, items=60, general=64, voted=30, votes=8, save_steps=20),
+    "smoke": Sizes(2, 2, 4, questions=4, items=2, general=2, voted=2, votes=2, save_steps=2),
 }
 
 
@@ -72,7 +71,7 @@ _CELLS = (
     _rl("sft_gspo"),
     Cell("longer_sft", COLD_START, "longer_steps"),
     _rl("sft_grpo", gspo__importance_sampling="token"),
-    Cell("format_only", BASE, "format_steps"),
+    Cell("format_only", BASE, "sft_steps", rows="other_targets"),
     _rl("gspo_alone", "format_only"),
     # reward (tables 5 and 8), inference (tables 6 and 13)
     _rl("no_gating", reward__gate_s=NO_GATE_S),

@@ -28,11 +28,21 @@ def _without_evidence(example: Example) -> Example:
     return replace(example, reasoning_process=reasoning and strip_tags(reasoning))
 
 
+def _with_other_targets(examples: Sequence[Example]) -> list[Example]:
+    """Each row with the reasoning and the answer of another row of its task: only their form can be learned."""
+    by_task = [[example for example in examples if example.task is task] for task in Task]
+    others = {id(e): rows[number - len(rows) // 2] for rows in by_task for number, e in enumerate(rows)}
+    return [
+        replace(e, reasoning_process=others[id(e)].reasoning_process, answer=others[id(e)].answer) for e in examples
+    ]
+
+
 SELECTIONS: Mapping[str, Callable[[Sequence[Example]], list[Example]]] = {
     "all": list,
     "without_own": lambda examples: _without(examples, is_own),
     "without_espresso": lambda examples: _without(examples, lambda example: example.source in ESPRESSO),
     "text_only": lambda examples: [_without_evidence(example) for example in examples],
+    "other_targets": _with_other_targets,
     "general_none": lambda examples: _without(examples, lambda example: example.task in GENERAL),
     "general_more": list,
 }

@@ -61,8 +61,8 @@ TABLES: tuple[Table, ...] = (
             TableRow("sft_grpo", "SFT + GRPO", _paper(32.8, 45.3)),
             _FULL,
         ),
-        note="GSPO alone starts from 40 steps of SFT (format only), because the base never writes the format. The "
-        "longer SFT goes on from the cold start for about as many minutes as GSPO takes.",
+        note="GSPO alone starts from SFT on reasoning and answers of other questions (format only), because the base "
+        "never writes the format. The longer SFT goes on from the cold start for about as many minutes as GSPO takes.",
     ),
     Table(
         "table 4",

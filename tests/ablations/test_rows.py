@@ -1,5 +1,7 @@
 """Tests of the training rows of cells."""
 
+from dataclasses import replace
+
 import pytest
 
 from o3v.ablations import rows
@@ -30,6 +32,15 @@ def test_rows_are_drawn_once_and_depend_on_the_seed_only():
     first, again, other = (rows.training_rows(MIXED, "all", 40, seed) for seed in (0, 0, 1))
     assert first == again and first != other
     assert len({e.id for e in first}) == 40
+
+
+def test_other_targets_are_of_the_same_task_and_of_no_row_itself():
+    source = [replace(e, reasoning_process=e.id, answer=e.id) for e in MIXED]
+    found = rows.SELECTIONS["other_targets"](source)
+    tasks = {e.id: e.task for e in source}
+    assert [(e.id, e.question) for e in found] == [(e.id, e.question) for e in source]
+    assert all(e.answer == e.reasoning_process != e.id and tasks[e.answer] is e.task for e in found)
+    assert sorted(e.answer for e in found) == sorted(tasks)
 
 
 def test_own_rows_are_those_of_the_pipeline_and_not_those_of_espresso():

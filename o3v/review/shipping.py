@@ -15,6 +15,7 @@ from statistics import stdev
 from typing import Any
 
 from o3v.files import UNFINISHED, hash_path, read_json, read_jsonl, write_json, write_jsonl, write_text
+from o3v.review.commits import code_of
 from o3v.runner.hashes import read_media_folders, write_media_list
 from o3v.runner.plan import read_manifest
 from o3v.runner.shipped import DATA, MODELS, PROFILE, ROWS
@@ -163,11 +164,11 @@ def _shown_video(videos: Mapping[str, str | None], rollouts: Sequence[Mapping[st
 
 
 def _write_card(folder: Path, what: str, facts: Mapping[str, Any], note: str, manifest: Mapping[str, Any]) -> None:
-    git, machine = manifest.get("git") or {}, manifest.get("machine") or {}
+    machine = manifest.get("machine") or {}
     made = {
         "command": f"`o3v run --profile {manifest['profile']} --seed {manifest['seed']}`, then `o3v ship`",
         "seed": manifest["seed"],
-        "code": f"commit {git.get('commit', 'unknown')}" + (", with changes not committed" if git.get("dirty") else ""),
+        "code": code_of(manifest),
         "machine": f"{machine.get('cpu', 'unknown')}, {machine.get('cores', '?')} cores",
         "torch": (manifest.get("packages") or {}).get("torch", "unknown"),
     }

@@ -19,6 +19,7 @@ from typing import Any
 from o3v.config import REPOSITORY
 from o3v.evaluation.vstar_intervals import HEADLINE
 from o3v.files import UNFINISHED, hash_path, read_json, write_json, write_text
+from o3v.review.commits import code_of
 from o3v.review.html import render
 from o3v.review.intervals import intervals
 from o3v.review.page_reader import PageReader
@@ -167,7 +168,7 @@ def site_numbers(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     facts = {name: manifest.get(name) for name in ("run_id", "profile", "seed", "git", "o3v", "python", "machine")}
     evaluation = run_dir / "05_evaluation"
     numbers = {
-        "run": {**facts, "packages": known},
+        "run": {**facts, "code": code_of(manifest), "packages": known},
         "stages": {name: read_json(run_dir / name / RESULTS) for name in manifest["stages"]},
         "metrics": read_json(evaluation / "metrics.json"),
         "intervals": intervals(predictions(evaluation)),
@@ -208,9 +209,9 @@ def markdown_page(numbers: Mapping[str, Any], sources: Mapping[str, str], pictur
 
 def _facts(run: Mapping[str, Any]) -> dict[str, str]:
     """How a run was made."""
-    git, machine = run["git"] or {}, run["machine"] or {}
+    machine = run["machine"] or {}
     return {
-        "code": f"commit {git.get('commit', 'unknown')}" + (", with changes not committed" if git.get("dirty") else ""),
+        "code": run["code"],
         "machine": f"{machine.get('cpu')}, {machine.get('cores')} cores, {machine.get('platform')}",
         "accelerators": ", ".join(machine.get("accelerators") or []) or "none",
         "Python": str(run["python"]),

@@ -11,7 +11,7 @@ from o3v.ablations.cells import CELLS
 from o3v.ablations.results import finished_cells, item_series
 from o3v.config import load_profile
 
-SIZES = cells.Sizes(1, 1, 1, 2, questions=2, items=2, general=1, voted=1, votes=2, save_steps=2)
+SIZES = cells.Sizes(1, 1, 2, questions=2, items=2, general=1, voted=1, votes=2, save_steps=2)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """GSPO of the tiny model with rollouts by a real vLLM server on this machine, after `o3v parity`.
 
-Shows for each step the reward and how far the log-probabilities of vLLM are from those of the trainer. They stay near
-only if the server has the weights of the step before. Ends with 1 if the mean difference of a step exceeds the bound,
-or if the weights have not changed.
+Shows for each sampling the reward and how far the log-probabilities of vLLM are from those of the trainer. They stay
+near only if the server has the trained weights. The training ends with NoParity above the bound. The script ends with 1
+if the weights have not changed.
 
     make vllm VLLM=cpu
     python benchmarks/vllm_gspo.py

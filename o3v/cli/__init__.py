@@ -3,7 +3,10 @@
 import math
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}  # settings of an argument
 
 
 def add_parser(commands: Any, name: str, command: Callable[[Namespace], int], summary: str) -> Callable[..., Any]:

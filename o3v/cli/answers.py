@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from o3v import files, video
-from o3v.cli import add_parser, table_text
+from o3v.cli import FILE, FOLDER, add_parser, table_text
 from o3v.config import load_profile
 from o3v.evidence import open_think, problem_shares
 from o3v.rewards.config import RewardConfig
@@ -17,7 +17,6 @@ from o3v.runner.shipped import shipped_path
 from o3v.schema import Task
 
 log = logging.getLogger("o3v.data")
-FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}
 TOY_PARAMETERS = 50_000_000  # the toy model has 3 million, the smallest real ones have some hundred million
 TOY_NOTE = (
     "This is the toy model. It was trained on synthetic videos and knows coloured shapes only; about a video of the "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from o3v import files
-from o3v.cli import add_parser, count_above_0, number_above_0, table_text
+from o3v.cli import FILE, FOLDER, add_parser, count_above_0, number_above_0, table_text
 from o3v.config import find_base
 from o3v.data import annotation, annotation_clients, annotation_requests, filters, sharding, stgr
 from o3v.data import root as data_root
@@ -19,7 +19,6 @@ from o3v.processes import visible_gpus
 from o3v.schema import Example, SchemaError
 
 log = logging.getLogger("o3v.data")
-FILE, FOLDER = {"type": Path, "metavar": "FILE"}, {"type": Path, "metavar": "DIR"}
 WORKERS = {"dest": "num_workers", "type": count_above_0, "metavar": "N"}
 LOCK_WAIT_S = 1.0
 JUDGED_ROWS_PER_SHARD = 64  # a model takes minutes for them; a killed run repeats at most one shard for each process

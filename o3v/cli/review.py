@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from o3v.cli import add_parser, table_text
+from o3v.cli import FOLDER, add_parser, table_text
 from o3v.files import refuse_overwriting, write_text
 from o3v.review.compare import SECTIONS, compare_runs, comparison_page
 from o3v.review.mirror import write_mirrors
@@ -17,7 +17,6 @@ from o3v.runner.plan import NOTEBOOKS
 from o3v.runner.shipped import DATA
 
 log = logging.getLogger("o3v.review")
-FOLDER = {"type": Path, "metavar": "DIR"}
 ALWAYS = ("parameters", "metrics")  # sections that are printed in full
 
 

@@ -25,10 +25,7 @@ class Budget:
     engine: Engine | None = None
 
     def engines(self) -> dict[str, Engine]:
-        """The engine of each training stage.
-
-        The profile's, as the launcher takes it; one GPU needs none.
-        """
+        """The engine of each training stage: the profile's, as the launcher takes it; one GPU needs none."""
         if self.engine is not None:
             return {"sft": self.engine, "gspo": self.engine}
         alone = self.gpus == 1

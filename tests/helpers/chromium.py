@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 STARTED = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /[*0-9]/.test(prompt.textContent))"
+# Before the page is connected to a kernel, the indicator already says idle, and "Run All Cells" asks for a kernel.
+CONNECTED = "() => /Python 3/.test(document.querySelector('.jp-KernelName, .jp-Toolbar-kernelName')?.textContent)"
 TRIES = 6  # to start the cells; a kernel that has just started may miss the command
 
 
@@ -26,11 +28,15 @@ def chromium() -> Iterator[Any]:
 def run_all_cells(page: Any, timeout_ms: int = 60_000) -> None:
     """Runs all cells of the notebook that is open in JupyterLab or Notebook 7, as a reader does; does not wait."""
     page.locator(".jp-Notebook").first.wait_for(timeout=timeout_ms)
+    page.wait_for_function(CONNECTED, timeout=timeout_ms)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=timeout_ms, state="attached")
     for _ in range(TRIES):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).first.click()
         page.wait_for_timeout(3_000)
-        if page.evaluate(STARTED):
+        asked = page.locator(".jp-Dialog .jp-mod-accept")  # "Select Kernel", which blocks the page until it is answered
+        if asked.count():
+            asked.first.click()
+        elif page.evaluate(STARTED):
             return
     raise TimeoutError("the cells of the notebook did not start")

@@ -188,6 +188,7 @@ pd.Series(moved, name="thk_spatial").rename_axis("error (s)").to_frame().round(3
 # | 03b_reward_analysis | looks at this reward: its gate, its terms together, ways to cheat |
 # | 04_inference | shows answers of the trained model |
 # | 05_evaluation | compares base, SFT and SFT+GSPO on held-out questions |
+# | 06_ablations | shows what each part of the method contributes |
 #
 # The last cell of every notebook records its results as JSON, and lists the files that it wrote.
 

@@ -223,10 +223,10 @@ for row, advantage in zip(group, advantages, strict=True):
     scored = {name: None if pd.isna(row[name]) else row[name] for name in (*rewards.TERMS, "total")}
     answer = {"response": row["completion"], "space_wh": row["image_size_refine"]}
     shown.append(trace.ShownResponse(inference.response_in_frames(answer, frames), scored | {"advantage": advantage}))
-if shown:
-    display(widgets.rollout_viewer(frames, shown, example.question, example.boxes_px(frames.images.shape[2:0:-1])))
-else:
+if not shown:
     print("no question about a video was sampled")
+truth_px = example.boxes_px(frames.images.shape[2:0:-1]) if shown else {}
+widgets.rollout_viewer(frames, shown, example.question, truth_px) if shown else None
 
 
 # ## To try

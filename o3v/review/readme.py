@@ -14,16 +14,8 @@ from o3v.review.checks import Problems
 from o3v.review.intervals import intervals
 from o3v.review.markdown import markdown_tables
 from o3v.review.page_reader import shows
-from o3v.review.recompute import MODEL_NAMES, model_metrics, predictions, term_changes
+from o3v.review.recompute import METRIC_NAMES, MODEL_NAMES, model_metrics, predictions, term_changes
 
-COLUMNS = {  # of the README → in metrics.json
-    "accuracy": "accuracy",
-    "m_tIoU": "m_tiou",
-    "m_vIoU": "m_viou",
-    "mAM": "mam",
-    "mLGM": "mlgm",
-    "format": "format_rate",
-}
 CHANGE, REWARD, FORMAT = "change", "reward", "format_rate"
 BEFORE, AFTER = "sft", "sft_gspo"
 _CELL = re.compile(r"(?P<value>\S+?)(?: \((?P<low>\S+) to (?P<high>\S+)\))?")
@@ -65,13 +57,13 @@ def cells_of_site(numbers: Mapping[str, Any]) -> Expected:
 
 def _model_cells(metrics: Mapping[str, Any], found: Mapping[str, Any]) -> Expected:
     cells = {
-        MODEL_NAMES.get(name, name): {column: Cell(values[metric]) for column, metric in COLUMNS.items()}
+        MODEL_NAMES.get(name, name): {column: Cell(values[metric]) for metric, column in METRIC_NAMES.items()}
         for name, values in metrics.items()
     }
     ends = found[f"{AFTER} − {BEFORE}"]
     cells[CHANGE] = {
         column: Cell(metrics[AFTER][metric] - metrics[BEFORE][metric], *ends[metric])
-        for column, metric in COLUMNS.items()
+        for metric, column in METRIC_NAMES.items()
         if metric in ends
     }
     return cells

@@ -22,6 +22,14 @@ Numbers = dict[str, Any]
 Cells = dict[str, dict[str, Any]]  # row label → column → value
 MODEL_NAMES = {"base": "base", "sft": "SFT", "sft_gspo": "SFT+GSPO"}  # in metrics.json, and on the page of 05
 MEANS = ("accuracy", "m_tiou", "m_viou", "mam", "mlgm")
+METRIC_NAMES = {  # in metrics.json → in tables for readers, as V-STAR's paper writes them
+    "accuracy": "accuracy",
+    "m_tiou": "m_tIoU",
+    "m_viou": "m_vIoU",
+    "mam": "mAM",
+    "mlgm": "mLGM",
+    "format_rate": "format",
+}
 
 
 def rows_of(path: Path) -> list[Row]:

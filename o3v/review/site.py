@@ -23,7 +23,7 @@ from o3v.review.commits import code_of
 from o3v.review.html import render
 from o3v.review.intervals import intervals
 from o3v.review.page_reader import PageReader
-from o3v.review.recompute import MODEL_NAMES, predictions
+from o3v.review.recompute import METRIC_NAMES, MODEL_NAMES, predictions
 from o3v.review.tour import SHOWN, TOUR, copy_pictures, tour_text
 from o3v.runner.fingerprint import RESULT_PACKAGES
 from o3v.runner.page import PAGE_CSS, embedded, render_page
@@ -54,9 +54,9 @@ synthetic, and the model has 3 million parameters. Start with the first page
 {% for label, cells in table %}
 <tr><td>{{ label }}</td>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-<p>accuracy: <i>what</i> is answered right. m_tiou, m_viou: overlap of the answered span and boxes with the truth. mam:
-mean of these three. mlgm: the same with more weight on values near 1. format_rate: share of well-formed answers. One
-run is one sample; several seeds are in the README.</p>
+<p>accuracy: <i>what</i> is answered right. m_tIoU, m_vIoU: overlap of the answered span and boxes with the truth. mAM:
+mean of these three. mLGM: the same with more weight on values near 1. format: share of well-formed answers. One run is
+one sample; several seeds are in the README.</p>
 <h2>Pages</h2>
 <table class="text"><tr><th>page</th><th>what it shows</th><th>source</th></tr>
 {% for page in pages %}
@@ -190,7 +190,7 @@ def result_table(numbers: Mapping[str, Any]) -> tuple[list[str], list[tuple[str,
             changes = {c: metrics[after][c] - metrics[before][c] for c in columns if c in ends}
             cells = [_cell(changes.get(column), ends.get(column), signed="+") for column in columns]
             rows.append((f"change, {MODEL_NAMES.get(before, before)} to {MODEL_NAMES.get(after, after)}", cells))
-    return columns, rows
+    return [METRIC_NAMES.get(column, column) for column in columns], rows
 
 
 def _cell(value: float | None, ends: Sequence[float] | None, signed: str = "") -> str:

@@ -33,8 +33,8 @@ PICTURES = {  # output of a notebook → what it shows
     "05_evaluation/comparison.png": "the metrics of base, SFT and SFT+GSPO as bars",
 }
 NOTE = (
-    "accuracy: *what* is answered right. m_tiou, m_viou: overlap of the answered span and boxes with the truth. mam: "
-    "mean of these three. mlgm: the same with more weight on values near 1. format_rate: share of well-formed answers. "
+    "accuracy: *what* is answered right. m_tIoU, m_vIoU: overlap of the answered span and boxes with the truth. mAM: "
+    "mean of these three. mLGM: the same with more weight on values near 1. format: share of well-formed answers. "
     "In brackets: 95% bootstrap intervals; a *change* is paired, video by video. One run is one sample."
 )
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, rows

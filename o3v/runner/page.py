@@ -33,8 +33,8 @@ code,pre{font:13px/1.45 ui-monospace,monospace}p code,li code,td code{font-size:
 pre{margin:0;overflow-x:auto}.highlight,.jp-RenderedText{padding:8px 12px;border-radius:6px;margin:.5em 0}
 .highlight{background:#F6F6F4;border:1px solid #E4E4E0}.jp-RenderedText pre{white-space:pre-wrap;overflow-wrap:anywhere}
 .jp-OutputArea-output{max-width:100%;overflow-x:auto}img,svg{max-width:100%;height:auto}
-table{border-collapse:collapse;margin:.6em 0;font-size:14px;display:block;overflow-x:auto}
-th,td{padding:4px 10px;border-bottom:1px solid #E2E2E2;text-align:right;vertical-align:top}
+table{border-collapse:collapse;margin:.6em 0;font-size:14px;display:block;overflow-x:auto;border:0}
+th,td{padding:4px 10px;border:0;border-bottom:1px solid #E2E2E2;text-align:right;vertical-align:top}
 th:first-child,td:first-child,.jp-RenderedMarkdown th,.jp-RenderedMarkdown td{text-align:left}
 .text th,.text td{text-align:left}math{font-size:1.08em}summary,button,input{font:inherit}
 """

@@ -100,8 +100,8 @@ def test_pages_and_results_say_the_same(site):
         assert all(shows(shown[MODEL_NAMES[name]][column], value) for column, value in values.items())
     index = PageReader(pages(site)["index.html"]).tables[0]
     columns, last = index[0], dict(zip(index[0], index[3], strict=True))
-    assert columns == ("", "accuracy", "m_tiou", "m_viou", "mam", "mlgm", "format_rate")
-    assert last["accuracy"] == "0.500 (0.000 to 1.000)" and last["format_rate"] == "1.000"
+    assert columns == ("", "accuracy", "m_tIoU", "m_vIoU", "mAM", "mLGM", "format")
+    assert last["accuracy"] == "0.500 (0.000 to 1.000)" and last["format"] == "1.000"
     assert [row[0] for row in index[4:]] == ["change, base to SFT", "change, SFT to SFT+GSPO"]
     assert index[5][1] == "+0.500 (0.000 to 1.000)"
 

@@ -7,7 +7,8 @@
 # with its model, for one seed. The tables are those of the paper, with our own choices after them.
 #
 # Every cell that was started stands in the file, also those that failed or are not finished. What a table shows is
-# computed from the intervals, not written by hand.
+# computed from the intervals, not written by hand. *Reward* is the mean over held-out questions. Where the paper has no
+# number, as for the reward, a change is *better*, *worse* or *within noise* by its interval alone.
 #
 # - **Needs** nothing but the committed cells, `data/ablations.json`. To compute them: `make ablations`.
 # - **Takes** some seconds.
@@ -92,7 +93,7 @@ grouped.agg(how).round(1) if records else "no cell yet: run `make ablations`"
 # *format only* is its start.
 
 print(results.sentence(tables["table 3"], records), tables["table 3"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 3"], records))
+results.table_frame(tables["table 3"], records)
 
 
 # ## Spatio-temporal data (table 4)
@@ -101,7 +102,7 @@ pd.DataFrame(results.table_rows(tables["table 3"], records))
 # in the cold start, and those of VideoEspresso in RL. So *with VideoEspresso* has a cold start without such rows.
 
 print(results.sentence(tables["table 4"], records), tables["table 4"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 4"], records))
+results.table_frame(tables["table 4"], records)
 
 
 # ## Adaptive proximity and gating (table 5)
@@ -110,7 +111,7 @@ pd.DataFrame(results.table_rows(tables["table 4"], records))
 # any time. In our RL rows 15% have key times, so both can change little.
 
 print(results.sentence(tables["table 5"], records), tables["table 5"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 5"], records))
+results.table_frame(tables["table 5"], records)
 
 
 # ## Evidence removed (table 6)
@@ -119,7 +120,7 @@ pd.DataFrame(results.table_rows(tables["table 5"], records))
 # the claimed frames, the first costs more right answers than the second.
 
 print(results.sentence(tables["table 6"], records), tables["table 6"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 6"], records))
+results.table_frame(tables["table 6"], records)
 
 
 # ## Share of general questions (table 7)
@@ -128,7 +129,7 @@ pd.DataFrame(results.table_rows(tables["table 6"], records))
 # share of right answers to general multiple-choice questions whose videos no cell has seen; the paper has VideoMME.
 
 print(results.sentence(tables["table 7"], records), tables["table 7"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 7"], records))
+results.table_frame(tables["table 7"], records)
 
 
 # ## σ (table 8)
@@ -137,7 +138,7 @@ pd.DataFrame(results.table_rows(tables["table 7"], records))
 # to 1 s.
 
 print(results.sentence(tables["table 8"], records), tables["table 8"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 8"], records))
+results.table_frame(tables["table 8"], records)
 
 
 # ## Reasoning without evidence (table 9)
@@ -145,7 +146,7 @@ pd.DataFrame(results.table_rows(tables["table 8"], records))
 # The same rows, but the reasoning names no boxes, and its times are plain words. Does evidence help to answer *what*?
 
 print(results.sentence(tables["table 9"], records), tables["table 9"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 9"], records))
+results.table_frame(tables["table 9"], records)
 
 
 # ## Voting (table 13)
@@ -154,7 +155,7 @@ pd.DataFrame(results.table_rows(tables["table 9"], records))
 # confidence in the claimed crops.
 
 print(results.sentence(tables["table 13"], records), tables["table 13"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["table 13"], records))
+results.table_frame(tables["table 13"], records)
 
 
 # ## The gate and the reward of paper and code
@@ -164,7 +165,7 @@ pd.DataFrame(results.table_rows(tables["table 13"], records))
 # shows held-out rewards in the paper's reading for all cells.
 
 print(results.sentence(tables["reading"], records), tables["reading"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["reading"], records))
+results.table_frame(tables["reading"], records)
 
 
 # ## How the policy is updated
@@ -173,7 +174,7 @@ pd.DataFrame(results.table_rows(tables["reading"], records))
 # cell changes the named settings only.
 
 print(results.sentence(tables["policy"], records), tables["policy"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["policy"], records))
+results.table_frame(tables["policy"], records)
 
 
 # ## Further terms of the reward
@@ -181,13 +182,13 @@ pd.DataFrame(results.table_rows(tables["policy"], records))
 # What the field has added since the paper. Each is one field of `RewardConfig`, off by default.
 
 print(results.sentence(tables["terms"], records), tables["terms"].note, sep="\n")
-pd.DataFrame(results.table_rows(tables["terms"], records))
+results.table_frame(tables["terms"], records)
 
 
 # ## All changes at a glance
 #
-# The change of the held-out reward and of mAM for every cell that is compared with SFT + GSPO of the same size, with 95%
-# intervals. Left of 0 is worse. The reward has the paper's reading for all cells.
+# The change of the held-out reward and of mAM for every cell that goes on from the same cold start as SFT + GSPO, with
+# 95% intervals. Left of 0 is worse. The reward has the paper's reading for all cells.
 
 spans = {name: results.change_spans(records, name) for name in ("reward", "mam")}
 figures = {}

@@ -7,19 +7,26 @@ both have, with the same draws: the same seeds and items. Three seeds are few, s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from o3v.ablations.cells import CELLS, from_base
 from o3v.ablations.store import Record
 from o3v.ablations.tables import TABLES, Table, TableRow
 from o3v.evaluation.bootstrap import BOOTSTRAPS, resampled_means
 from o3v.evaluation.vstar import ItemScore, ScoredItems
 from o3v.evaluation.vstar_intervals import ZERO, item_values, metrics_of_means
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Cells = Mapping[str, Mapping[int, Record]]  # finished cells by name and seed
 TITLES = {"mam": "mAM", "mlgm": "mLGM", "accuracy": "what", "m_tiou": "m_tIoU", "m_viou": "m_vIoU"}
 TITLES |= {"reward": "reward", "general": "general", "right": "right answers"}
 SHOWS, REVERSED, NOISE = "shows", "is reversed", "is within noise"
+WORDS = {kind: f"the paper's direction {kind} for" for kind in (SHOWS, REVERSED, NOISE)}  # by direction, or by verdict
+WORDS |= {kind: f"{kind}:" for kind in ("better", "worse", "within noise")}  # where the paper has no number
 # names of V-STAR's metrics here and in `vstar_intervals`
 OF_VSTAR = ("mam", "mlgm", "accuracy", "m_tiou", "m_viou")
 
@@ -176,13 +183,23 @@ def table_rows(table: Table, records: Sequence[Record]) -> list[dict[str, str]]:
     return rows
 
 
+def table_frame(table: Table, records: Sequence[Record]) -> "pd.DataFrame":
+    """`table_rows` as a data frame, by label."""
+    import pandas as pd
+
+    return pd.DataFrame(table_rows(table, records)).set_index("").rename_axis(None)
+
+
 def change_spans(records: Sequence[Record], metric: str, reference: str = "sft_gspo") -> dict[str, tuple[float, ...]]:
-    """The change of a metric of each finished row from the rows of one cell: value, low and high by label."""
+    """The change of a metric from the reference, of each finished cell that begins with the same cold start.
+
+    Returns value, low and high by label. Cells from the base are far away and stand in their tables only.
+    """
     cells, spans = finished_cells(records), {}
     for table in TABLES:
         for row in table.rows if table.reference_row().cell == reference else ():
             change = changes(cells, row, table.reference_row()).get(metric)
-            if change is not None and row.cell != reference:
+            if change is not None and row.cell != reference and not from_base(CELLS[row.cell]):
                 label = next((other for other in spans if other[1] == row.cell), (row.label, row.cell))
                 spans[label] = (change.value, change.low, change.high)
     return {label: span for (label, _), span in spans.items()}
@@ -196,26 +213,24 @@ def _seeds(records: Sequence[Record], cell: str) -> str:
 
 
 def sentence(table: Table, records: Sequence[Record]) -> str:
-    """What a table shows, in one sentence, computed from the intervals of the changes."""
+    """What a table shows of each judged metric, in words that follow from the intervals of the changes."""
     cells, reference = finished_cells(records), table.reference_row()
-    grouped: dict[str, list[str]] = {}
-    for row in table.rows:
-        if row.label == table.reference:
-            continue
-        change = changes(cells, row, reference)
-        for metric in table.judged:
-            paper = row.paper.get(metric, np.nan) - reference.paper.get(metric, np.nan)
-            if metric not in change:
-                grouped.setdefault("not finished", []).append(f"“{row.label}”")
-            elif paper:  # NaN without the paper's number: judged by the change alone
-                own = change[metric]
+    others = [row for row in table.rows if row.label != table.reference]
+    found = {row.label: changes(cells, row, reference) for row in others}
+    parts = []
+    for metric in table.judged:
+        grouped: dict[str, list[str]] = {}
+        for row in others:
+            paper = row.paper.get(metric, np.nan) - reference.paper.get(metric, np.nan)  # NaN: it has no number
+            if metric in found[row.label] and paper:
+                own = found[row.label][metric]
                 kind = verdict(own) if np.isnan(paper) else direction(own, paper)
-                grouped.setdefault(kind, []).append(f"“{row.label}”, {TITLES[metric]} ({own.text('+.3f', ' to ')})")
-    named = {kind: f"the paper's direction {kind} for" for kind in (SHOWS, REVERSED, NOISE)}
-    named |= {"better": "better are", "worse": "worse are", "within noise": "within noise are"}
-    named |= {"not finished": "not finished in a common seed are"}
-    parts = [f"{words} {', '.join(dict.fromkeys(grouped[kind]))}" for kind, words in named.items() if kind in grouped]
-    return f"{table.name.capitalize()}, compared with “{table.reference}”: {'; '.join(parts)}."
+                grouped.setdefault(kind, []).append(f"“{row.label}”")
+        said = [f"{words} {', '.join(grouped[kind])}" for kind, words in WORDS.items() if kind in grouped]
+        parts += [f"{TITLES[metric]}: {'; '.join(said)}."] if said else []
+    if missing := [f"“{label}”" for label, change in found.items() if not change]:
+        parts.append(f"Not finished in a common seed: {', '.join(missing)}.")
+    return f"{table.name.capitalize()}, compared with “{table.reference}”. {' '.join(parts)}"
 
 
 def spent(records: Sequence[Record]) -> dict[str, float]:

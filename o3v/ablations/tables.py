@@ -30,7 +30,7 @@ class Table:
     reference: str
     rows: tuple[TableRow, ...]
     metrics: tuple[str, ...] = ("mam", "mlgm", "accuracy", "m_tiou", "m_viou", "reward")
-    judged: tuple[str, ...] = ("mam",)
+    judged: tuple[str, ...] = ("mam", "reward")
     note: str = ""
 
     def reference_row(self) -> TableRow:
@@ -117,8 +117,8 @@ TABLES: tuple[Table, ...] = (
         "σ of temporal proximity",
         "adaptive",
         (
-            TableRow("sigma_1", "1 s", _paper(32.6, 44.5)),
-            TableRow("sigma_4", "4 s", _paper(33.0, 45.2)),
+            TableRow("sigma_1", "σ = 1 s", _paper(32.6, 44.5)),
+            TableRow("sigma_4", "σ = 4 s", _paper(33.0, 45.2)),
             TableRow("sft_gspo", "adaptive", _OURS),
         ),
     ),
@@ -158,7 +158,6 @@ TABLES: tuple[Table, ...] = (
             TableRow("reward_code", "whole reward of the code"),
             _OWN,
         ),
-        judged=("reward", "mam"),
     ),
     Table(
         "policy",
@@ -176,7 +175,6 @@ TABLES: tuple[Table, ...] = (
             TableRow("gdpo", "terms normalised, then summed (GDPO)"),
             _OWN,
         ),
-        judged=("reward", "mam"),
         note="The same number of updates. Only answers that are used twice need half of the sampling.",
     ),
     Table(
@@ -191,6 +189,5 @@ TABLES: tuple[Table, ...] = (
             TableRow("matched", "mean over matched claims (VisionCoach)"),
             _OWN,
         ),
-        judged=("reward", "mam"),
     ),
 )

@@ -7,6 +7,7 @@ to import are imported inside functions.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
+LABEL_CHARS = 64  # of a long label, on two lines
 LOG_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
@@ -155,7 +157,9 @@ def intervals(spans: Mapping[str, Sequence[float]], x_label: str) -> Figure:
             axes.plot((low, high), (y, y), color=PALETTE[0], linewidth=3, alpha=0.4, solid_capstyle="round")
             axes.plot(value, y, "o", color=PALETTE[0])
             axes.annotate(f"{value:.2f}", (value, y), (0, 7), textcoords="offset points", ha="center", color=INK)
-        axes.set_yticks(range(len(spans)), [short_name(name) for name in spans])
+        axes.set_yticks(
+            range(len(spans)), [textwrap.fill(short_name(name, LABEL_CHARS), LABEL_CHARS // 2) for name in spans]
+        )
         axes.set(xlabel=x_label, ylim=(len(spans) - 0.5, -0.7))
     return figure
 

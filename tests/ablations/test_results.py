@@ -43,7 +43,7 @@ def test_cells_with_different_items_are_not_compared():
 def test_without_any_record_every_table_says_so():
     for table in TABLES:
         assert {row["seeds"] for row in results.table_rows(table, [])} == {"not run"}
-        assert "not finished in a common seed" in results.sentence(table, [])
+        assert "Not finished in a common seed" in results.sentence(table, [])
 
 
 def test_metrics_by_hand():
@@ -94,8 +94,8 @@ def test_a_table_and_its_sentence():
     assert lines["ours"]["seeds"] == "0, 1 (started)" and lines["ours"]["paper"] == "–"
     assert lines["full"]["change of mAM"] == "–" and lines["full"]["m_tIoU"] == "0.500 (0.500–0.500)"
     assert results.sentence(TABLE, records) == (
-        "Table 0, compared with “full”: the paper's direction shows for “less”, mAM (-0.100 (-0.100 to -0.100)); "
-        "within noise are “ours”, mAM (+0.000 (+0.000 to +0.000))."
+        "Table 0, compared with “full”. mAM: the paper's direction shows for “less”; within noise: “ours”. "
+        "reward: within noise: “less”, “ours”."
     )
 
 

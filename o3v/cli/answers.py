@@ -16,7 +16,7 @@ from o3v.rewards.grounded import score_completion
 from o3v.runner.shipped import shipped_path
 from o3v.schema import Task
 
-log = logging.getLogger("o3v.data")
+log = logging.getLogger("o3v.answers")
 TOY_PARAMETERS = 50_000_000  # the toy model has 3 million, the smallest real ones have some hundred million
 TOY_NOTE = (
     "This is the toy model. It was trained on synthetic videos and knows coloured shapes only; about a video of the "

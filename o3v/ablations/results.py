@@ -230,7 +230,7 @@ def sentence(table: Table, records: Sequence[Record]) -> str:
         parts += [f"{TITLES[metric]}: {'; '.join(said)}."] if said else []
     if missing := [f"“{label}”" for label, change in found.items() if not change]:
         parts.append(f"Not finished in a common seed: {', '.join(missing)}.")
-    return f"{table.name.capitalize()}, compared with “{table.reference}”. {' '.join(parts)}"
+    return f"{table.name.capitalize()} ({table.title}), compared with “{table.reference}”. {' '.join(parts)}"
 
 
 def spent(records: Sequence[Record]) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from o3v.ablations import results
+from o3v.ablations import results, store
 from o3v.ablations.results import Estimate
 from o3v.ablations.tables import TABLES, Table, TableRow
+from o3v.config import REPOSITORY
 
 TABLE = Table(
     "table 0",
@@ -94,7 +95,7 @@ def test_a_table_and_its_sentence():
     assert lines["ours"]["seeds"] == "0, 1 (started)" and lines["ours"]["paper"] == "–"
     assert lines["full"]["change of mAM"] == "–" and lines["full"]["m_tIoU"] == "0.500 (0.500–0.500)"
     assert results.sentence(TABLE, records) == (
-        "Table 0, compared with “full”. mAM: the paper's direction shows for “less”; within noise: “ours”. "
+        "Table 0 (a test), compared with “full”. mAM: the paper's direction shows for “less”; within noise: “ours”. "
         "reward: within noise: “less”, “ours”."
     )
 
@@ -138,3 +139,9 @@ def test_every_row_of_the_tables_is_a_cell_and_every_cell_is_in_a_table():
     assert shown - CELLS.keys() == set()
     assert CELLS.keys() - shown == {"sft_without_own"}  # a start only
     assert all(table.reference_row() for table in TABLES)
+
+
+def test_the_docs_say_what_the_committed_cells_show():
+    records = store.read_assembled(REPOSITORY / "data/ablations.json")
+    shown = " ".join((REPOSITORY / "docs/ablations.md").read_text(encoding="utf-8").split())
+    assert [table.name for table in TABLES if results.sentence(table, records) not in shown] == []

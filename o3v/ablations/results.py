@@ -226,8 +226,8 @@ def sentence(table: Table, records: Sequence[Record]) -> str:
                 own = found[row.label][metric]
                 kind = verdict(own) if np.isnan(paper) else direction(own, paper)
                 grouped.setdefault(kind, []).append(f"“{row.label}”")
-        said = [f"{words} {', '.join(grouped[kind])}" for kind, words in WORDS.items() if kind in grouped]
-        parts += [f"{TITLES[metric]}: {'; '.join(said)}."] if said else []
+        statements = [f"{words} {', '.join(grouped[kind])}" for kind, words in WORDS.items() if kind in grouped]
+        parts += [f"{TITLES[metric]}: {'; '.join(statements)}."] if statements else []
     if missing := [f"“{label}”" for label, change in found.items() if not change]:
         parts.append(f"Not finished in a common seed: {', '.join(missing)}.")
     return f"{table.name.capitalize()} ({table.title}), compared with “{table.reference}”. {' '.join(parts)}"
